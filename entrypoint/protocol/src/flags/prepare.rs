@@ -1,0 +1,90 @@
+//! Flags of the pod's one init container. Pure.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::go::{Reader, bad};
+use super::{FlagError, PREPARE};
+
+/// What must be in place before the first step: the binary, the links to the steps' status, the
+/// scripts, the working directories. Every part may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrepareFlags {
+    /// Where the binary copies itself to.
+    pub copy_to: Option<String>,
+    /// Container names of the steps, in order.
+    pub steps: Vec<String>,
+    /// Script files of steps and sidecars.
+    pub scripts: Vec<Script>,
+    /// Working directories to create; those outside the workspace are left alone.
+    pub working_dirs: Vec<String>,
+    /// Directory standing in for `/tekton`, outside pods.
+    pub root: Option<String>,
+    /// Directory standing in for `/workspace`, outside pods.
+    pub workspace: Option<String>,
+}
+
+/// A file made from a `script`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Full path, under `/tekton/scripts`; contains no `=`.
+    pub path: String,
+    /// The text, shebang included.
+    pub content: String,
+}
+
+impl PrepareFlags {
+    /// The arguments of the container. Scripts travel as base64, so that no `$(...)` in them is
+    /// expanded on the way.
+    pub fn render(&self) -> Vec<String> {
+        let mut out = vec![PREPARE.to_owned()];
+        let mut flag = |name: &str, value: &str| out.extend([name.to_owned(), value.to_owned()]);
+        if let Some(root) = &self.root {
+            flag("-tekton_root", root);
+        }
+        if let Some(workspace) = &self.workspace {
+            flag("-workspace_root", workspace);
+        }
+        if let Some(copy_to) = &self.copy_to {
+            flag("-copy_to", copy_to);
+        }
+        for step in &self.steps {
+            flag("-step", step);
+        }
+        for script in &self.scripts {
+            flag("-script", &format!("{}={}", script.path, STANDARD.encode(&script.content)));
+        }
+        for dir in &self.working_dirs {
+            flag("-working_dir", dir);
+        }
+        out
+    }
+
+    pub(super) fn parse(args: &[String]) -> Result<Self, FlagError> {
+        let mut flags = PrepareFlags::default();
+        let mut reader = Reader::new(args);
+        while let Some(flag) = reader.next_flag()? {
+            match flag.name {
+                "tekton_root" => flags.root = Some(reader.value(&flag)?.to_owned()),
+                "workspace_root" => flags.workspace = Some(reader.value(&flag)?.to_owned()),
+                "copy_to" => flags.copy_to = Some(reader.value(&flag)?.to_owned()),
+                "step" => flags.steps.push(reader.value(&flag)?.to_owned()),
+                "script" => flags.scripts.push(script(reader.value(&flag)?)?),
+                "working_dir" => flags.working_dirs.push(reader.value(&flag)?.to_owned()),
+                other => return Err(FlagError::Unknown(other.to_owned())),
+            }
+        }
+        match reader.rest().first() {
+            Some(argument) => Err(FlagError::Unexpected(argument.clone())),
+            None => Ok(flags),
+        }
+    }
+}
+
+fn script(value: &str) -> Result<Script, FlagError> {
+    let (path, encoded) =
+        value.split_once('=').ok_or_else(|| bad("script", value, "expected \"path=base64\""))?;
+    let bytes = STANDARD.decode(encoded).map_err(|error| bad("script", value, error))?;
+    let content = String::from_utf8(bytes).map_err(|error| bad("script", value, error))?;
+    Ok(Script { path: path.to_owned(), content })
+}

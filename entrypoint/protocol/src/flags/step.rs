@@ -1,0 +1,157 @@
+//! Flags of a step's container. Pure.
+
+use super::FlagError;
+use super::go::{Reader, bad};
+use crate::duration::GoDuration;
+use crate::gojson;
+use crate::when::WhenExpression;
+
+/// What happens to the task when the step's command fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// The step counts as successful, its exit code is recorded, the next step runs.
+    Continue,
+    /// The step and the task fail.
+    StopAndFail,
+}
+
+impl OnError {
+    /// The word used in specs and flags.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnError::Continue => "continue",
+            OnError::StopAndFail => "stopAndFail",
+        }
+    }
+}
+
+/// What the entrypoint needs to know about one step.
+///
+/// Names in the lists contain no comma, as the lists are joined with one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepFlags {
+    /// Files that must exist before the command starts.
+    pub wait_files: Vec<String>,
+    /// Wait until the files are not empty, too.
+    pub wait_file_content: bool,
+    /// File to create when done; on failure with the ending `.err`.
+    pub post_file: String,
+    /// File of the termination message.
+    pub termination_path: String,
+    /// Directory that gets `exitCode`, `results` and `artifacts`.
+    pub step_metadata_dir: String,
+    /// What a failing command means; absent is the same as [`OnError::StopAndFail`].
+    pub on_error: Option<OnError>,
+    /// Limit on the command's run time; none when absent or zero.
+    pub timeout: Option<GoDuration>,
+    /// File that gets a copy of the command's standard output.
+    pub stdout_path: Option<String>,
+    /// File that gets a copy of the command's standard error.
+    pub stderr_path: Option<String>,
+    /// Names of the step's own results.
+    pub step_results: Vec<String>,
+    /// Guards; the command runs only if all hold.
+    pub when_expressions: Vec<WhenExpression>,
+    /// Names of the task results to report; `None` when the task declares none.
+    pub results: Option<Vec<String>>,
+    /// The command itself; absent when the image decides.
+    pub entrypoint: Option<String>,
+    /// Directory standing in for `/tekton`, outside pods.
+    pub root: Option<String>,
+    /// Rest of the command, and its arguments.
+    pub args: Vec<String>,
+}
+
+impl StepFlags {
+    /// The arguments of the container, in upstream's order.
+    pub fn render(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut flag = |name: &str, value: &str| out.extend([name.to_owned(), value.to_owned()]);
+        if !self.wait_files.is_empty() {
+            flag("-wait_file", &self.wait_files.join(","));
+        }
+        if self.wait_file_content {
+            out.push("-wait_file_content".to_owned());
+        }
+        let mut flag = |name: &str, value: &str| out.extend([name.to_owned(), value.to_owned()]);
+        flag("-post_file", &self.post_file);
+        flag("-termination_path", &self.termination_path);
+        flag("-step_metadata_dir", &self.step_metadata_dir);
+        if let Some(on_error) = self.on_error {
+            flag("-on_error", on_error.as_str());
+        }
+        if let Some(timeout) = self.timeout {
+            flag("-timeout", &timeout.to_string());
+        }
+        if let Some(path) = &self.stdout_path {
+            flag("-stdout_path", path);
+        }
+        if let Some(path) = &self.stderr_path {
+            flag("-stderr_path", path);
+        }
+        if !self.step_results.is_empty() {
+            flag("-step_results", &self.step_results.join(","));
+        }
+        if !self.when_expressions.is_empty() {
+            // Strings alone always encode. Two dashes, as upstream has them here and nowhere else.
+            flag("--when_expressions", &gojson::encode(&self.when_expressions).unwrap_or_default());
+        }
+        if let Some(results) = &self.results {
+            flag("-results", &results.join(","));
+        }
+        if let Some(root) = &self.root {
+            flag("-tekton_root", root);
+        }
+        if let Some(entrypoint) = &self.entrypoint {
+            flag("-entrypoint", entrypoint);
+        }
+        out.push("--".to_owned());
+        out.extend_from_slice(&self.args);
+        out
+    }
+
+    pub(super) fn parse(args: &[String]) -> Result<Self, FlagError> {
+        let mut flags = StepFlags::default();
+        let mut reader = Reader::new(args);
+        while let Some(flag) = reader.next_flag()? {
+            match flag.name {
+                "wait_file" => flags.wait_files = list(reader.value(&flag)?),
+                "wait_file_content" => flags.wait_file_content = flag.boolean("wait_file_content")?,
+                "post_file" => reader.value(&flag)?.clone_into(&mut flags.post_file),
+                "termination_path" => reader.value(&flag)?.clone_into(&mut flags.termination_path),
+                "step_metadata_dir" => reader.value(&flag)?.clone_into(&mut flags.step_metadata_dir),
+                "on_error" => flags.on_error = Some(on_error(reader.value(&flag)?)?),
+                "timeout" => flags.timeout = Some(timeout(reader.value(&flag)?)?),
+                "stdout_path" => flags.stdout_path = Some(reader.value(&flag)?.to_owned()),
+                "stderr_path" => flags.stderr_path = Some(reader.value(&flag)?.to_owned()),
+                "step_results" => flags.step_results = list(reader.value(&flag)?),
+                "when_expressions" => flags.when_expressions = when_expressions(reader.value(&flag)?)?,
+                "results" => flags.results = Some(list(reader.value(&flag)?)),
+                "tekton_root" => flags.root = Some(reader.value(&flag)?.to_owned()),
+                "entrypoint" => flags.entrypoint = Some(reader.value(&flag)?.to_owned()),
+                other => return Err(FlagError::Unknown(other.to_owned())),
+            }
+        }
+        flags.args = reader.rest().to_vec();
+        Ok(flags)
+    }
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn on_error(value: &str) -> Result<OnError, FlagError> {
+    [OnError::Continue, OnError::StopAndFail]
+        .into_iter()
+        .find(|known| known.as_str() == value)
+        .ok_or_else(|| bad("on_error", value, "expected \"continue\" or \"stopAndFail\""))
+}
+
+fn timeout(value: &str) -> Result<GoDuration, FlagError> {
+    value.parse().map_err(|error| bad("timeout", value, error))
+}
+
+fn when_expressions(value: &str) -> Result<Vec<WhenExpression>, FlagError> {
+    serde_json::from_str(value).map_err(|error| bad("when_expressions", value, error))
+}

@@ -1,0 +1,217 @@
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::duration::GoDuration;
+use crate::when::WhenExpression;
+
+fn args(line: &[&str]) -> Vec<String> {
+    line.iter().map(ToString::to_string).collect()
+}
+
+fn step(line: &[&str]) -> Result<StepFlags, FlagError> {
+    match parse(&args(line))? {
+        Command::Run(flags) => Ok(flags),
+        Command::Prepare(_) => Err(FlagError::Unexpected(PREPARE.into())),
+    }
+}
+
+#[test]
+fn a_step_renders_in_upstreams_order() {
+    let flags = StepFlags {
+        wait_files: vec!["/tekton/downward/ready".into()],
+        wait_file_content: true,
+        post_file: "/tekton/run/0/out".into(),
+        termination_path: "/tekton/termination".into(),
+        step_metadata_dir: "/tekton/run/0/status".into(),
+        on_error: Some(OnError::Continue),
+        timeout: Some(GoDuration::from_secs(90)),
+        stdout_path: Some("/out".into()),
+        stderr_path: Some("/err".into()),
+        step_results: vec!["x".into(), "y".into()],
+        when_expressions: vec![WhenExpression {
+            input: "<a>".into(),
+            operator: "in".into(),
+            values: vec!["<a>".into()],
+            cel: String::new(),
+        }],
+        results: Some(vec!["r".into(), "s".into()]),
+        entrypoint: Some("sh".into()),
+        root: None,
+        args: vec!["-c".into(), "true".into()],
+    };
+    assert_eq!(
+        flags.render(),
+        args(&[
+            "-wait_file",
+            "/tekton/downward/ready",
+            "-wait_file_content",
+            "-post_file",
+            "/tekton/run/0/out",
+            "-termination_path",
+            "/tekton/termination",
+            "-step_metadata_dir",
+            "/tekton/run/0/status",
+            "-on_error",
+            "continue",
+            "-timeout",
+            "1m30s",
+            "-stdout_path",
+            "/out",
+            "-stderr_path",
+            "/err",
+            "-step_results",
+            "x,y",
+            "--when_expressions",
+            r#"[{"input":"\u003ca\u003e","operator":"in","values":["\u003ca\u003e"]}]"#,
+            "-results",
+            "r,s",
+            "-entrypoint",
+            "sh",
+            "--",
+            "-c",
+            "true",
+        ])
+    );
+}
+
+#[rstest]
+#[case(&["-entrypoint", "sh", "--", "-c"])]
+#[case(&["--entrypoint", "sh", "--", "-c"])]
+#[case(&["-entrypoint=sh", "--", "-c"])]
+#[case(&["--entrypoint=sh", "--", "-c"])]
+fn both_dashes_and_both_forms_are_the_same(#[case] line: &[&str]) {
+    let flags = step(line).unwrap_or_default();
+    assert_eq!(flags.entrypoint.as_deref(), Some("sh"));
+    assert_eq!(flags.args, ["-c"]);
+}
+
+#[rstest]
+#[case(&["cmd", "-post_file", "x"], &["cmd", "-post_file", "x"])]
+#[case(&["-", "x"], &["-", "x"])]
+#[case(&["--", "prepare"], &["prepare"])]
+#[case(&["--", "--", "x"], &["--", "x"])]
+fn flags_end_at_the_first_other_argument(#[case] line: &[&str], #[case] rest: &[&str]) {
+    assert_eq!(step(line).map(|flags| flags.args), Ok(args(rest)));
+}
+
+#[rstest]
+#[case(&["-wait_file_content"], true)]
+#[case(&["-wait_file_content=false"], false)]
+#[case(&["-wait_file_content=T"], true)]
+fn booleans_take_their_value_after_an_equals_sign_only(#[case] line: &[&str], #[case] expected: bool) {
+    assert_eq!(step(line).map(|flags| flags.wait_file_content), Ok(expected));
+}
+
+#[test]
+fn an_empty_result_list_differs_from_none() {
+    assert_eq!(step(&["-results", "", "--"]).map(|flags| flags.results), Ok(Some(vec![])));
+    assert_eq!(step(&["--"]).map(|flags| flags.results), Ok(None));
+}
+
+#[rstest]
+#[case(&["-nosuch", "x"], "flag \"-nosuch\" is not known")]
+#[case(&["-entrypoint"], "flag \"-entrypoint\" needs a value")]
+#[case(&["---x"], "\"---x\" is not a flag")]
+#[case(&["-=x"], "\"-=x\" is not a flag")]
+#[case(&["-timeout", "5"], "flag \"-timeout\" cannot be \"5\": missing unit")]
+#[case(&["-on_error", "ignore"], "flag \"-on_error\" cannot be \"ignore\": expected \"continue\"")]
+#[case(&["-when_expressions", "{"], "flag \"-when_expressions\" cannot be \"{\"")]
+#[case(&["-wait_file_content=maybe"], "flag \"-wait_file_content\" cannot be \"maybe\"")]
+#[case(&["prepare", "-script", "/x"], "flag \"-script\" cannot be \"/x\": expected \"path=base64\"")]
+#[case(&["prepare", "-script", "/x=*"], "flag \"-script\" cannot be \"/x=*\"")]
+#[case(&["prepare", "x"], "argument \"x\" is not expected")]
+#[case(&["prepare", "-post_file", "x"], "flag \"-post_file\" is not known")]
+fn mistakes_are_named(#[case] line: &[&str], #[case] message: &str) {
+    let error = parse(&args(line)).map_err(|e| e.to_string());
+    assert!(error.as_ref().is_err_and(|e| e.starts_with(message)), "{error:?}");
+}
+
+/// Names that may stand in a comma-separated list.
+fn names() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("[a-z/=.\\-]{1,6}", 0..3)
+}
+
+fn when_expressions() -> impl Strategy<Value = Vec<WhenExpression>> {
+    prop::collection::vec(
+        (any::<String>(), any::<String>(), any::<Vec<String>>(), any::<String>())
+            .prop_map(|(input, operator, values, cel)| WhenExpression { input, operator, values, cel }),
+        0..3,
+    )
+}
+
+fn on_error() -> impl Strategy<Value = Option<OnError>> {
+    prop::sample::select(vec![None, Some(OnError::Continue), Some(OnError::StopAndFail)])
+}
+
+prop_compose! {
+    fn step_flags()(
+        (wait_files, wait_file_content, step_results) in (names(), any::<bool>(), names()),
+        (post_file, termination_path, step_metadata_dir) in any::<(String, String, String)>(),
+        (on_error, timeout) in (on_error(), any::<Option<i64>>()),
+        (stdout_path, stderr_path) in any::<(Option<String>, Option<String>)>(),
+        when_expressions in when_expressions(),
+        results in prop::option::of(names()),
+        (entrypoint, root, args) in any::<(Option<String>, Option<String>, Vec<String>)>(),
+    ) -> StepFlags {
+        StepFlags {
+            wait_files,
+            wait_file_content,
+            post_file,
+            termination_path,
+            step_metadata_dir,
+            on_error,
+            timeout: timeout.map(GoDuration),
+            stdout_path,
+            stderr_path,
+            step_results,
+            when_expressions,
+            results,
+            entrypoint,
+            root,
+            args,
+        }
+    }
+}
+
+prop_compose! {
+    fn prepare_flags()(
+        (copy_to, root, workspace) in any::<(Option<String>, Option<String>, Option<String>)>(),
+        steps: Vec<String>,
+        scripts in prop::collection::vec(("[^=]{0,8}", any::<String>()), 0..3),
+        working_dirs: Vec<String>,
+    ) -> PrepareFlags {
+        PrepareFlags {
+            copy_to,
+            steps,
+            scripts: scripts.into_iter().map(|(path, content)| Script { path, content }).collect(),
+            working_dirs,
+            root,
+            workspace,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_step_reads_what_was_rendered(flags in step_flags()) {
+        prop_assert_eq!(parse(&flags.render()), Ok(Command::Run(flags)));
+    }
+
+    #[test]
+    fn prepare_reads_what_was_rendered(flags in prepare_flags()) {
+        prop_assert_eq!(parse(&flags.render()), Ok(Command::Prepare(flags)));
+    }
+
+    #[test]
+    fn any_command_line_is_read_or_refused(line: Vec<String>) {
+        let _ = parse(&line);
+    }
+
+    #[test]
+    fn any_flag_soup_is_read_or_refused(
+        line in prop::collection::vec("-{0,3}(script|step|timeout|results|prepare|x|)=?[a-z]{0,2}", 0..8)
+    ) {
+        let _ = parse(&line);
+    }
+}
