@@ -1,1 +1,22 @@
-//! (in progress)
+//! The `tekton.dev` API: kinds, defaulting, validation and configuration. Pure: no IO, no clock, no environment.
+//!
+//! Field names, shapes and texts mirror Tekton Pipelines v1.15; `docs/deviations.md` lists where we differ.
+
+pub mod conditions;
+pub mod config;
+pub mod labels;
+pub mod names;
+mod v1;
+mod v1beta1;
+
+pub use ropewalk_entrypoint_protocol::duration::GoDuration;
+pub use ropewalk_entrypoint_protocol::value::{ParamType, ParamValue};
+pub use ropewalk_entrypoint_protocol::variables;
+pub use ropewalk_entrypoint_protocol::when::WhenExpression;
+pub use v1::*;
+pub use v1beta1::*;
+
+/// The API group of every kind here.
+pub const GROUP: &str = "tekton.dev";
+/// Our own group: annotations and condition types that are not Tekton's live under it.
+pub const ROPEWALK_GROUP: &str = "ropewalk.dev";
