@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod config;
 pub mod labels;
 pub mod names;
+pub mod references;
 mod v1;
 mod v1beta1;
 
