@@ -1,0 +1,16 @@
+//! What the decisions need to know about the machine, gathered once by the shell.
+
+/// Facts about the node a pod runs on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostFacts {
+    /// The node's name as `spec.nodeName` shows it.
+    pub node_name: String,
+    /// The node's address; with host networking the pod's address too.
+    pub host_ip: String,
+    /// Cores, the default of `limits.cpu` in a `resourceFieldRef`.
+    pub cpus: u32,
+    /// Memory in bytes, the default of `limits.memory` in a `resourceFieldRef`.
+    pub memory_bytes: u64,
+    /// Whether any image reference gets the machine's own root file system (`--rootfs host`).
+    pub host_rootfs: bool,
+}

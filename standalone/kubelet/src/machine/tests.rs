@@ -1,0 +1,272 @@
+use super::*;
+use serde_json::{Value, json};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("in range")
+}
+
+fn pod(spec: Value) -> Pod {
+    let mut spec = spec;
+    if spec.get("restartPolicy").is_none() {
+        spec["restartPolicy"] = json!("Never");
+    }
+    serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec})).expect("a pod")
+}
+
+fn exit(code: i32) -> Exit {
+    Exit {
+        code,
+        reason: if code == 0 { ExitReason::Completed } else { ExitReason::Error },
+        started_at: Some(at(0)),
+        finished_at: at(1),
+        message: String::new(),
+    }
+}
+
+/// Drives a state and writes commands down as short words.
+struct Drive {
+    state: PodState,
+    now: i64,
+}
+
+impl Drive {
+    fn new(spec: Value) -> Self {
+        Self { state: PodState::new(pod(spec)), now: 0 }
+    }
+
+    fn send(&mut self, event: Event) -> Vec<String> {
+        let commands = step(&mut self.state, event, at(self.now));
+        commands.iter().map(word).collect()
+    }
+
+    fn ready(&mut self) -> Vec<String> {
+        assert_eq!(self.send(Event::Admitted), ["prepare"]);
+        self.send(Event::VolumesReady)
+    }
+
+    fn started(&mut self, name: &str, attempt: u32) -> Vec<String> {
+        let now = at(self.now);
+        self.send(Event::Started { name: name.into(), attempt, at: now })
+    }
+
+    fn exited(&mut self, name: &str, attempt: u32, code: i32) -> Vec<String> {
+        self.send(Event::Exited { name: name.into(), attempt, exit: exit(code) })
+    }
+
+    fn change(&mut self, edit: impl FnOnce(&mut Pod)) -> Vec<String> {
+        let mut pod = self.state.pod.clone();
+        edit(&mut pod);
+        self.send(Event::PodChanged(Box::new(pod)))
+    }
+}
+
+fn word(command: &Command) -> String {
+    match command {
+        Command::PrepareVolumes => "prepare".into(),
+        Command::RefreshVolumes => "refresh".into(),
+        Command::Start { name, attempt } => format!("start {name}/{attempt}"),
+        Command::Stop { name, attempt, grace_seconds } => format!("stop {name}/{attempt} in {grace_seconds}"),
+        Command::TearDown => "tear down".into(),
+        Command::Remove => "remove".into(),
+        Command::Announce { reason, message } => format!("{reason}: {message}"),
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+fn two_steps() -> Value {
+    json!({"initContainers": [{"name": "prepare", "image": "i"}],
+           "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]})
+}
+
+#[test]
+fn init_first_then_all_regular_together() {
+    let mut drive = Drive::new(two_steps());
+    assert_eq!(drive.ready(), ["start prepare/0"]);
+    assert_eq!(drive.started("prepare", 0), NOTHING);
+    assert_eq!(drive.exited("prepare", 0, 0), ["start a/0", "start b/0"]);
+    drive.started("a", 0);
+    drive.started("b", 0);
+    assert_eq!(drive.exited("a", 0, 0), NOTHING);
+    assert_eq!(drive.exited("b", 0, 0), ["tear down"]);
+    assert_eq!(drive.send(Event::TornDown), NOTHING);
+    assert!(drive.state.is_finished() && drive.state.is_torn_down());
+}
+
+#[test]
+fn a_failed_init_container_ends_the_pod() {
+    let mut drive = Drive::new(two_steps());
+    drive.ready();
+    drive.started("prepare", 0);
+    assert_eq!(drive.exited("prepare", 0, 1), ["tear down"]);
+    assert!(drive.state.is_finished());
+}
+
+#[test]
+fn late_events_of_an_earlier_attempt_change_nothing() {
+    let mut drive =
+        Drive::new(json!({"restartPolicy": "OnFailure", "containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    drive.started("a", 0);
+    assert_eq!(drive.exited("a", 0, 1), NOTHING);
+    assert_eq!(drive.state.next_wake(), Some(at(10)));
+    drive.now = 10;
+    assert_eq!(drive.send(Event::Tick), ["start a/1"]);
+    assert_eq!(drive.exited("a", 0, 0), NOTHING);
+    assert!(!drive.state.is_finished());
+    drive.started("a", 1);
+    assert_eq!(drive.exited("a", 1, 0), ["tear down"]);
+}
+
+#[test]
+fn the_wait_between_restarts_doubles_and_is_bounded() {
+    let mut drive =
+        Drive::new(json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    let mut waits = Vec::new();
+    for attempt in 0..8 {
+        drive.started("a", attempt);
+        drive.exited("a", attempt, 0);
+        let wake = drive.state.next_wake().expect("a retry is due");
+        waits.push(wake.duration_since(at(drive.now)).as_secs());
+        drive.now = wake.as_second() - at(0).as_second();
+        drive.send(Event::Tick);
+    }
+    assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
+}
+
+#[test]
+fn a_sidecar_is_stopped_by_the_nop_image() {
+    let mut drive =
+        Drive::new(json!({"containers": [{"name": "step", "image": "i"}, {"name": "side", "image": "i"}]}));
+    drive.ready();
+    drive.started("step", 0);
+    drive.started("side", 0);
+    assert_eq!(drive.exited("step", 0, 0), NOTHING);
+    let to_nop = |pod: &mut Pod| {
+        pod.spec.as_mut().expect("a spec").containers[1].image = Some(NOP_IMAGE.to_owned());
+    };
+    assert_eq!(drive.change(to_nop), ["stop side/0 in 30"]);
+    assert_eq!(drive.change(to_nop), NOTHING, "one stop is enough");
+    assert_eq!(drive.exited("side", 0, 137), ["tear down"]);
+    let side = drive.state.record("side").expect("the sidecar");
+    assert_eq!(side.attempt, 1);
+    assert_eq!(side.exit().map(|exit| (exit.code, exit.reason)), Some((0, ExitReason::Completed)));
+    assert_eq!(side.last.as_ref().map(|exit| exit.code), Some(137));
+}
+
+#[test]
+fn a_native_sidecar_runs_beside_and_is_stopped_at_the_end() {
+    let mut drive = Drive::new(json!({
+        "initContainers": [{"name": "side", "image": "i", "restartPolicy": "Always"}, {"name": "init", "image": "i"}],
+        "containers": [{"name": "a", "image": "i"}]}));
+    assert_eq!(drive.ready(), ["start side/0"]);
+    assert_eq!(drive.started("side", 0), ["start init/0"]);
+    drive.started("init", 0);
+    assert_eq!(drive.exited("init", 0, 0), ["start a/0"]);
+    drive.started("a", 0);
+    assert_eq!(drive.exited("a", 0, 0), ["stop side/0 in 30"]);
+    assert_eq!(drive.exited("side", 0, 143), ["tear down"]);
+}
+
+#[test]
+fn deletion_stops_everything_then_removes_the_pod() {
+    let mut drive = Drive::new(json!({"terminationGracePeriodSeconds": 5,
+        "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]}));
+    drive.ready();
+    drive.started("a", 0);
+    let delete = |pod: &mut Pod| {
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    };
+    assert_eq!(drive.change(delete), ["stop a/0 in 5"]);
+    assert_eq!(
+        drive.started("b", 0),
+        ["stop b/0 in 5"],
+        "one that was still starting is stopped when it runs"
+    );
+    assert_eq!(drive.exited("a", 0, 143), NOTHING);
+    assert_eq!(drive.exited("b", 0, 137), ["tear down"]);
+    assert_eq!(drive.send(Event::TornDown), ["remove"]);
+}
+
+#[test]
+fn a_pod_that_vanishes_is_killed_at_once() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    drive.started("a", 0);
+    assert_eq!(drive.send(Event::PodGone), ["stop a/0 in 0"]);
+    assert_eq!(drive.exited("a", 0, 137), ["tear down"]);
+    assert_eq!(drive.send(Event::TornDown), NOTHING, "there is nothing to remove");
+}
+
+#[test]
+fn deletion_before_admission_removes_at_once() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let delete = |pod: &mut Pod| {
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    };
+    assert_eq!(drive.change(delete), ["remove"]);
+}
+
+#[test]
+fn deletion_while_volumes_are_made_waits_for_them() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    assert_eq!(drive.send(Event::Admitted), ["prepare"]);
+    assert_eq!(drive.send(Event::PodGone), NOTHING);
+    assert_eq!(drive.send(Event::VolumesReady), ["tear down"]);
+}
+
+#[test]
+fn the_deadline_stops_the_pod() {
+    let mut drive =
+        Drive::new(json!({"activeDeadlineSeconds": 60, "containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    drive.started("a", 0);
+    assert_eq!(drive.state.next_wake(), Some(at(60)));
+    drive.now = 60;
+    assert_eq!(drive.send(Event::Tick), ["stop a/0 in 30"]);
+    assert_eq!(drive.exited("a", 0, 137), ["tear down"]);
+    assert_eq!(drive.state.next_wake(), None);
+}
+
+#[test]
+fn what_is_missing_is_retried_when_it_appears() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.send(Event::Admitted);
+    let failed = drive.send(Event::VolumesFailed("configmap \"x\" not found".into()));
+    assert_eq!(failed, ["FailedMount: configmap \"x\" not found"]);
+    assert!(drive.state.waits_for_objects());
+    assert_eq!(drive.send(Event::ObjectsChanged), ["prepare"]);
+    assert_eq!(drive.send(Event::VolumesReady), ["start a/0"]);
+    let blocked = drive.send(Event::Blocked {
+        name: "a".into(),
+        reason: "CreateContainerConfigError",
+        message: "secret \"s\" not found".into(),
+    });
+    assert_eq!(blocked, ["Failed: Error: secret \"s\" not found"]);
+    assert!(drive.state.waits_for_objects());
+    assert_eq!(drive.send(Event::ObjectsChanged), ["start a/0"]);
+}
+
+#[test]
+fn changed_metadata_refreshes_the_downward_volumes() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    let annotate = |pod: &mut Pod| pod.metadata.annotations = Some([("k".to_owned(), "v".to_owned())].into());
+    assert_eq!(drive.change(annotate), ["refresh"]);
+    assert_eq!(drive.change(annotate), NOTHING);
+}
+
+#[test]
+fn writes_wait_for_starts_but_not_for_ends() {
+    let mut drive = Drive::new(two_steps());
+    drive.ready();
+    assert!(drive.state.is_unsettled());
+    drive.started("prepare", 0);
+    assert!(!drive.state.is_unsettled());
+    drive.exited("prepare", 0, 0);
+    drive.started("a", 0);
+    assert!(drive.state.is_unsettled(), "b is still starting");
+    drive.exited("a", 0, 0);
+    assert!(!drive.state.is_unsettled(), "the end of a step is news");
+}

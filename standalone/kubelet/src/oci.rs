@@ -1,0 +1,479 @@
+//! The OCI `config.json` of a container and the root file system beneath it, as a function of the pod and of
+//! what the other modules resolved. No IO: paths are the shell's, they are only written down here.
+//!
+//! Cgroups are absent on purpose: libcontainer can only use one path for all controllers of cgroup v1, while a
+//! process may live in a different one per controller, so the shell places the container itself.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::user::Identity;
+use crate::volume::Use;
+use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts, env, fields};
+
+/// Kernel interfaces a container must not read; every container engine masks these.
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+
+/// Kernel interfaces a container must not write.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where the termination message goes unless the container says otherwise.
+pub const DEFAULT_TERMINATION_PATH: &str = "/dev/termination-log";
+
+/// Paths of one container on the machine.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Root file system, mounted by the shim.
+    pub rootfs: PathBuf,
+    /// The file the container's termination message is written to.
+    pub termination_log: PathBuf,
+    /// Directory (or file, for a hostPath) of each volume of the pod.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// Directory the shim binds sub paths into: the i-th [`SubPath`] appears as `<i>` in it.
+    pub sub_paths: PathBuf,
+}
+
+/// A volume's sub path, to be resolved inside the volume's root and bound where the spec expects it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SubPath {
+    /// Root of the volume.
+    pub root: PathBuf,
+    /// Path below it; made if missing.
+    pub path: String,
+    /// Where to bind it.
+    pub target: PathBuf,
+}
+
+/// The working directory, to be made when it is missing.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct WorkingDir {
+    /// Directory on the machine that `path` is resolved in: a volume's or the root file system's.
+    pub root: PathBuf,
+    /// Path below it.
+    pub path: PathBuf,
+}
+
+/// A throw-away root file system: `lower` beneath a bounded layer in memory, with some of it hidden.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rootfs {
+    /// Read-only base.
+    pub lower: PathBuf,
+    /// Paths that do not exist for the container.
+    pub hidden: Vec<String>,
+    /// Directories that are empty for the container, with their mode.
+    pub empty: BTreeMap<String, u32>,
+    /// Files written over the base.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Cgroup limits of a container.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// CPU time in microseconds per 100 ms.
+    pub cpu_quota: Option<u64>,
+}
+
+/// Everything the shim needs to make one container.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The OCI document.
+    pub spec: Spec,
+    /// Sub paths to bind first.
+    pub sub_paths: Vec<SubPath>,
+    /// Working directory to make first.
+    pub working_dir: Option<WorkingDir>,
+    /// Cgroup limits.
+    pub limits: Limits,
+}
+
+/// What of the machine a step must not see, beyond what `own` (the data root) holds.
+const HIDDEN: [&str; 18] = [
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/kubernetes",
+    "/etc/rancher",
+    "/etc/wireguard",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/kubelet",
+    "/var/lib/rancher",
+    "/var/lib/sudo",
+    "/var/log",
+    "/var/spool/cron",
+];
+
+/// Directories a step finds empty: homes, sockets and what others left behind.
+const EMPTY: [(&str, u32); 9] = [
+    ("/home", 0o755),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/tmp", 0o1777),
+    ("/var/tmp", 0o1777),
+    ("/mnt", 0o755),
+    ("/media", 0o755),
+    ("/srv", 0o755),
+    ("/boot", 0o755),
+];
+
+/// The root file system of `container`: the embedded image's, or the machine's with what is private hidden.
+/// `own` are the directories of this program, `resolv_conf` the text of the machine's file.
+pub fn rootfs(
+    pod: &Pod,
+    container: &Container,
+    entrypoint_image: &Path,
+    own: &[&str],
+    resolv_conf: &str,
+    facts: &HostFacts,
+) -> Rootfs {
+    let mut files = BTreeMap::from([
+        ("/etc/hostname".to_owned(), format!("{}\n", env::hostname(pod))),
+        ("/etc/hosts".to_owned(), hosts(pod, facts)),
+        ("/etc/resolv.conf".to_owned(), resolv_conf.to_owned()),
+        // Tools such as buildah ask this file whether they run in a container.
+        ("/run/.containerenv".to_owned(), String::new()),
+    ]);
+    if container.image.as_deref() == Some(ENTRYPOINT_IMAGE) {
+        files.insert(
+            "/etc/passwd".to_owned(),
+            "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n".to_owned(),
+        );
+        let empty = BTreeMap::from([("/tmp".to_owned(), 0o1777), ("/root".to_owned(), 0o700)]);
+        return Rootfs { lower: entrypoint_image.to_owned(), hidden: Vec::new(), empty, files };
+    }
+    Rootfs {
+        lower: PathBuf::from("/"),
+        hidden: own.iter().chain(&HIDDEN).map(|&path| path.to_owned()).collect(),
+        empty: EMPTY.iter().map(|&(path, mode)| (path.to_owned(), mode)).collect(),
+        files,
+    }
+}
+
+fn hosts(pod: &Pod, facts: &HostFacts) -> String {
+    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    text.push_str(&format!("{}\t{}\n", facts.host_ip, env::hostname(pod)));
+    let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
+    for alias in aliases {
+        let names = alias.hostnames.clone().unwrap_or_default().join("\t");
+        text.push_str(&format!("{}\t{names}\n", alias.ip));
+    }
+    text
+}
+
+/// The bundle of one container.
+pub fn bundle(
+    pod: &Pod,
+    container: &Container,
+    variables: &BTreeMap<String, String>,
+    identity: &Identity,
+    uses: &[Use],
+    layout: &Layout,
+) -> Result<Bundle, ConfigError> {
+    let image = container.image.clone().unwrap_or_default();
+    let given = container.command.iter().chain(&container.args).flatten();
+    let args: Vec<String> = given.map(|text| env::expand(text, variables)).collect();
+    if args.is_empty() {
+        return Err(ConfigError::NoCommand { container: container.name.clone(), image });
+    }
+
+    let mut sub_paths = Vec::new();
+    let mut volume_mounts = Vec::new();
+    let mut roots = vec![(PathBuf::from("/"), layout.rootfs.clone(), identity.read_only_root)];
+    for found in uses {
+        let root = layout
+            .volumes
+            .get(&found.volume)
+            .ok_or_else(|| ConfigError::NoSuchVolume(found.volume.clone()))?;
+        let source = match &found.sub_path {
+            None => root.clone(),
+            Some(path) => {
+                let target = layout.sub_paths.join(sub_paths.len().to_string());
+                sub_paths.push(SubPath { root: root.clone(), path: path.clone(), target: target.clone() });
+                target
+            }
+        };
+        roots.push((PathBuf::from(&found.destination), source.clone(), found.read_only));
+        volume_mounts.push((found.destination.clone(), source, found.read_only));
+    }
+
+    let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
+    let cwd = PathBuf::from("/").join(cwd.unwrap_or_else(|| "/".to_owned()));
+    let deepest =
+        roots.iter().filter(|(at, ..)| cwd.starts_with(at)).max_by_key(|(at, ..)| at.components().count());
+    // A missing directory in a read-only place stays missing; starting the container then fails and says so.
+    let working_dir = deepest.filter(|(at, _, read_only)| !read_only && *at != cwd).map(|(at, root, _)| {
+        WorkingDir { root: root.clone(), path: cwd.strip_prefix(at).map(Path::to_owned).unwrap_or_default() }
+    });
+
+    let build = |error: OciSpecError| ConfigError::Oci {
+        container: container.name.clone(),
+        detail: error.to_string(),
+    };
+    let spec =
+        document(container, args, variables, identity, &cwd, &volume_mounts, layout, pod).map_err(build)?;
+    Ok(Bundle { spec, sub_paths, working_dir, limits: limits(container)? })
+}
+
+fn limits(container: &Container) -> Result<Limits, ConfigError> {
+    let list = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let milli = |name| list.and_then(|list| list.get(name)).map(fields::milli).transpose();
+    let positive = |value: i128| u64::try_from(value).ok().filter(|value| *value > 0);
+    Ok(Limits {
+        memory: milli("memory")?.and_then(|milli| positive(milli / 1000)),
+        // One core is 100,000 µs in every 100 ms; the kernel refuses less than 1 ms.
+        cpu_quota: milli("cpu")?.and_then(|milli| positive(milli * 100)).map(|quota| quota.max(1000)),
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name the same list twice")]
+fn document(
+    container: &Container,
+    args: Vec<String>,
+    variables: &BTreeMap<String, String>,
+    identity: &Identity,
+    cwd: &Path,
+    volume_mounts: &[(String, PathBuf, bool)],
+    layout: &Layout,
+    pod: &Pod,
+) -> Result<Spec, OciSpecError> {
+    let capabilities: HashSet<Capability> = identity
+        .capabilities
+        .iter()
+        .filter_map(|name| serde_json::from_value(serde_json::Value::String(format!("CAP_{name}"))).ok())
+        .collect();
+    let mut user = UserBuilder::default().uid(identity.uid).gid(identity.gid);
+    if !identity.groups.is_empty() {
+        user = user.additional_gids(identity.groups.clone());
+    }
+    let process = ProcessBuilder::default()
+        .terminal(false)
+        .user(user.build()?)
+        .args(args)
+        .env(variables.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+        .cwd(cwd)
+        .capabilities(
+            LinuxCapabilitiesBuilder::default()
+                .bounding(capabilities.clone())
+                .effective(capabilities.clone())
+                .permitted(capabilities)
+                .build()?,
+        )
+        .no_new_privileges(identity.no_new_privileges)
+        .build()?;
+
+    let mut mounts = kernel_mounts(identity.privileged)?;
+    let taken: HashSet<&Path> = volume_mounts.iter().map(|(at, ..)| Path::new(at.as_str())).collect();
+    mounts.retain(|mount| !taken.contains(mount.destination().as_path()));
+    for (destination, source, read_only) in volume_mounts {
+        mounts.push(bind(destination, source, *read_only)?);
+    }
+    let termination = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    mounts.push(bind(termination.unwrap_or(DEFAULT_TERMINATION_PATH), &layout.termination_log, false)?);
+
+    let mut linux = LinuxBuilder::default().namespaces(namespaces()?).rootfs_propagation("private");
+    if identity.privileged {
+        linux = linux.masked_paths(Vec::new()).readonly_paths(Vec::new());
+    } else {
+        linux = linux
+            .masked_paths(MASKED.map(str::to_owned).to_vec())
+            .readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
+    }
+    SpecBuilder::default()
+        .version("1.0.2")
+        .hostname(env::hostname(pod))
+        .root(RootBuilder::default().path(&layout.rootfs).readonly(identity.read_only_root).build()?)
+        .process(process)
+        .mounts(mounts)
+        .linux(linux.build()?)
+        .build()
+}
+
+/// Own pid, mount, IPC and UTS namespaces; the network is the machine's.
+fn namespaces() -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    let own = [
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+    ];
+    own.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect()
+}
+
+fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, OciSpecError> {
+    let sysfs = if privileged { "rw" } else { "ro" };
+    let table: [(&str, &str, &str, &[&str]); 6] = [
+        ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        ("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sysfs]),
+    ];
+    table
+        .into_iter()
+        .map(|(at, kind, source, options)| {
+            MountBuilder::default()
+                .destination(at)
+                .typ(kind)
+                .source(source)
+                .options(options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+                .build()
+        })
+        .collect()
+}
+
+fn bind(destination: &str, source: &Path, read_only: bool) -> Result<Mount, OciSpecError> {
+    let access = if read_only { "ro" } else { "rw" };
+    MountBuilder::default()
+        .destination(destination)
+        .typ("bind")
+        .source(source)
+        .options(["rbind", "rprivate", access].map(str::to_owned).to_vec())
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user;
+    use serde_json::{Value, json};
+
+    fn layout() -> Layout {
+        Layout {
+            rootfs: "/d/rootfs".into(),
+            termination_log: "/d/termination-log".into(),
+            volumes: [("v".to_owned(), PathBuf::from("/d/volumes/v"))].into(),
+            sub_paths: "/d/sub".into(),
+        }
+    }
+
+    fn built(container: Value, uses: &[Use]) -> Result<Bundle, ConfigError> {
+        let mut container = container;
+        container["name"] = json!("c");
+        let container: Container = serde_json::from_value(container).expect("a container");
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("a pod");
+        let identity = user::identity(&pod, &container).expect("an identity");
+        let variables = [("A".to_owned(), "1".to_owned())].into();
+        bundle(&pod, &container, &variables, &identity, uses, &layout())
+    }
+
+    fn at(sub_path: Option<&str>, destination: &str, read_only: bool) -> Use {
+        Use {
+            volume: "v".into(),
+            sub_path: sub_path.map(str::to_owned),
+            destination: destination.into(),
+            read_only,
+        }
+    }
+
+    #[test]
+    fn command_and_mounts() {
+        let made = built(
+            json!({"command": ["echo"], "args": ["$(A)", "$$(A)"], "terminationMessagePath": "/tekton/termination"}),
+            &[at(None, "/workspace", true), at(Some("x/y"), "/dev/shm", false)],
+        )
+        .expect("a bundle");
+        let spec = serde_json::to_value(&made.spec).expect("serialises");
+        assert_eq!(spec["process"]["args"], json!(["echo", "1", "$(A)"]));
+        let mounts = spec["mounts"].as_array().expect("mounts");
+        let bound: Vec<_> = mounts
+            .iter()
+            .filter(|mount| mount["type"] == "bind")
+            .map(|mount| (&mount["destination"], &mount["source"], &mount["options"][2]))
+            .collect();
+        assert_eq!(
+            bound,
+            [
+                (&json!("/workspace"), &json!("/d/volumes/v"), &json!("ro")),
+                (&json!("/dev/shm"), &json!("/d/sub/0"), &json!("rw")),
+                (&json!("/tekton/termination"), &json!("/d/termination-log"), &json!("rw")),
+            ]
+        );
+        let shm = mounts.iter().filter(|mount| mount["destination"] == "/dev/shm").count();
+        assert_eq!(shm, 1, "a volume takes the place of the default mount");
+        assert_eq!(
+            made.sub_paths,
+            [SubPath { root: "/d/volumes/v".into(), path: "x/y".into(), target: "/d/sub/0".into() }]
+        );
+    }
+
+    #[test]
+    fn working_directory_is_made_where_it_will_be_seen() {
+        let dir = |root: &str, path: &str| Some(WorkingDir { root: root.into(), path: path.into() });
+        for (given, uses, expected) in [
+            (None, vec![], None),
+            (Some("/a/b"), vec![], dir("/d/rootfs", "a/b")),
+            (Some("rel"), vec![], dir("/d/rootfs", "rel")),
+            (Some("/workspace/src"), vec![at(None, "/workspace", false)], dir("/d/volumes/v", "src")),
+            (Some("/workspace"), vec![at(None, "/workspace", false)], None),
+            (Some("/workspace/src"), vec![at(None, "/workspace", true)], None),
+            (Some("/workspaces"), vec![at(None, "/workspace", false)], dir("/d/rootfs", "workspaces")),
+        ] {
+            let made = built(json!({"command": ["x"], "workingDir": given}), &uses).expect("a bundle");
+            assert_eq!(made.working_dir, expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn limits_become_cgroup_numbers() {
+        let made =
+            built(json!({"command": ["x"], "resources": {"limits": {"memory": "64Mi", "cpu": "250m"}}}), &[])
+                .expect("a bundle");
+        assert_eq!(made.limits, Limits { memory: Some(64 << 20), cpu_quota: Some(25_000) });
+    }
+
+    #[test]
+    fn no_command_is_refused() {
+        let error = built(json!({"image": "busybox"}), &[]).expect_err("refused");
+        assert!(error.to_string().contains("\"c\": image \"busybox\""), "{error}");
+    }
+
+    #[test]
+    fn host_root_hides_what_is_private() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("a pod");
+        let container = Container { name: "c".into(), image: Some("busybox".into()), ..Container::default() };
+        let facts = HostFacts {
+            node_name: "here".into(),
+            host_ip: "10.0.0.7".into(),
+            cpus: 1,
+            memory_bytes: 1,
+            host_rootfs: true,
+        };
+        let found = rootfs(&pod, &container, Path::new("/d/image"), &["/d"], "nameserver 1.1.1.1\n", &facts);
+        assert_eq!(found.lower, Path::new("/"));
+        for hidden in ["/d", "/etc/shadow"] {
+            assert!(found.hidden.iter().any(|path| path == hidden), "{hidden}");
+        }
+        for empty in ["/root", "/home", "/run", "/tmp"] {
+            assert!(found.empty.contains_key(empty), "{empty}");
+        }
+        assert_eq!(found.files["/etc/resolv.conf"], "nameserver 1.1.1.1\n");
+        assert!(found.files["/etc/hosts"].contains("10.0.0.7\tp\n"));
+    }
+}

@@ -1,0 +1,472 @@
+//! What each volume of a pod is made of, and where a container sees it. No IO: file contents come from
+//! [`Objects`], directories are made by the shell.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume,
+};
+
+use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts, Objects, env, fields};
+
+const SUPPORTED: &str =
+    "emptyDir, configMap, secret, projected, downwardAPI, hostPath, persistentVolumeClaim and image";
+
+/// Mode of a file when neither the item nor the volume gives one.
+const DEFAULT_MODE: i32 = 0o644;
+
+/// One file of a volume whose content comes from objects.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct File {
+    /// The bytes.
+    pub contents: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What a hostPath must be before it is mounted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostKind {
+    /// Anything that exists.
+    Any,
+    /// A directory, made if missing.
+    DirectoryOrCreate,
+    /// A directory.
+    Directory,
+    /// A file, made empty if missing.
+    FileOrCreate,
+    /// A file.
+    File,
+    /// A unix socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// What the shell must provide for one volume.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Plan {
+    /// A fresh directory that lives as long as the pod.
+    Empty {
+        /// Whether it is kept in memory.
+        memory: bool,
+        /// Bound in bytes, enforced for memory only.
+        size_limit: Option<u64>,
+    },
+    /// A directory with these files, by relative path.
+    Files(BTreeMap<String, File>),
+    /// A path of the machine.
+    Host {
+        /// Absolute path.
+        path: String,
+        /// What it must be.
+        kind: HostKind,
+    },
+    /// The directory of a claim, shared by all pods that name it.
+    Claim {
+        /// Claim name.
+        name: String,
+        /// UID of the claim: a new claim of the same name starts empty.
+        uid: String,
+    },
+    /// The directory with the injected binary.
+    Entrypoint,
+}
+
+/// What `volume` of `pod` is made of.
+pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) -> Result<Plan, ConfigError> {
+    if let Some(source) = &volume.empty_dir {
+        let limit = source.size_limit.as_ref().map(fields::milli).transpose()?;
+        return Ok(Plan::Empty {
+            memory: source.medium.as_deref() == Some("Memory"),
+            size_limit: limit.and_then(|milli| u64::try_from(milli / 1000).ok()).filter(|bytes| *bytes > 0),
+        });
+    }
+    if let Some(source) = &volume.config_map {
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        let optional = source.optional == Some(true);
+        return config_map_files(objects, &source.name, source.items.as_deref(), optional, mode)
+            .map(Plan::Files);
+    }
+    if let Some(source) = &volume.secret {
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        let optional = source.optional == Some(true);
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        return secret_files(objects, name, source.items.as_deref(), optional, mode).map(Plan::Files);
+    }
+    if let Some(source) = &volume.downward_api {
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        return downward_files(pod, source.items.as_deref(), facts, mode).map(Plan::Files);
+    }
+    if let Some(source) = &volume.projected {
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        let mut files = BTreeMap::new();
+        for part in source.sources.iter().flatten() {
+            if let Some(part) = &part.config_map {
+                let optional = part.optional == Some(true);
+                files.extend(config_map_files(objects, &part.name, part.items.as_deref(), optional, mode)?);
+            }
+            if let Some(part) = &part.secret {
+                let optional = part.optional == Some(true);
+                files.extend(secret_files(objects, &part.name, part.items.as_deref(), optional, mode)?);
+            }
+            if let Some(part) = &part.downward_api {
+                files.extend(downward_files(pod, part.items.as_deref(), facts, mode)?);
+            }
+            if part.service_account_token.is_some() {
+                return Err(ConfigError::NoTokens(volume.name.clone()));
+            }
+        }
+        return Ok(Plan::Files(files));
+    }
+    if let Some(source) = &volume.host_path {
+        let kind = match source.type_.as_deref().unwrap_or_default() {
+            "DirectoryOrCreate" => HostKind::DirectoryOrCreate,
+            "Directory" => HostKind::Directory,
+            "FileOrCreate" => HostKind::FileOrCreate,
+            "File" => HostKind::File,
+            "Socket" => HostKind::Socket,
+            "CharDevice" => HostKind::CharDevice,
+            "BlockDevice" => HostKind::BlockDevice,
+            _ => HostKind::Any,
+        };
+        if !source.path.starts_with('/') || source.path.split('/').any(|part| part == "..") {
+            return Err(ConfigError::UnsafePath(source.path.clone()));
+        }
+        return Ok(Plan::Host { path: source.path.clone(), kind });
+    }
+    if let Some(source) = &volume.persistent_volume_claim {
+        let claim = objects.claim(&source.claim_name)?;
+        return Ok(Plan::Claim {
+            name: source.claim_name.clone(),
+            uid: claim.metadata.uid.clone().unwrap_or_default(),
+        });
+    }
+    if let Some(source) = &volume.image {
+        let reference = source.reference.as_deref().unwrap_or_default();
+        if reference == ENTRYPOINT_IMAGE {
+            return Ok(Plan::Entrypoint);
+        }
+        return Err(ConfigError::ImageVolume(reference.to_owned()));
+    }
+    Err(ConfigError::UnsupportedVolume { name: volume.name.clone(), supported: SUPPORTED })
+}
+
+/// Whether the volume's files follow the pod's metadata while it runs.
+pub fn follows_metadata(volume: &Volume) -> bool {
+    let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    volume.downward_api.is_some() || projected.into_iter().any(|part| part.downward_api.is_some())
+}
+
+/// Where one container sees a volume.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Use {
+    /// Volume name.
+    pub volume: String,
+    /// Path below the volume's root, checked not to leave it by `..`; symbolic links are the shell's to refuse.
+    pub sub_path: Option<String>,
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Whether the container may not write.
+    pub read_only: bool,
+}
+
+/// The volumes a container mounts, parents before children whatever the order in the pod.
+pub fn uses(
+    pod: &Pod,
+    container: &Container,
+    variables: &BTreeMap<String, String>,
+) -> Result<Vec<Use>, ConfigError> {
+    let volumes = || pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut uses = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = volumes()
+            .find(|volume| volume.name == mount.name)
+            .ok_or_else(|| ConfigError::NoSuchVolume(mount.name.clone()))?;
+        let expanded = mount.sub_path_expr.as_ref().map(|text| env::expand(text, variables));
+        let sub_path = mount.sub_path.clone().or(expanded).filter(|path| !path.is_empty());
+        if let Some(path) = &sub_path {
+            relative(path)?;
+        }
+        let claim_read_only = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+        uses.push(Use {
+            volume: mount.name.clone(),
+            sub_path,
+            destination: if mount.mount_path.starts_with('/') {
+                mount.mount_path.clone()
+            } else {
+                format!("/{}", mount.mount_path)
+            },
+            // Image volumes are read-only by their definition.
+            read_only: mount.read_only == Some(true)
+                || claim_read_only == Some(true)
+                || volume.image.is_some(),
+        });
+    }
+    uses.sort_by_key(|found| found.destination.split('/').filter(|part| !part.is_empty()).count());
+    Ok(uses)
+}
+
+fn relative(path: &str) -> Result<(), ConfigError> {
+    if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(ConfigError::UnsafePath(path.to_owned()));
+    }
+    Ok(())
+}
+
+fn permission(mode: i32) -> u32 {
+    mode.unsigned_abs() & 0o7777
+}
+
+/// All of `data`, or only `items` of it under their paths.
+fn select<'a>(
+    kind: &'static str,
+    data: &BTreeMap<&'a str, &'a [u8]>,
+    items: Option<&[KeyToPath]>,
+    optional: bool,
+    default_mode: i32,
+) -> Result<BTreeMap<String, File>, ConfigError> {
+    let file = |contents: &[u8], mode: i32| File { contents: contents.to_vec(), mode: permission(mode) };
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        let all = data.iter().map(|(key, value)| ((*key).to_owned(), file(value, default_mode)));
+        return Ok(all.collect());
+    };
+    let mut files = BTreeMap::new();
+    for item in items {
+        relative(&item.path)?;
+        match data.get(item.key.as_str()) {
+            Some(value) => {
+                files.insert(item.path.clone(), file(value, item.mode.unwrap_or(default_mode)));
+            }
+            None if optional => {}
+            None => return Err(ConfigError::VolumeKeyMissing { kind, key: item.key.clone() }),
+        }
+    }
+    Ok(files)
+}
+
+fn config_map_files(
+    objects: &Objects,
+    name: &str,
+    items: Option<&[KeyToPath]>,
+    optional: bool,
+    mode: i32,
+) -> Result<BTreeMap<String, File>, ConfigError> {
+    let missing = ConfigMap::default();
+    let object = match objects.config_map(name) {
+        Ok(found) => found,
+        Err(_) if optional => &missing,
+        Err(error) => return Err(error),
+    };
+    let text = object.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+    let binary = object.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+    select("config", &text.chain(binary).collect(), items, optional, mode)
+}
+
+fn secret_files(
+    objects: &Objects,
+    name: &str,
+    items: Option<&[KeyToPath]>,
+    optional: bool,
+    mode: i32,
+) -> Result<BTreeMap<String, File>, ConfigError> {
+    let missing = Secret::default();
+    let object = match objects.secret(name) {
+        Ok(found) => found,
+        Err(_) if optional => &missing,
+        Err(error) => return Err(error),
+    };
+    let data = object.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+    select("secret", &data.collect(), items, optional, mode)
+}
+
+fn downward_files(
+    pod: &Pod,
+    items: Option<&[DownwardAPIVolumeFile]>,
+    facts: &HostFacts,
+    mode: i32,
+) -> Result<BTreeMap<String, File>, ConfigError> {
+    let mut files = BTreeMap::new();
+    for item in items.into_iter().flatten() {
+        relative(&item.path)?;
+        let contents = if let Some(selector) = &item.field_ref {
+            fields::field(pod, selector, facts)?
+        } else if let Some(selector) = &item.resource_field_ref {
+            // A volume's resource reference always names its container.
+            fields::resource(pod, &Container::default(), selector, facts)?
+        } else {
+            String::new()
+        };
+        let mode = permission(item.mode.unwrap_or(mode));
+        files.insert(item.path.clone(), File { contents: contents.into_bytes(), mode });
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn facts() -> HostFacts {
+        HostFacts {
+            node_name: "here".into(),
+            host_ip: "10.0.0.7".into(),
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            host_rootfs: true,
+        }
+    }
+
+    fn objects() -> Objects {
+        let read = |value: Value| serde_json::from_value(value).expect("an object");
+        Objects {
+            config_maps: [(
+                "cm".to_owned(),
+                read(json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "AAE="}})),
+            )]
+            .into(),
+            secrets: [(
+                "sec".to_owned(),
+                serde_json::from_value(json!({"data": {"s": "aGlkZGVu"}})).expect("a secret"),
+            )]
+            .into(),
+            claims: [(
+                "data".to_owned(),
+                serde_json::from_value(json!({"metadata": {"uid": "u1"}})).expect("a claim"),
+            )]
+            .into(),
+        }
+    }
+
+    fn planned(source: Value) -> Result<Plan, ConfigError> {
+        let mut volume = source;
+        volume["name"] = json!("v");
+        let volume: Volume = serde_json::from_value(volume).expect("a volume");
+        let pod: Pod = serde_json::from_value(
+            json!({"metadata": {"name": "p", "annotations": {"tekton.dev/ready": "READY"}}}),
+        )
+        .expect("a pod");
+        plan(&pod, &volume, &objects(), &facts())
+    }
+
+    fn files(source: Value) -> Vec<(String, Vec<u8>, u32)> {
+        match planned(source).expect("a plan") {
+            Plan::Files(files) => {
+                files.into_iter().map(|(path, file)| (path, file.contents, file.mode)).collect()
+            }
+            other => unreachable!("not files: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn object_volumes() {
+        assert_eq!(
+            files(json!({"configMap": {"name": "cm"}})),
+            [
+                ("a".to_owned(), b"1".to_vec(), 0o644),
+                ("b".to_owned(), b"2".to_vec(), 0o644),
+                ("c".to_owned(), vec![0, 1], 0o644)
+            ]
+        );
+        assert_eq!(
+            files(json!({"secret": {"secretName": "sec", "defaultMode": 256,
+                                    "items": [{"key": "s", "path": "deep/er", "mode": 384}]}})),
+            [("deep/er".to_owned(), b"hidden".to_vec(), 0o600)]
+        );
+        assert_eq!(files(json!({"configMap": {"name": "none", "optional": true}})), []);
+        assert_eq!(
+            files(json!({"projected": {"defaultMode": 292, "sources": [
+                {"configMap": {"name": "cm", "items": [{"key": "a", "path": "one"}]}},
+                {"secret": {"name": "sec"}},
+                {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}
+            ]}})),
+            [
+                ("name".to_owned(), b"p".to_vec(), 0o444),
+                ("one".to_owned(), b"1".to_vec(), 0o444),
+                ("s".to_owned(), b"hidden".to_vec(), 0o444)
+            ]
+        );
+        assert_eq!(
+            files(json!({"downwardAPI": {"items": [
+                {"path": "ready", "fieldRef": {"fieldPath": "metadata.annotations['tekton.dev/ready']"}}]}})),
+            [("ready".to_owned(), b"READY".to_vec(), 0o644)]
+        );
+    }
+
+    #[test]
+    fn directories() {
+        for (source, expected) in [
+            (json!({"emptyDir": {}}), Plan::Empty { memory: false, size_limit: None }),
+            (
+                json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
+                Plan::Empty { memory: true, size_limit: Some(1 << 20) },
+            ),
+            (
+                json!({"hostPath": {"path": "/srv", "type": "Directory"}}),
+                Plan::Host { path: "/srv".into(), kind: HostKind::Directory },
+            ),
+            (
+                json!({"persistentVolumeClaim": {"claimName": "data"}}),
+                Plan::Claim { name: "data".into(), uid: "u1".into() },
+            ),
+            (json!({"image": {"reference": ENTRYPOINT_IMAGE}}), Plan::Entrypoint),
+        ] {
+            assert_eq!(planned(source.clone()), Ok(expected), "{source}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_culprit() {
+        for (source, message) in [
+            (json!({"configMap": {"name": "x"}}), "configmap \"x\" not found"),
+            (json!({"secret": {"secretName": "x"}}), "secret \"x\" not found"),
+            (json!({"persistentVolumeClaim": {"claimName": "x"}}), "persistentvolumeclaim \"x\" not found"),
+            (
+                json!({"configMap": {"name": "cm", "items": [{"key": "z", "path": "z"}]}}),
+                "references non-existent config key: z",
+            ),
+            (
+                json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../a"}]}}),
+                "volume path \"../a\" must be relative and must not contain \"..\"",
+            ),
+            (
+                json!({"nfs": {"server": "s", "path": "/"}}),
+                "volume \"v\" has a type this node does not support; it supports emptyDir, configMap, secret, \
+                 projected, downwardAPI, hostPath, persistentVolumeClaim and image",
+            ),
+        ] {
+            assert_eq!(planned(source).expect_err("refused").to_string(), message);
+        }
+    }
+
+    #[test]
+    fn mounts_come_parents_first() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "volumes": [
+            {"name": "a", "emptyDir": {}},
+            {"name": "b", "persistentVolumeClaim": {"claimName": "data", "readOnly": true}}]}}))
+        .expect("a pod");
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [
+            {"name": "a", "mountPath": "/x/y", "subPathExpr": "$(DIR)/z"},
+            {"name": "b", "mountPath": "/x"}]}))
+        .expect("a container");
+        let variables = [("DIR".to_owned(), "d".to_owned())].into();
+        let found = uses(&pod, &container, &variables).expect("valid");
+        assert_eq!(
+            found,
+            [
+                Use { volume: "b".into(), sub_path: None, destination: "/x".into(), read_only: true },
+                Use {
+                    volume: "a".into(),
+                    sub_path: Some("d/z".into()),
+                    destination: "/x/y".into(),
+                    read_only: false
+                },
+            ]
+        );
+        let escape = [("DIR".to_owned(), "..".to_owned())].into();
+        assert_eq!(uses(&pod, &container, &escape), Err(ConfigError::UnsafePath("../z".into())));
+    }
+}
