@@ -1,9 +1,14 @@
 //! Derived names: the same input always gives the same name, so a stale cache cannot create twins.
 
+use std::fmt::Write as _;
+
 use md5::{Digest, Md5};
 
 /// What Kubernetes allows in a label value, and therefore in a child's name.
 pub const MAX_NAME: usize = 63;
+
+/// An md5 in hex is 32 characters; this is left for the rest.
+const LEFT: usize = MAX_NAME - 32;
 
 /// The name of a child of `parent` (contract 5.1): `parent + suffix` when that fits in 63 characters, else cut and
 /// made unique by a digest of the parent.
@@ -11,8 +16,6 @@ pub fn child_name(parent: &str, suffix: &str) -> String {
     if parent.len() + suffix.len() <= MAX_NAME {
         return format!("{parent}{suffix}");
     }
-    // An md5 in hex is 32 characters, which leaves 31 for the rest.
-    const LEFT: usize = MAX_NAME - 32;
     let cut = |text: &str, at: usize| text.chars().take(at).collect::<String>();
     if suffix.len() < LEFT {
         return format!("{}{}{suffix}", cut(parent, LEFT - suffix.len()), md5_hex(parent));
@@ -43,7 +46,11 @@ pub fn short_hash(text: &str, length: usize) -> String {
 }
 
 fn md5_hex(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Md5::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]

@@ -1,1 +1,61 @@
-//! (in progress)
+//! The controllers: observe, plan, apply. They receive a [`kube::Client`] and cannot tell where it leads.
+//!
+//! No decision is made here; those are pure functions in `ropewalk-core`.
+
+mod apply;
+mod metrics;
+mod owners;
+mod pipelinerun;
+mod reconcile;
+mod taskrun;
+mod world;
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
+use kube::Client;
+use ropewalk_api::config::Config;
+use ropewalk_core::settings::Settings;
+
+pub use metrics::Metrics;
+
+/// How the controllers run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The ConfigMaps.
+    pub config: Arc<Config>,
+    /// Images and identity.
+    pub settings: Arc<Settings>,
+    /// Serve only this namespace.
+    pub namespace: Option<String>,
+    /// Where the counters are registered.
+    pub metrics: Metrics,
+}
+
+/// Why the controllers could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A metric of ours was registered twice in one registry.
+    #[error("cannot register metric \"{name}\"")]
+    Metric {
+        /// The metric.
+        name: &'static str,
+        /// What the registry says.
+        source: prometheus::Error,
+    },
+}
+
+/// Runs both controllers until `shutdown` resolves and what is being reconciled has ended.
+pub async fn run(client: Client, options: Options, shutdown: impl Future<Output = ()> + Send + 'static) {
+    let shutdown: future::Shared<BoxFuture<'static, ()>> = shutdown.boxed().shared();
+    let world = world::World::start(&client, options.namespace.as_deref());
+    let context = Arc::new(reconcile::Context::new(client, options, world.view));
+    let taskruns = taskrun::controller(world.taskruns, &context, shutdown.clone());
+    let pipelineruns = pipelinerun::controller(world.pipelineruns, &context, shutdown.clone());
+    tokio::select! {
+        ((), ()) = future::join(taskruns, pipelineruns) => {}
+        // References run as long as the controllers do.
+        () = world.references => {}
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Request;
-use kube::core::params::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::params::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
 
 /// The resources this engine writes.
@@ -46,6 +46,14 @@ pub struct Target {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Target {
+    /// The request that reads it.
+    pub fn read(&self) -> Result<Request<Vec<u8>>, kube::core::request::Error> {
+        kube::core::Request::new(self.resource.collection(&self.namespace))
+            .get(&self.name, &GetParams::default())
+    }
 }
 
 /// One request to the API server. Every write may be sent twice with the effect of once.

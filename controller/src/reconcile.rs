@@ -1,0 +1,238 @@
+//! The loop both controllers run for one object: observe, plan, apply, and again with what was refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::controller::{self, Action};
+use kube::runtime::events::{EventType, Recorder, Reporter};
+use kube::runtime::{events, reflector};
+use kube::{Api, Client, Resource, ResourceExt};
+use ropewalk_core::plan::Plan;
+use ropewalk_core::snapshot::{Lookup, Refusal};
+use serde::de::DeserializeOwned;
+
+use crate::world::View;
+use crate::{Options, apply};
+
+/// Runs reconciled at once by each controller. They spend their time waiting for the API server; more than this only
+/// lengthens its queue.
+pub(crate) const CONCURRENCY: u16 = 32;
+
+/// How often one reconcile plans again after a refusal. Each refusal ends in a condition at the next plan, so two
+/// rounds are the rule; a third leaves room for one more child.
+const ROUNDS: usize = 3;
+
+/// After a conflict the watch brings the newer object soon; this is for when it already has.
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// After a failure of the API server.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// What every reconcile shares.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) options: Options,
+    pub(crate) view: View,
+    recorder: Recorder,
+}
+
+impl Context {
+    pub(crate) fn new(client: Client, options: Options, view: View) -> Self {
+        let reporter = Reporter { controller: "ropewalk-controller".to_owned(), instance: None };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, options, view, recorder }
+    }
+}
+
+/// Why an object has to be reconciled again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Reading failed.
+    #[error("cannot read {kind} \"{name}\"")]
+    Observe { kind: String, name: String, source: Box<kube::Error> },
+    /// Writing failed.
+    #[error("cannot apply the plan for \"{name}\"")]
+    Apply { name: String, source: apply::Error },
+    /// Every round was refused.
+    #[error("the API server refused every plan for \"{name}\": {message}")]
+    Refused { name: String, message: String },
+}
+
+impl Error {
+    /// The word under which it is counted.
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Observe { .. } => "observe",
+            Self::Apply { source: apply::Error::Stale { .. }, .. } => "conflict",
+            Self::Apply { .. } => "apply",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+/// A kind of run that the loop serves.
+pub(crate) trait Reconciled: Resource<DynamicType = ()> + Sized {
+    /// What a decision about it depends on.
+    type Snapshot: Send + Sync;
+
+    /// Gathers a snapshot; decides nothing.
+    fn observe(
+        run: &Arc<Self>,
+        context: &Context,
+        refusals: Vec<Refusal>,
+    ) -> impl Future<Output = Result<Self::Snapshot, Error>> + Send;
+
+    /// Decides.
+    fn plan(snapshot: &Self::Snapshot) -> Plan;
+}
+
+/// One turn for one run.
+pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>) -> Result<Action, Error> {
+    let kind = K::kind(&());
+    let _timer = context.options.metrics.reconciles.with_label_values(&[kind.as_ref()]).start_timer();
+    let name = run.name_any();
+    let mut refusals = Vec::new();
+    for _ in 0..ROUNDS {
+        let plan = K::plan(&K::observe(&run, &context, refusals.clone()).await?);
+        let applied = apply::apply(&context.client, &plan, &context.options.metrics).await;
+        match applied.map_err(|source| Error::Apply { name: name.clone(), source })? {
+            None => {
+                publish(&*run, &context, &plan).await;
+                return Ok(plan.requeue.map_or_else(Action::await_change, Action::requeue));
+            }
+            Some(refusal) => refusals.push(refusal),
+        }
+    }
+    let message = refusals.pop().map(|refusal| refusal.message).unwrap_or_default();
+    Err(Error::Refused { name, message })
+}
+
+/// Events are told once and their loss changes nothing, so a failure is only logged.
+async fn publish<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan: &Plan) {
+    let reference = run.object_ref(&());
+    for event in &plan.events {
+        let event = events::Event {
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.clone(),
+            note: Some(event.message.clone()),
+            action: event.reason.clone(),
+            secondary: None,
+        };
+        if let Err(error) = context.recorder.publish(&event, &reference).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot publish an event");
+        }
+    }
+}
+
+/// When to look again after an error.
+#[expect(clippy::needless_pass_by_value, reason = "the shape kube-runtime asks for")]
+pub(crate) fn error_policy<K: Resource<DynamicType = ()>>(
+    _: Arc<K>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
+    context.options.metrics.errors.with_label_values(&[K::kind(&()).as_ref(), error.class()]).inc();
+    match error {
+        Error::Apply { source: apply::Error::Stale { .. }, .. } => Action::requeue(AFTER_CONFLICT),
+        _ => Action::requeue(AFTER_FAILURE),
+    }
+}
+
+/// Drives a controller's stream and logs what it says.
+pub(crate) async fn drive<K: Resource<DynamicType = ()>>(
+    results: impl futures::Stream<
+        Item = Result<
+            (reflector::ObjectRef<K>, Action),
+            controller::Error<Error, kube::runtime::watcher::Error>,
+        >,
+    >,
+) {
+    results
+        .for_each(|result| async move {
+            match result {
+                Ok(_) => {}
+                Err(controller::Error::ReconcilerFailed(
+                    error @ Error::Apply { source: apply::Error::Stale { .. }, .. },
+                    object,
+                )) => tracing::debug!(%object, error = &error as &dyn std::error::Error, "observing again"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "reconcile to be tried again");
+                }
+            }
+        })
+        .await;
+}
+
+/// An object that a run refers to: from the cache, and when it is not there from the API server, because a cache that
+/// has not caught up must not fail a run.
+pub(crate) async fn look_up<K>(
+    client: &Client,
+    cache: &reflector::Store<K>,
+    namespace: &str,
+    name: Option<&str>,
+) -> Result<Lookup<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let Some(name) = name else { return Ok(Lookup::NotNeeded) };
+    if let Some(object) = cache.get(&reflector::ObjectRef::new(name).within(namespace)) {
+        return Ok(Lookup::Found(object));
+    }
+    Ok(match read(client, namespace, name).await? {
+        Some(object) => Lookup::Found(Arc::new(object)),
+        None => Lookup::Missing,
+    })
+}
+
+/// The objects that `uid` controls, as the cache has them, and those of `named` that it lacks, from the API server.
+pub(crate) async fn children_of<K>(
+    client: &Client,
+    cache: &reflector::Store<K>,
+    known: Vec<String>,
+    namespace: &str,
+    uid: &str,
+    named: impl Iterator<Item = &str>,
+) -> Result<Vec<Arc<K>>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let mut children: std::collections::BTreeMap<String, Arc<K>> = known
+        .into_iter()
+        .filter_map(|name| {
+            let child = cache.get(&reflector::ObjectRef::new(&name).within(namespace))?;
+            Some((name, child))
+        })
+        .collect();
+    for name in named.filter(|name| !name.is_empty()) {
+        if !children.contains_key(name)
+            && let Some(child) = read::<K>(client, namespace, name).await?
+        {
+            children.insert(name.to_owned(), Arc::new(child));
+        }
+    }
+    children.retain(|_, child| crate::owners::controller_uid(child.as_ref()) == Some(uid));
+    Ok(children.into_values().collect())
+}
+
+async fn read<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.get_opt(name).await.map_err(|source| Error::Observe {
+        kind: K::kind(&()).into_owned(),
+        name: name.to_owned(),
+        source: Box::new(source),
+    })
+}

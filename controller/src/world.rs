@@ -1,0 +1,164 @@
+//! The watches: one per kind, each feeding a reflector and the triggers of the controllers that care.
+
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt};
+use ropewalk_api::{Pipeline, PipelineRun, Task, TaskRun, labels};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::owners::Owners;
+
+/// How many changes of TaskRuns may wait for the PipelineRun controller before the TaskRun watch is held back: a burst
+/// of one wide matrix; the controller behind it merges triggers of one run, so the queue drains at memory speed.
+const TRIGGERS: usize = 1024;
+
+/// What reconcilers read.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) pods: Store<Pod>,
+    pub(crate) pods_of: Owners,
+    pub(crate) taskruns: Store<TaskRun>,
+    pub(crate) taskruns_of: Owners,
+    pub(crate) tasks: Store<Task>,
+    pub(crate) pipelines: Store<Pipeline>,
+}
+
+/// What wakes the TaskRun controller.
+pub(crate) struct TaskRunTriggers {
+    pub(crate) runs: BoxStream<'static, Result<TaskRun, watcher::Error>>,
+    pub(crate) store: Store<TaskRun>,
+    pub(crate) pods: BoxStream<'static, Result<Pod, watcher::Error>>,
+}
+
+/// What wakes the PipelineRun controller.
+pub(crate) struct PipelineRunTriggers {
+    pub(crate) runs: BoxStream<'static, Result<PipelineRun, watcher::Error>>,
+    pub(crate) store: Store<PipelineRun>,
+    pub(crate) children: BoxStream<'static, ObjectRef<PipelineRun>>,
+}
+
+/// All watches of one process.
+pub(crate) struct World {
+    pub(crate) view: View,
+    pub(crate) taskruns: TaskRunTriggers,
+    pub(crate) pipelineruns: PipelineRunTriggers,
+    /// Keeps the reflectors of Tasks and Pipelines up to date; they trigger nothing.
+    pub(crate) references: futures::future::BoxFuture<'static, ()>,
+}
+
+impl World {
+    pub(crate) fn start(client: &Client, namespace: Option<&str>) -> Self {
+        // Only pods that carry the engine's label are watched; the value is the user's to choose (contract 5.1).
+        let ours = watcher::Config::default().labels(labels::MANAGED_BY);
+        let pods_of = Owners::default();
+        let (pods, writer) = store();
+        let pod_events = tracked(events(client, namespace, ours), &pods_of).reflect(writer).touched_objects();
+
+        let taskruns_of = Owners::default();
+        let (taskruns, writer) = store();
+        let (send, receive) = mpsc::channel(TRIGGERS);
+        let taskrun_events =
+            tracked(events::<TaskRun>(client, namespace, watcher::Config::default()), &taskruns_of)
+                .reflect(writer)
+                .touched_objects()
+                .then(move |change| wake_owner(send.clone(), change));
+
+        let (pipelineruns, writer) = store();
+        let pipelinerun_events =
+            events(client, namespace, watcher::Config::default()).reflect(writer).touched_objects();
+
+        let (tasks, task_writer) = store();
+        let task_events = events::<Task>(client, namespace, watcher::Config::default())
+            .reflect(task_writer)
+            .for_each(ignore);
+        let (pipelines, pipeline_writer) = store();
+        let pipeline_events = events::<Pipeline>(client, namespace, watcher::Config::default())
+            .reflect(pipeline_writer)
+            .for_each(ignore);
+
+        Self {
+            view: View { pods, pods_of, taskruns: taskruns.clone(), taskruns_of, tasks, pipelines },
+            taskruns: TaskRunTriggers {
+                runs: taskrun_events.boxed(),
+                store: taskruns,
+                pods: pod_events.boxed(),
+            },
+            pipelineruns: PipelineRunTriggers {
+                runs: pipelinerun_events.boxed(),
+                store: pipelineruns,
+                children: receiver(receive).boxed(),
+            },
+            references: Box::pin(async move {
+                tokio::join!(task_events, pipeline_events);
+            }),
+        }
+    }
+}
+
+/// A watch with backoff whose objects have lost what nobody reads.
+fn events<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    watch(api, config.streaming_lists())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+}
+
+fn tracked<K, S>(events: S, owners: &Owners) -> impl Stream<Item = S::Item> + Send + use<K, S>
+where
+    K: Resource,
+    S: Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+{
+    let owners = owners.clone();
+    events.inspect(move |event| {
+        if let Ok(event) = event {
+            owners.apply(event);
+        }
+    })
+}
+
+async fn wake_owner(
+    owners: mpsc::Sender<ObjectRef<PipelineRun>>,
+    change: Result<TaskRun, watcher::Error>,
+) -> Result<TaskRun, watcher::Error> {
+    if let Ok(child) = &change
+        && let Some(owner) = child
+            .owner_references()
+            .iter()
+            .find(|owner| owner.controller == Some(true) && owner.kind == "PipelineRun")
+        && let Some(namespace) = child.namespace()
+    {
+        // The receiver is gone only while the process ends.
+        owners.send(ObjectRef::new(&owner.name).within(&namespace)).await.ok();
+    }
+    change
+}
+
+fn receiver<T: Send + 'static>(receive: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+    stream::unfold(receive, |mut receive| async move { receive.recv().await.map(|item| (item, receive)) })
+}
+
+async fn ignore<T>(event: Result<Event<T>, watcher::Error>) {
+    if let Err(error) = event {
+        tracing::warn!(error = &error as &dyn std::error::Error, "watch interrupted, backing off");
+    }
+}
