@@ -18,6 +18,9 @@ pub const STARTED_AT: &str = "StartedAt";
 pub const EXIT_CODE: &str = "ExitCode";
 /// Internal key: one of the `REASON_` constants.
 pub const REASON: &str = "Reason";
+/// Internal key of our own: in one line, why the command never ran to its end (it does not exist, or
+/// its results do not fit). Other readers drop internal keys they do not know.
+pub const FAILURE: &str = "Failure";
 
 /// The step did not run: an earlier one failed, or its `when` was false.
 pub const REASON_SKIPPED: &str = "Skipped";
@@ -169,6 +172,8 @@ pub struct Termination {
     pub exit_code: Option<i32>,
     /// Why the step ended; one of the `REASON_` constants, not checked.
     pub reason: Option<String>,
+    /// What kept the command from starting or its results from being reported, for users to read.
+    pub failure: Option<String>,
 }
 
 impl Termination {
@@ -184,6 +189,7 @@ impl Termination {
                 STARTED_AT => termination.started_at = Some(result.value),
                 EXIT_CODE => termination.exit_code = result.value.parse().ok(),
                 REASON => termination.reason = Some(result.value),
+                FAILURE => termination.failure = Some(result.value),
                 _ => {}
             }
         }
@@ -269,6 +275,7 @@ mod tests {
             RunResult::internal(STARTED_AT, "2026-01-02T15:04:05.000Z"),
             RunResult::internal(EXIT_CODE, "3"),
             RunResult::internal(REASON, REASON_TIMEOUT_EXCEEDED),
+            RunResult::internal(FAILURE, "no such command"),
         ]);
         let parsed = Termination::parse(&message).unwrap_or_default();
         assert_eq!(
@@ -278,6 +285,7 @@ mod tests {
                 started_at: Some("2026-01-02T15:04:05.000Z".into()),
                 exit_code: Some(3),
                 reason: Some("TimeoutExceeded".into()),
+                failure: Some("no such command".into()),
             }
         );
         assert_eq!(parsed.message(), r#"[{"key":"r","value":"v","type":1}]"#);

@@ -59,7 +59,7 @@ impl Flag<'_> {
         match self.inline {
             None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
             Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-            Some(other) => Err(bad(name, other, "expected \"true\" or \"false\"")),
+            Some(other) => Err(bad(name, other, &"expected \"true\" or \"false\"")),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Flag<'_> {
 /// Longest part of a bad value worth repeating; scripts are values too.
 const SHOWN_CHARS: usize = 80;
 
-pub(super) fn bad(flag: &'static str, value: &str, problem: impl ToString) -> FlagError {
+pub(super) fn bad(flag: &'static str, value: &str, problem: &dyn std::fmt::Display) -> FlagError {
     FlagError::BadValue {
         flag,
         value: value.chars().take(SHOWN_CHARS).collect(),

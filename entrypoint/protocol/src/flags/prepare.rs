@@ -83,8 +83,8 @@ impl PrepareFlags {
 
 fn script(value: &str) -> Result<Script, FlagError> {
     let (path, encoded) =
-        value.split_once('=').ok_or_else(|| bad("script", value, "expected \"path=base64\""))?;
-    let bytes = STANDARD.decode(encoded).map_err(|error| bad("script", value, error))?;
-    let content = String::from_utf8(bytes).map_err(|error| bad("script", value, error))?;
+        value.split_once('=').ok_or_else(|| bad("script", value, &"expected \"path=base64\""))?;
+    let bytes = STANDARD.decode(encoded).map_err(|error| bad("script", value, &error))?;
+    let content = String::from_utf8(bytes).map_err(|error| bad("script", value, &error))?;
     Ok(Script { path: path.to_owned(), content })
 }

@@ -145,13 +145,13 @@ fn on_error(value: &str) -> Result<OnError, FlagError> {
     [OnError::Continue, OnError::StopAndFail]
         .into_iter()
         .find(|known| known.as_str() == value)
-        .ok_or_else(|| bad("on_error", value, "expected \"continue\" or \"stopAndFail\""))
+        .ok_or_else(|| bad("on_error", value, &"expected \"continue\" or \"stopAndFail\""))
 }
 
 fn timeout(value: &str) -> Result<GoDuration, FlagError> {
-    value.parse().map_err(|error| bad("timeout", value, error))
+    value.parse().map_err(|error| bad("timeout", value, &error))
 }
 
 fn when_expressions(value: &str) -> Result<Vec<WhenExpression>, FlagError> {
-    serde_json::from_str(value).map_err(|error| bad("when_expressions", value, error))
+    serde_json::from_str(value).map_err(|error| bad("when_expressions", value, &error))
 }

@@ -1,0 +1,114 @@
+//! The step's own command: started in a process group of its own, and waited for while signals and
+//! the timeout are served.
+
+// The one place that needs unsafe code: `pre_exec`, which std cannot know to be harmless, and `kill`
+// with a real-time signal, for which nix has no name.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::signals::Signals;
+
+/// Longest single wait; longer timeouts take several. `poll` counts milliseconds in 32 bits.
+const LONGEST_POLL: Duration = Duration::from_hours(1);
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By a signal that was not ours.
+    Killed,
+    /// By us, because its time was up.
+    TimedOut,
+}
+
+/// A running command.
+pub(crate) struct Child {
+    pid: Pid,
+}
+
+/// Starts a command in a process group of its own.
+pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0);
+    // SAFETY: the closure runs between fork and exec and makes one system call, which is
+    // async-signal-safe; it neither allocates nor locks. Without it the command would inherit our
+    // blocked signals and could not be stopped.
+    unsafe {
+        command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from));
+    }
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
+    // Dropping the handle does not wait: `run_to_end` reaps it together with orphans.
+    Ok(Child { pid })
+}
+
+impl Child {
+    /// Forwards signals to the command's group until the command itself has ended; kills the group
+    /// when `timeout` has passed.
+    pub(crate) fn run_to_end(&self, timeout: Option<Duration>, signals: &Signals) -> Result<End, Errno> {
+        let mut deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut timed_out = false;
+        loop {
+            if let Some(end) = self.reap()? {
+                return Ok(if timed_out { End::TimedOut } else { end });
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.signal_group(libc::SIGKILL);
+                timed_out = true;
+                deadline = None;
+            }
+            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, poll_timeout(deadline)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+            while let Some(signal) = signals.next()? {
+                if signal != libc::SIGCHLD {
+                    self.signal_group(signal);
+                }
+            }
+        }
+    }
+
+    /// Collects every child that has ended; says how the command did when it is among them. As process
+    /// 1 of the container we inherit orphans, and nobody else would collect them.
+    fn reap(&self) -> Result<Option<End>, Errno> {
+        let mut end = None;
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.pid => end = Some(End::Exited(code)),
+                Ok(WaitStatus::Signaled(pid, _, _)) if pid == self.pid => end = Some(End::Killed),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(end),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a signal to the command's group. A group that is gone already is no error.
+    fn signal_group(&self, signal: i32) {
+        // SAFETY: `kill` has no memory effects; a negative id names the group the child leads.
+        unsafe {
+            libc::kill(-self.pid.as_raw(), signal);
+        }
+    }
+}
+
+/// Time to the deadline in whole milliseconds, rounded up so that it has passed on waking.
+fn poll_timeout(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    let left = deadline.saturating_duration_since(Instant::now()).min(LONGEST_POLL);
+    PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+}
