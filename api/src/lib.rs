@@ -4,9 +4,12 @@
 
 pub mod conditions;
 pub mod config;
+pub mod crd;
+pub mod kinds;
 pub mod labels;
 pub mod names;
 pub mod references;
+pub mod schema;
 mod v1;
 mod v1beta1;
 

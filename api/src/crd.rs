@@ -1,0 +1,191 @@
+//! The CustomResourceDefinitions of every kind, cut from the full schemas. Pure.
+//!
+//! One pass turns a full schema into what a CRD takes ("structural"): references inlined, recursion and whatever is in
+//! [`SCHEMALESS`] left open, everything Kubernetes does not allow there (`default`, `$ref`, `anyOf` with null)
+//! dropped. The result has to stay small: `kubectl apply` keeps a copy in an annotation of at most 256 kB.
+
+use serde_json::{Map, Value, json};
+
+use crate::kinds::{self, Kind};
+use crate::schema;
+
+/// Left open: by the type and its field. Copies of specs, specs within runs and pipelines, and volumes would each add
+/// tens of kB per place; the webhook looks for unknown fields in them instead (see [`crate::strict`]).
+const SCHEMALESS: [(&str, &str); 10] = [
+    ("CustomRunStatus", "retriesStatus"),
+    ("PipelineRunSpec", "pipelineSpec"),
+    ("PipelineRunStatus", "pipelineSpec"),
+    ("PipelineTask", "pipelineSpec"),
+    ("PipelineTask", "taskSpec"),
+    ("TaskRunSpec", "taskSpec"),
+    ("TaskRunStatus", "retriesStatus"),
+    ("TaskRunStatus", "taskSpec"),
+    ("TaskSpec", "volumes"),
+    ("WorkspaceBinding", "volumeClaimTemplate"),
+];
+
+/// The type in which every field of Kubernetes' own types is left open.
+const KUBERNETES_LEFT_OPEN: &str = "PodTemplate";
+
+/// The CRDs, in the order of [`kinds::ALL`].
+pub fn all() -> Vec<Value> {
+    kinds::ALL.iter().map(definition).collect()
+}
+
+fn definition(kind: &Kind) -> Value {
+    let mut names = json!({
+        "kind": kind.kind,
+        "listKind": format!("{}List", kind.kind),
+        "plural": kind.plural,
+        "singular": kind.singular,
+        "categories": ["tekton", "tekton-pipelines"],
+    });
+    if !kind.short_names.is_empty() {
+        names["shortNames"] = json!(kind.short_names);
+    }
+    let mut version = json!({
+        "name": kind.version,
+        "served": true,
+        "storage": true,
+        "schema": {"openAPIV3Schema": schema_of(kind)},
+        "subresources": {"status": {}},
+    });
+    if kind.runs {
+        version["additionalPrinterColumns"] = columns();
+    }
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{}.{}", kind.plural, crate::GROUP)},
+        "spec": {
+            "group": crate::GROUP,
+            "names": names,
+            "scope": "Namespaced",
+            "versions": [version],
+        },
+    })
+}
+
+fn columns() -> Value {
+    let condition = |field: &str| format!(".status.conditions[?(@.type==\"Succeeded\")].{field}");
+    json!([
+        {"name": "Succeeded", "type": "string", "jsonPath": condition("status")},
+        {"name": "Reason", "type": "string", "jsonPath": condition("reason")},
+        {"name": "StartTime", "type": "date", "jsonPath": ".status.startTime"},
+        {"name": "CompletionTime", "type": "date", "jsonPath": ".status.completionTime"},
+    ])
+}
+
+fn schema_of(kind: &Kind) -> Value {
+    let Some(full) = schema::full(kind.kind) else { return open("object") };
+    let mut properties = Map::new();
+    for (name, property) in full["properties"].as_object().into_iter().flatten() {
+        let structural = match name.as_str() {
+            // The API server has its own idea of these and allows no other.
+            "apiVersion" | "kind" => json!({"type": "string"}),
+            "metadata" => json!({"type": "object"}),
+            _ => structural(property, None, &mut Vec::new()),
+        };
+        properties.insert(name.clone(), structural);
+    }
+    json!({"type": "object", "properties": properties})
+}
+
+/// `within` is the definition the schema stands in, `path` the definitions open around it.
+fn structural(schema: &'static Value, within: Option<&'static str>, path: &mut Vec<&'static str>) -> Value {
+    let (name, target) = schema::resolve(schema);
+    if name.is_some_and(|name| path.contains(&name)) {
+        return describe(open("object"), schema, within);
+    }
+    let depth = path.len();
+    path.extend(name);
+    let structural = match schema::json_type(target) {
+        _ if schema::is_int_or_string(target) => json!({"x-kubernetes-int-or-string": true}),
+        Some("object") => object(target, name.or(within), path),
+        Some("array") => json!({"type": "array", "items": structural(&target["items"], within, path)}),
+        Some(scalar) => {
+            let mut structural = json!({"type": scalar});
+            for key in ["format", "enum"] {
+                // `uint16` and its like are schemars' own; Kubernetes warns of formats it does not know.
+                if let Some(value) = target.get(key).filter(|value| !value.to_string().contains("uint")) {
+                    structural[key] = value.clone();
+                }
+            }
+            structural
+        }
+        None => json!({"x-kubernetes-preserve-unknown-fields": true}),
+    };
+    path.truncate(depth);
+    let description = if schema.get("description").is_some() { schema } else { target };
+    describe(structural, description, within)
+}
+
+fn object(schema: &'static Value, name: Option<&'static str>, path: &mut Vec<&'static str>) -> Value {
+    if let Some(values) = schema.get("additionalProperties") {
+        return if values.is_object() && values.get("type").is_some() || values.get("$ref").is_some() {
+            json!({"type": "object", "additionalProperties": structural(values, name, path)})
+        } else {
+            open("object")
+        };
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return open("object") };
+    let ours = name.is_none_or(|name| !name.starts_with(schema::KUBERNETES));
+    let mut kept = Map::new();
+    for (field, property) in properties {
+        let mut structural = structural(property, name, path);
+        if name.is_some_and(|name| is_schemaless(name, field, property)) {
+            structural = emptied(structural);
+        }
+        if ours && structural.get("type").is_some() {
+            structural["nullable"] = Value::Bool(true);
+        }
+        kept.insert(field.clone(), structural);
+    }
+    let mut structural = json!({"type": "object", "properties": kept});
+    // Our own types require nothing here: validation says better what is missing.
+    if let Some(required) = schema.get("required").filter(|_| !ours) {
+        structural["required"] = required.clone();
+    }
+    structural
+}
+
+fn is_schemaless(name: &str, field: &str, property: &'static Value) -> bool {
+    if SCHEMALESS.contains(&(name, field)) {
+        return true;
+    }
+    let (_, target) = schema::resolve(property);
+    let item = target.get("items").map_or(property, |items| items);
+    let (item_name, _) = schema::resolve(item);
+    KUBERNETES_LEFT_OPEN.contains(&name) && item_name.is_some_and(|item| item.starts_with(schema::KUBERNETES))
+}
+
+/// The same JSON type, with anything in it.
+fn emptied(structural: Value) -> Value {
+    let description = structural.get("description").cloned();
+    let mut emptied = match structural["type"].as_str() {
+        Some("array") => json!({"type": "array", "items": open("object")}),
+        Some("object") => open("object"),
+        _ => structural,
+    };
+    if let Some(description) = description {
+        emptied["description"] = description;
+    }
+    emptied
+}
+
+fn open(json_type: &str) -> Value {
+    json!({"type": json_type, "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Adds the description, except inside Kubernetes' own types: those are two thirds of the size and well known.
+fn describe(mut structural: Value, from: &Value, within: Option<&str>) -> Value {
+    let ours = within.is_none_or(|within| !within.starts_with(schema::KUBERNETES));
+    if let Some(text) = from.get("description").and_then(Value::as_str).filter(|_| ours) {
+        // The texts are doc comments; links mean nothing here.
+        structural["description"] = Value::String(text.replace("[`", "`").replace("`]", "`"));
+    }
+    structural
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! The table of kinds this engine serves (contract 1.0). Everything that goes over all kinds reads it: CRDs,
+//! schemas, admission. Pure.
+
+/// One kind of the `tekton.dev` group; all are namespaced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Kind {
+    /// As in manifests: `TaskRun`.
+    pub kind: &'static str,
+    /// The version stored and served.
+    pub version: &'static str,
+    /// As in URLs: `taskruns`.
+    pub plural: &'static str,
+    /// As typed: `taskrun`.
+    pub singular: &'static str,
+    /// Shorter still.
+    pub short_names: &'static [&'static str],
+    /// It runs, and so has a status and the columns that show it.
+    pub runs: bool,
+}
+
+impl Kind {
+    /// As in manifests: `tekton.dev/v1`.
+    pub fn api_version(&self) -> String {
+        format!("{}/{}", crate::GROUP, self.version)
+    }
+}
+
+const fn kind(
+    kind: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+    runs: bool,
+) -> Kind {
+    Kind { kind, version, plural, singular, short_names, runs }
+}
+
+/// Every kind served.
+pub const ALL: [Kind; 6] = [
+    kind("Task", "v1", "tasks", "task", &[], false),
+    kind("TaskRun", "v1", "taskruns", "taskrun", &["tr", "trs"], true),
+    kind("Pipeline", "v1", "pipelines", "pipeline", &[], false),
+    kind("PipelineRun", "v1", "pipelineruns", "pipelinerun", &["pr", "prs"], true),
+    kind("StepAction", "v1beta1", "stepactions", "stepaction", &[], false),
+    kind("CustomRun", "v1beta1", "customruns", "customrun", &[], true),
+];
+
+/// The kind of this name.
+pub fn find(name: &str) -> Option<&'static Kind> {
+    ALL.iter().find(|kind| kind.kind == name)
+}

@@ -1,0 +1,133 @@
+//! The full JSON schema of every kind, as derived from the Rust types. Pure.
+//!
+//! "Full" means that nothing is left open but what no schema can describe: Kubernetes' own types are spelled out, and
+//! recursive types are references. [`crate::strict`] walks it to find unknown fields, [`crate::crd`] cuts the CRDs'
+//! schemas from it.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::kinds;
+
+/// Definitions whose names begin like this are Kubernetes' own.
+pub(crate) const KUBERNETES: &str = "io.k8s.";
+const DEFINITIONS: &str = "#/$defs/";
+
+struct Schemas {
+    roots: BTreeMap<&'static str, Value>,
+    definitions: Map<String, Value>,
+}
+
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
+    let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let roots = kinds::ALL.iter().map(|kind| (kind.kind, root(&mut generator, kind.kind))).collect();
+    Schemas { roots, definitions: generator.take_definitions(true) }
+});
+
+fn root(generator: &mut SchemaGenerator, kind: &str) -> Value {
+    let (spec, status) = match kind {
+        "Task" => (generator.subschema_for::<crate::TaskSpec>(), None),
+        "TaskRun" => (
+            generator.subschema_for::<crate::TaskRunSpec>(),
+            Some(generator.subschema_for::<crate::TaskRunStatus>()),
+        ),
+        "Pipeline" => (generator.subschema_for::<crate::PipelineSpec>(), None),
+        "PipelineRun" => (
+            generator.subschema_for::<crate::PipelineRunSpec>(),
+            Some(generator.subschema_for::<crate::PipelineRunStatus>()),
+        ),
+        "StepAction" => (generator.subschema_for::<crate::StepActionSpec>(), None),
+        _ => (
+            generator.subschema_for::<crate::CustomRunSpec>(),
+            Some(generator.subschema_for::<crate::CustomRunStatus>()),
+        ),
+    };
+    let mut properties = json!({
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": generator.subschema_for::<ObjectMeta>(),
+        "spec": spec,
+    });
+    if let Some(status) = status {
+        properties["status"] = status.into();
+    }
+    json!({"type": "object", "properties": properties})
+}
+
+/// The schema of a whole object of this kind; `None` for a kind that is not in [`kinds::ALL`].
+///
+/// Subschemas may be references, see [`resolve`].
+pub fn full(kind: &str) -> Option<&'static Value> {
+    SCHEMAS.roots.get(kind)
+}
+
+/// What a schema says once references and "or null" are taken away, and the name of the definition it came from.
+///
+/// Every field may be null: clients written in Go spell empty that way.
+pub(crate) fn resolve(schema: &'static Value) -> (Option<&'static str>, &'static Value) {
+    let mut name = None;
+    let mut schema = schema;
+    loop {
+        if let Some(definition) =
+            schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix(DEFINITIONS))
+        {
+            let Some((key, target)) = SCHEMAS.definitions.get_key_value(definition) else {
+                return (name, schema);
+            };
+            (name, schema) = (Some(key.as_str()), target);
+        } else if let Some(other) = schema
+            .get("anyOf")
+            .and_then(Value::as_array)
+            .and_then(|any| any.iter().find(|one| one["type"] != "null"))
+        {
+            schema = other;
+        } else {
+            return (name, schema);
+        }
+    }
+}
+
+/// The JSON type a schema asks for, `null` aside; `None` when it takes anything.
+pub(crate) fn json_type(schema: &Value) -> Option<&str> {
+    match schema.get("type")? {
+        Value::String(name) => Some(name),
+        Value::Array(names) => names.iter().filter_map(Value::as_str).find(|name| *name != "null"),
+        _ => None,
+    }
+}
+
+/// The schema takes a number or a text (`IntOrString`, `Quantity`).
+pub(crate) fn is_int_or_string(schema: &Value) -> bool {
+    schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_spec_and_only_runs_have_a_status() {
+        for kind in kinds::ALL {
+            let properties = &full(kind.kind).unwrap()["properties"];
+            assert!(properties["spec"].is_object(), "{}", kind.kind);
+            assert_eq!(properties.get("status").is_some(), kind.runs, "{}", kind.kind);
+        }
+        assert_eq!(full("Pod"), None);
+    }
+
+    #[test]
+    fn references_lead_to_definitions() {
+        let (name, spec) = resolve(&full("Task").unwrap()["properties"]["spec"]);
+        assert_eq!(name, Some("TaskSpec"));
+        let (name, step) = resolve(&spec["properties"]["steps"]["items"]);
+        assert_eq!(name, Some("Step"));
+        let (name, _) = resolve(&step["properties"]["securityContext"]);
+        assert_eq!(name, Some("io.k8s.api.core.v1.SecurityContext"));
+        assert_eq!(json_type(&step["properties"]["image"]), Some("string"));
+    }
+}
