@@ -1,1 +1,39 @@
-//! (in progress)
+//! A Kubernetes API server as a pure function: request and state in, response and changes out.
+//!
+//! No IO, no clock, no randomness, no async: [`handle`] takes the time as an argument, and the UIDs and name
+//! suffixes it makes come from the seed given to [`State::new`]. The process wraps it in a lock, a tower service and
+//! a watch fan-out; the simulation calls it directly.
+//!
+//! Objects are plain JSON values. What the server knows of a kind stands in the [`ResourceTable`] (versions, names,
+//! scope, schema, printer columns), so that a custom resource and a built-in one take the same path.
+
+mod admission;
+mod builtin;
+mod delete;
+mod discovery;
+mod gc;
+mod handle;
+mod log;
+mod names;
+mod object;
+mod openapi;
+mod patch;
+mod print;
+mod read;
+mod route;
+mod schema;
+mod selector;
+mod state;
+mod status;
+mod strategic;
+mod table;
+mod watch;
+mod write;
+
+pub use admission::{Admission, AdmissionDecision, AdmissionRequest, NoAdmission, Operation};
+pub use handle::{BODY_LIMIT, Context, Handled, Outcome, handle};
+pub use log::LogRequest;
+pub use state::{Delta, DeltaKind, HISTORY, ObjectKey, State};
+pub use status::Failure;
+pub use table::{Behaviour, Column, Convert, Resource, ResourceId, ResourceTable, TableError, Version};
+pub use watch::WatchPlan;

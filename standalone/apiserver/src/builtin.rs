@@ -1,0 +1,249 @@
+//! The built-in kinds: their place in the resource table and the few rules they have of their own. Pure.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    object::{self, map_mut},
+    status::FieldError,
+    table::{Behaviour, Column, Resource, Version},
+};
+
+fn column(name: &str, kind: &str, json_path: &str) -> Column {
+    Column {
+        name: name.into(),
+        kind: kind.into(),
+        description: String::new(),
+        json_path: json_path.into(),
+        priority: 0,
+    }
+}
+
+/// Everything a pipeline's objects refer to. `LimitRange`, `ResourceQuota`, `Service` and `StatefulSet` are stored only:
+/// nothing acts on them.
+pub(crate) fn resources() -> Vec<Resource> {
+    let age = || column("Age", "date", ".metadata.creationTimestamp");
+    let core = |kind: &str, plural: &str, short: &[&str]| {
+        let mut resource = Resource::new("", "v1", kind, plural);
+        resource.short_names = short.iter().map(|&name| name.to_owned()).collect();
+        resource
+    };
+    let with = |mut resource: Resource, status: bool, columns: Vec<Column>| {
+        for version in &mut resource.versions {
+            version.status = status;
+            version.columns = columns.clone();
+        }
+        resource
+    };
+    let phase = || column("Status", "string", ".status.phase");
+    let mut namespace = with(core("Namespace", "namespaces", &["ns"]), true, vec![phase(), age()]);
+    namespace.namespaced = false;
+    namespace.behaviour = Behaviour::Namespace;
+    namespace.returns_deleted = true;
+
+    let node = column("Node", "string", ".spec.nodeName");
+    let mut pod = with(core("Pod", "pods", &["po"]), true, vec![phase(), age(), node]);
+    pod.categories = vec!["all".into()];
+    pod.behaviour = Behaviour::Pod;
+    pod.returns_deleted = true;
+    pod.counts_generations = true;
+
+    let mut secret =
+        with(core("Secret", "secrets", &[]), false, vec![column("Type", "string", ".type"), age()]);
+    secret.behaviour = Behaviour::Secret;
+
+    let volume = column("Volume", "string", ".spec.volumeName");
+    let claim = core("PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"]);
+    let mut claim = with(claim, true, vec![phase(), volume, age()]);
+    claim.behaviour = Behaviour::PersistentVolumeClaim;
+    claim.returns_deleted = true;
+
+    let mut account = with(core("ServiceAccount", "serviceaccounts", &["sa"]), false, vec![age()]);
+    account.returns_deleted = true;
+
+    let mut host = with(core("Node", "nodes", &["no"]), true, vec![age()]);
+    host.namespaced = false;
+
+    let mut event = core("Event", "events", &["ev"]);
+    event.versions.push(Version::new("events.k8s.io", "v1"));
+    event.convert = convert_event;
+    event.behaviour = Behaviour::Event;
+    let columns = vec![
+        column("Type", "string", ".type"),
+        column("Reason", "string", ".reason"),
+        column("Object", "string", ".involvedObject.name"),
+        column("Message", "string", ".message"),
+        age(),
+    ];
+    let mut event = with(event, false, columns);
+    event.versions[1].columns = vec![
+        column("Type", "string", ".type"),
+        column("Reason", "string", ".reason"),
+        column("Object", "string", ".regarding.name"),
+        column("Message", "string", ".note"),
+        age(),
+    ];
+
+    let mut stateful = Resource::new("apps", "v1", "StatefulSet", "statefulsets");
+    stateful.short_names = vec!["sts".into()];
+    stateful.categories = vec!["all".into()];
+    stateful.counts_generations = true;
+    let stateful = with(stateful, true, vec![age()]);
+
+    let holder = column("Holder", "string", ".spec.holderIdentity");
+    let lease =
+        with(Resource::new("coordination.k8s.io", "v1", "Lease", "leases"), false, vec![holder, age()]);
+
+    let mut definition =
+        Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+    definition.short_names = vec!["crd".into(), "crds".into()];
+    definition.namespaced = false;
+    definition.behaviour = Behaviour::ReadOnly;
+    let created = column("Created At", "date", ".metadata.creationTimestamp");
+    let definition = with(definition, true, vec![created]);
+
+    let mut service = with(core("Service", "services", &["svc"]), true, vec![age()]);
+    service.returns_deleted = true;
+    let mut quota = with(core("ResourceQuota", "resourcequotas", &["quota"]), true, vec![age()]);
+    quota.returns_deleted = true;
+
+    vec![
+        namespace,
+        pod,
+        with(core("ConfigMap", "configmaps", &["cm"]), false, vec![age()]),
+        secret,
+        account,
+        claim,
+        event,
+        host,
+        service,
+        with(core("LimitRange", "limitranges", &["limits"]), false, vec![age()]),
+        quota,
+        stateful,
+        lease,
+        definition,
+    ]
+}
+
+/// Fields of an event that have another name in `events.k8s.io`: core name first.
+const EVENT_FIELDS: [(&str, &str); 6] = [
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+];
+
+/// Events live in two groups with one storage, as in Kubernetes: what a recorder writes to `events.k8s.io` is what
+/// `kubectl get events` reads from the core group.
+fn convert_event(mut event: Value, from: &str, _to: &str) -> Result<Value, String> {
+    let to_core = from != "v1";
+    let Some(map) = event.as_object_mut() else { return Err("an event must be an object".into()) };
+    let renames = EVENT_FIELDS.iter().chain([&("count", "deprecatedCount")]);
+    for (core, events) in renames {
+        let (old, new) = if to_core { (events, core) } else { (core, events) };
+        if let Some(value) = map.remove(*old) {
+            map.insert((*new).to_owned(), value);
+        }
+    }
+    Ok(event)
+}
+
+/// What the server itself sets on a new object of a built-in kind.
+pub(crate) fn prepare_create(behaviour: Behaviour, object: &mut Value) {
+    match behaviour {
+        Behaviour::Namespace => {
+            object["spec"] = json!({ "finalizers": ["kubernetes"] });
+            object["status"] = json!({ "phase": "Active" });
+            let name = Value::from(object::name(object));
+            map_mut(map_value(object, "metadata"), "labels")
+                .insert("kubernetes.io/metadata.name".into(), name);
+        }
+        Behaviour::Pod => {
+            object["status"] = json!({ "phase": "Pending" });
+        }
+        Behaviour::PersistentVolumeClaim => {
+            object["status"] = json!({ "phase": "Pending" });
+        }
+        _ => prepare_write(behaviour, object),
+    }
+}
+
+/// What the server itself changes at every write of a built-in kind.
+pub(crate) fn prepare_write(behaviour: Behaviour, object: &mut Value) {
+    if behaviour == Behaviour::Secret {
+        if object.get("type").is_none() {
+            object["type"] = Value::from("Opaque");
+        }
+        let Some(Value::Object(plain)) =
+            object.as_object_mut().and_then(|secret| secret.remove("stringData"))
+        else {
+            return;
+        };
+        let data = map_mut(object, "data");
+        for (key, value) in plain {
+            data.insert(key, Value::from(STANDARD.encode(value.as_str().unwrap_or_default())));
+        }
+    }
+}
+
+fn map_value<'a>(object: &'a mut Value, key: &str) -> &'a mut Value {
+    map_mut(object, key);
+    &mut object[key]
+}
+
+/// Whether a pod is past running: it can go at once.
+pub(crate) fn is_over(pod: &Value) -> bool {
+    matches!(object::text(pod, "status.phase"), "Succeeded" | "Failed")
+}
+
+/// Seconds a pod has to end after its deletion.
+pub(crate) fn pod_grace(pod: &Value, requested: Option<i64>) -> i64 {
+    if object::text(pod, "spec.nodeName").is_empty() || is_over(pod) {
+        return 0;
+    }
+    // 30 s is Kubernetes' default for `terminationGracePeriodSeconds`.
+    let own = object::at(pod, "spec.terminationGracePeriodSeconds").and_then(Value::as_i64);
+    requested.or(own).unwrap_or(30).max(0)
+}
+
+/// The spec with the few fields that may change on a pod taken out.
+fn fixed_spec(pod: &Value) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    if let Some(spec) = spec.as_object_mut() {
+        for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
+            spec.remove(field);
+        }
+        for list in ["containers", "initContainers"] {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(container) = container.as_object_mut() {
+                    container.remove("image");
+                }
+            }
+        }
+    }
+    spec
+}
+
+/// Checks an update of a built-in kind beyond its metadata.
+pub(crate) fn validate_update(behaviour: Behaviour, old: &Value, new: &Value) -> Vec<FieldError> {
+    match behaviour {
+        Behaviour::Pod if fixed_spec(old) != fixed_spec(new) => vec![FieldError::forbidden(
+            "spec",
+            "pod updates may not change fields other than `spec.containers[*].image`,\
+             `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
+             existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously \
+             negative)",
+        )],
+        Behaviour::Plain | Behaviour::Secret if old.get("immutable") == Some(&Value::Bool(true)) => {
+            let content = |object: &Value| (object.get("data").cloned(), object.get("binaryData").cloned());
+            if content(old) == content(new) && new.get("immutable") == old.get("immutable") {
+                Vec::new()
+            } else {
+                vec![FieldError::forbidden("data", "field is immutable when `immutable` is set")]
+            }
+        }
+        _ => Vec::new(),
+    }
+}

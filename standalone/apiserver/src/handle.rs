@@ -1,0 +1,236 @@
+//! The front door: one request in, one answer and its changes out. Pure.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    admission::Admission,
+    delete, discovery, gc, log,
+    log::LogRequest,
+    openapi, read,
+    route::{self, Format, Query, Route, Target},
+    state::{Delta, State},
+    status::{Failure, Result},
+    table::{Behaviour, Resource},
+    watch::{self, WatchPlan},
+    write,
+};
+
+/// Largest body accepted, in bytes: kube-apiserver's limit, twice what etcd would store.
+pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
+
+/// What a request is handled with besides the state.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The time it is; becomes creation and deletion timestamps.
+    pub now: Timestamp,
+    /// Judges writes.
+    pub admission: &'a dyn Admission,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A whole response.
+    Response(Response<Vec<u8>>),
+    /// Status 200, and a stream of watch events as the plan says.
+    Watch(Box<WatchPlan>),
+    /// Status 200, and the log of a container as it is written.
+    Log(LogRequest),
+}
+
+/// The answer to a request and the changes it made.
+#[derive(Debug)]
+pub struct Handled {
+    /// The answer.
+    pub outcome: Outcome,
+    /// Changes in the order they happened: what was asked for, and what garbage collection did in its wake. A
+    /// watch planned by an earlier request must be shown each of them.
+    pub deltas: Vec<Arc<Delta>>,
+}
+
+/// A request as its handlers see it.
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) query: Query,
+    pub(crate) body: &'a [u8],
+    pub(crate) dry_run: bool,
+    pub(crate) context: &'a Context<'a>,
+}
+
+/// An answer before it is put on the wire.
+pub(crate) enum Reply {
+    Json { code: u16, body: Vec<u8>, warnings: Vec<String> },
+    Text(&'static str),
+    Watch(Box<WatchPlan>),
+    Log(LogRequest),
+}
+
+impl Reply {
+    pub(crate) fn json(value: &Value) -> Self {
+        Self::Json { code: 200, body: value.to_string().into_bytes(), warnings: Vec::new() }
+    }
+}
+
+/// Handles one request. A refused one changes nothing.
+pub fn handle<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Context<'_>) -> Handled {
+    let reply = respond(state, request, context);
+    let outcome = match reply {
+        Ok(Reply::Json { code, body, warnings }) => Outcome::Response(json(code, body, &warnings)),
+        Ok(Reply::Text(text)) => {
+            let mut response = Response::new(text.as_bytes().to_vec());
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            Outcome::Response(response)
+        }
+        Ok(Reply::Watch(plan)) => Outcome::Watch(plan),
+        Ok(Reply::Log(request)) => Outcome::Log(request),
+        Err(failure) => {
+            Outcome::Response(json(failure.code, failure.to_value().to_string().into_bytes(), &[]))
+        }
+    };
+    Handled { outcome, deltas: state.take_fresh() }
+}
+
+fn json(code: u16, body: Vec<u8>, warnings: &[String]) -> Response<Vec<u8>> {
+    let mut response = Response::new(body);
+    if let Ok(code) = http::StatusCode::from_u16(code) {
+        *response.status_mut() = code;
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for warning in warnings {
+        let quoted = format!("299 - {warning:?}");
+        // Text that cannot stand in a header is left out: the write went well, and that must be told.
+        if let Ok(value) = HeaderValue::from_str(&quoted) {
+            headers.append(header::WARNING, value);
+        }
+    }
+    response
+}
+
+fn respond<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Context<'_>) -> Result<Reply> {
+    let method = request.method();
+    let body = request.body().as_ref();
+    route::check_method(method)?;
+    if body.len() > BODY_LIMIT {
+        return Err(Failure::too_large(BODY_LIMIT));
+    }
+    let route = Route::parse(state, request.uri().path())?;
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let headers = request.headers();
+    let target = match route {
+        Route::Object(target) => target,
+        other => return about_server(state, &other, method, headers),
+    };
+    let dry_run = match query.text("dryRun") {
+        "" => method == Method::DELETE && delete::asks_for_dry_run(body),
+        "All" => true,
+        other => return Err(Failure::bad_request(format!("dryRun: Unsupported value: {other:?}"))),
+    };
+    let call = Call { method, headers, query, body, dry_run, context };
+    if dry_run {
+        // The whole path runs, on a copy that is thrown away.
+        return act(&mut state.clone(), &call, &target);
+    }
+    let reply = act(state, &call, &target)?;
+    gc::settle(state, context.now);
+    Ok(reply)
+}
+
+fn about_server(state: &State, route: &Route, method: &Method, headers: &HeaderMap) -> Result<Reply> {
+    if method != Method::GET && method != Method::HEAD {
+        return Err(Failure::method_not_allowed());
+    }
+    let value = match route {
+        Route::Health => return Ok(Reply::Text("ok")),
+        Route::Version => discovery::version(),
+        Route::CoreVersions => discovery::core_versions(),
+        Route::Groups => discovery::groups(state.table()),
+        Route::Group(group) => discovery::group(state.table(), group).ok_or_else(Failure::unknown_path)?,
+        Route::Resources(group, version) => {
+            discovery::resources(state.table(), group, version).ok_or_else(Failure::unknown_path)?
+        }
+        Route::OpenApi => openapi::index(state.table()),
+        Route::OpenApiOf(group, version) => {
+            openapi::document(state.table(), group, version).ok_or_else(Failure::unknown_path)?
+        }
+        Route::Object(_) => return Err(Failure::unknown_path()),
+    };
+    // The documents come as JSON whatever form is asked for, as protobuf for one; clients read the content type.
+    let _ = headers;
+    Ok(Reply::json(&value))
+}
+
+fn act(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    let resource = state.resource(target.id);
+    if let Some(subresource) = target.subresource.as_deref() {
+        return act_on_subresource(state, call, target, &resource, subresource);
+    }
+    let writable = resource.behaviour != Behaviour::ReadOnly;
+    match (call.method.as_str(), &target.name) {
+        ("GET" | "HEAD", Some(_)) => read::get(state, call, target),
+        ("GET" | "HEAD", None) if call.query.flag("watch") => watch::plan(state, call, target),
+        ("GET" | "HEAD", None) => read::list(state, call, target),
+        ("POST", None) if writable => write::create(state, call, target),
+        ("PUT" | "PATCH", Some(_)) if writable => write::update(state, call, target),
+        ("DELETE", Some(_)) if writable => delete::one(state, call, target),
+        ("DELETE", None) if writable => delete::collection(state, call, target),
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+fn act_on_subresource(
+    state: &mut State,
+    call: &Call<'_>,
+    target: &Target,
+    resource: &Resource,
+    subresource: &str,
+) -> Result<Reply> {
+    let is_pod = resource.behaviour == Behaviour::Pod;
+    match (call.method.as_str(), subresource) {
+        ("GET" | "HEAD", "status") if resource.versions[target.version].status => {
+            read::get(state, call, target)
+        }
+        ("PUT" | "PATCH", "status")
+            if resource.versions[target.version].status && resource.behaviour != Behaviour::ReadOnly =>
+        {
+            write::update(state, call, target)
+        }
+        ("GET" | "HEAD", "log") if is_pod => {
+            let pod = read::fetch(state, target)?;
+            log::request(&pod, &call.query).map(Reply::Log)
+        }
+        ("POST", "binding") if is_pod => write::bind(state, call, target),
+        ("POST", "eviction") if is_pod => delete::one(state, call, target),
+        (_, "status" | "log" | "binding" | "eviction") => Err(Failure::method_not_allowed()),
+        _ => Err(Failure::unknown_path()),
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn format(&self) -> Result<Format> {
+        Format::negotiate(self.headers)
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Result<Value> {
+        match route::content_type(self.headers) {
+            "" | "application/json" => {}
+            _ => return Err(Failure::unsupported_media_type(&["application/json"])),
+        }
+        serde_json::from_slice(self.body)
+            .map_err(|error| Failure::bad_request(format!("the object provided is unrecognized: {error}")))
+    }
+}
+
+/// The namespace and name a request is about.
+pub(crate) fn key_of(target: &Target) -> crate::state::ObjectKey {
+    crate::state::ObjectKey {
+        namespace: target.namespace.clone().unwrap_or_default(),
+        name: target.name.clone().unwrap_or_default(),
+    }
+}

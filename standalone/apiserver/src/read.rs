@@ -1,0 +1,196 @@
+//! GET of one object and of a list, and how objects look to the client. Pure.
+
+use std::{borrow::Cow, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use crate::{
+    handle::{Call, Reply, key_of},
+    print,
+    route::{Format, Target},
+    selector::Selector,
+    state::{ObjectKey, State},
+    status::{Failure, Result},
+    table::Resource,
+};
+
+/// The object a request names.
+pub(crate) fn fetch(state: &State, target: &Target) -> Result<Arc<Value>> {
+    let key = key_of(target);
+    state
+        .get(target.id, &key)
+        .cloned()
+        .ok_or_else(|| Failure::not_found(state.table().get(target.id), &key.name))
+}
+
+/// A stored object in the version asked for; not copied where that is the storage version.
+pub(crate) fn in_version<'a>(
+    resource: &Resource,
+    version: usize,
+    stored: &'a Value,
+) -> Result<Cow<'a, Value>> {
+    if version == resource.storage {
+        return Ok(Cow::Borrowed(stored));
+    }
+    let converted = resource.to_version(stored.clone(), resource.storage, version);
+    converted.map(Cow::Owned).map_err(|why| Failure::internal(format!("conversion failed: {why}")))
+}
+
+/// A stored object as the client wants to see it.
+pub(crate) fn present<'a>(
+    resource: &Resource,
+    version: usize,
+    format: Format,
+    stored: &'a Value,
+    call: &Call<'_>,
+) -> Result<Cow<'a, Value>> {
+    let object = in_version(resource, version, stored)?;
+    Ok(match format {
+        Format::Json => object,
+        Format::Metadata => Cow::Owned(partial(&object)),
+        Format::Table => Cow::Owned(print::table(
+            &resource.versions[version],
+            std::slice::from_ref(&object),
+            call.context.now,
+        )),
+    })
+}
+
+/// `PartialObjectMetadata` of an object.
+pub(crate) fn partial(object: &Value) -> Value {
+    json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": object.get("metadata").cloned().unwrap_or_default(),
+    })
+}
+
+/// GET of one object, or of its status.
+pub(crate) fn get(state: &State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    let stored = fetch(state, target)?;
+    let resource = state.table().get(target.id);
+    present(resource, target.version, call.format()?, &stored, call).map(|object| Reply::json(&object))
+}
+
+/// Where the next page of a list begins, and which version the first page showed.
+struct Page {
+    version: u64,
+    after: ObjectKey,
+}
+
+impl Page {
+    fn parse(token: &str) -> Option<Self> {
+        let value: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+        let text = |key: &str| value.get(key)?.as_str();
+        let after = ObjectKey::new(text("namespace")?, text("name")?);
+        Some(Self { version: value.get("rv")?.as_u64()?, after })
+    }
+
+    fn token(&self) -> String {
+        let value = json!({ "rv": self.version, "namespace": self.after.namespace, "name": self.after.name });
+        URL_SAFE_NO_PAD.encode(value.to_string())
+    }
+}
+
+pub(crate) fn selector(state: &State, call: &Call<'_>, target: &Target) -> Result<Selector> {
+    let resource = state.table().get(target.id);
+    Selector::parse(resource, call.query.text("labelSelector"), call.query.text("fieldSelector"))
+}
+
+/// GET of a collection: always the newest state, whatever resourceVersion is asked for.
+pub(crate) fn list(state: &State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    let resource = state.table().get(target.id);
+    let format = call.format()?;
+    let selector = selector(state, call, target)?;
+    let page = match call.query.text("continue") {
+        "" => None,
+        token => Some(Page::parse(token).ok_or_else(|| Failure::bad_request("continue key is not valid"))?),
+    };
+    check_version(state, call, page.as_ref())?;
+    // Later pages show the newest state under the first page's resourceVersion: a watch from there repeats
+    // whatever changed in between, so that nothing is missed although no old state is kept.
+    let version = page.as_ref().map_or(state.version(), |page| page.version);
+    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut found = state
+        .objects(target.id, target.namespace.as_deref())
+        .filter(|(key, _)| page.as_ref().is_none_or(|page| **key > page.after))
+        .filter(|(_, object)| selector.matches(object))
+        .peekable();
+    let mut items: Vec<Cow<'_, Value>> = Vec::new();
+    let mut last = None;
+    while items.len() < limit
+        && let Some((key, object)) = found.next()
+    {
+        items.push(in_version(resource, target.version, object)?);
+        last = Some(key);
+    }
+    let mut metadata = json!({ "resourceVersion": version.to_string() });
+    if let Some(last) = last
+        && found.peek().is_some()
+    {
+        metadata["continue"] = Value::from(Page { version, after: last.clone() }.token());
+        if selector.is_empty() {
+            metadata["remainingItemCount"] = Value::from(found.count());
+        }
+    }
+    let body = match format {
+        Format::Table => {
+            let mut table = print::table(&resource.versions[target.version], &items, call.context.now);
+            table["metadata"] = metadata;
+            table.to_string().into_bytes()
+        }
+        Format::Metadata => {
+            let items: Vec<_> = items.iter().map(|item| Cow::Owned(partial(item))).collect();
+            list_body("meta.k8s.io/v1", "PartialObjectMetadataList", &metadata, &items)
+        }
+        Format::Json => {
+            let api_version = resource.versions[target.version].api_version();
+            list_body(&api_version, &resource.list_kind, &metadata, &items)
+        }
+    };
+    Ok(Reply::Json { code: 200, body, warnings: Vec::new() })
+}
+
+fn check_version(state: &State, call: &Call<'_>, page: Option<&Page>) -> Result<()> {
+    let wanted = call.query.version()?;
+    if let Some(page) = page {
+        if state.changes_since(page.version).is_none() {
+            return Err(Failure::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a \
+                 new list without the continue parameter.",
+            ));
+        }
+        return Ok(());
+    }
+    match wanted {
+        Some(wanted) if wanted > state.version() => Err(Failure::version_too_large(wanted, state.version())),
+        // Old states are not kept.
+        Some(wanted) if call.query.text("resourceVersionMatch") == "Exact" && wanted != state.version() => {
+            Err(Failure::expired(format!("The resourceVersion for the provided list is too old: {wanted}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A list object, written without copying its items.
+pub(crate) fn list_body(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    items: &[Cow<'_, Value>],
+) -> Vec<u8> {
+    let mut body = format!(
+        "{{\"apiVersion\":{},\"kind\":{},\"metadata\":{metadata},\"items\":[",
+        Value::from(api_version),
+        Value::from(kind)
+    );
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        body.push_str(&item.to_string());
+    }
+    body.push_str("]}");
+    body.into_bytes()
+}

@@ -1,0 +1,324 @@
+//! What the server remembers: objects, indexes by UID and owner, the history that watches resume from. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    builtin,
+    names::Names,
+    object,
+    table::{Behaviour, Resource, ResourceId, ResourceTable},
+};
+
+/// Changes kept for watches to resume from. At some 10 kB a version this is at most about 80 MB, and covers the
+/// writes of more than 200 task runs while a client reconnects; a client that was away for longer lists again.
+pub const HISTORY: usize = 8192;
+
+/// Events kept, the oldest dropped first. Kubernetes drops them by age (one hour); a count bounds memory however
+/// fast they come, and needs no clock.
+const EVENTS: usize = 10_000;
+
+/// Namespace (empty for cluster-scoped objects) and name, in the order lists are in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Namespace, empty for a cluster-scoped object.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    pub(crate) fn of(object: &Value) -> Self {
+        Self::new(object::namespace(object), object::name(object))
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeltaKind {
+    /// It came into being.
+    Added,
+    /// It changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// One change of one object; what watches are made of.
+#[derive(Clone, Debug)]
+pub struct Delta {
+    /// The server-wide counter after this change, which is also the object's `metadata.resourceVersion`.
+    pub resource_version: u64,
+    /// The object's resource.
+    pub resource: ResourceId,
+    /// What happened.
+    pub kind: DeltaKind,
+    /// The object's namespace and name.
+    pub key: ObjectKey,
+    /// The object after the change, in its storage version; for a deletion its last state, with the
+    /// resourceVersion of the deletion.
+    pub object: Arc<Value>,
+    /// The object before the change, so that watches see objects enter and leave their selectors.
+    pub previous: Option<Arc<Value>>,
+}
+
+/// All objects of a server. Cloning is cheap in memory (objects are shared), and is how a simulation keeps the
+/// state a crashed process left behind.
+#[derive(Clone, Debug)]
+pub struct State {
+    table: ResourceTable,
+    objects: Vec<BTreeMap<ObjectKey, Arc<Value>>>,
+    uids: BTreeMap<String, (ResourceId, ObjectKey)>,
+    dependents: BTreeMap<String, BTreeSet<(ResourceId, ObjectKey)>>,
+    version: u64,
+    history: VecDeque<Arc<Delta>>,
+    /// Version of the newest change that fell off the history; watches can resume from here on.
+    horizon: u64,
+    /// Events in the order they were made, to drop the oldest.
+    events: VecDeque<ObjectKey>,
+    pub(crate) names: Names,
+    /// Changes made since they were last taken.
+    fresh: Vec<Arc<Delta>>,
+}
+
+impl State {
+    /// A server with the namespaces `default` and `kube-system` and nothing else. All UIDs and generated names
+    /// follow from `seed`; `now` is when the namespaces were made.
+    pub fn new(table: ResourceTable, seed: u64, now: Timestamp) -> Self {
+        let mut state = Self {
+            objects: vec![BTreeMap::new(); table.len()],
+            table,
+            uids: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            version: 0,
+            history: VecDeque::new(),
+            horizon: 0,
+            events: VecDeque::new(),
+            names: Names::new(seed),
+            fresh: Vec::new(),
+        };
+        let namespaces = state.table.by_behaviour(Behaviour::Namespace);
+        for name in ["default", "kube-system"] {
+            let Some(id) = namespaces else { break };
+            let mut namespace =
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+            builtin::prepare_create(Behaviour::Namespace, &mut namespace);
+            state.create(id, namespace, now);
+        }
+        state.load_definitions(now);
+        // What is there from the start is no news to anyone.
+        state.history.clear();
+        state.fresh.clear();
+        state.horizon = state.version;
+        state
+    }
+
+    fn load_definitions(&mut self, now: Timestamp) {
+        let Some((id, _)) = self.table.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
+            return;
+        };
+        for mut definition in self.table.definitions().to_vec() {
+            definition["status"] = json!({
+                "acceptedNames": definition["spec"]["names"],
+                "conditions": [
+                    { "type": "NamesAccepted", "status": "True", "reason": "NoConflicts",
+                      "message": "no conflicts found", "lastTransitionTime": stamp(now) },
+                    { "type": "Established", "status": "True", "reason": "InitialNamesAccepted",
+                      "message": "the initial names have been accepted", "lastTransitionTime": stamp(now) },
+                ],
+            });
+            self.create(id, definition, now);
+        }
+    }
+
+    /// The resource table.
+    pub fn table(&self) -> &ResourceTable {
+        &self.table
+    }
+
+    /// The resourceVersion of the newest change of any object.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// One object, in its storage version.
+    pub fn get(&self, id: ResourceId, key: &ObjectKey) -> Option<&Arc<Value>> {
+        self.objects[id.0].get(key)
+    }
+
+    /// All objects of a resource in the order of namespace and name; those of one namespace where one is given.
+    pub fn objects(
+        &self,
+        id: ResourceId,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = (&ObjectKey, &Arc<Value>)> {
+        let start = ObjectKey::new(namespace.unwrap_or_default(), "");
+        let namespace = namespace.map(str::to_owned);
+        self.objects[id.0].range(start..).take_while(move |(key, _)| {
+            namespace.as_ref().is_none_or(|namespace| key.namespace == *namespace)
+        })
+    }
+
+    pub(crate) fn resource(&self, id: ResourceId) -> Arc<Resource> {
+        Arc::clone(self.table.get(id))
+    }
+
+    /// The object with this UID, if it is still there.
+    pub(crate) fn by_uid(&self, uid: &str) -> Option<&(ResourceId, ObjectKey)> {
+        self.uids.get(uid)
+    }
+
+    /// Objects that name this UID as an owner.
+    pub(crate) fn dependents(&self, uid: &str) -> Vec<(ResourceId, ObjectKey)> {
+        self.dependents.get(uid).map(|set| set.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Changes after `since`, or `None` where some of them fell off the history.
+    pub(crate) fn changes_since(&self, since: u64) -> Option<impl Iterator<Item = &Arc<Delta>>> {
+        if since < self.horizon {
+            return None;
+        }
+        let start = self.history.partition_point(|delta| delta.resource_version <= since);
+        Some(self.history.range(start..))
+    }
+
+    /// The n-th change since they were last taken.
+    pub(crate) fn fresh_at(&self, index: usize) -> Option<Arc<Delta>> {
+        self.fresh.get(index).cloned()
+    }
+
+    /// Takes the changes made since the last call.
+    pub(crate) fn take_fresh(&mut self) -> Vec<Arc<Delta>> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Stores a new object with the system fields it still lacks, and what comes with it.
+    pub(crate) fn create(&mut self, id: ResourceId, mut object: Value, now: Timestamp) -> Arc<Value> {
+        self.fill_system_fields(&mut object, now);
+        let resource = self.resource(id);
+        if resource.counts_generations {
+            object::set_meta(&mut object, "generation", Some(Value::from(1)));
+        }
+        let stored = self.put(id, object);
+        match resource.behaviour {
+            Behaviour::Namespace => self.add_service_account(object::name(&stored), now),
+            Behaviour::Event => self.bound_events(id, ObjectKey::of(&stored)),
+            _ => {}
+        }
+        stored
+    }
+
+    /// `uid` and `creationTimestamp`, which admission may already see.
+    pub(crate) fn fill_system_fields(&mut self, object: &mut Value, now: Timestamp) {
+        if object::uid(object).is_empty() {
+            let uid = self.names.uid();
+            object::set_meta(object, "uid", Some(Value::from(uid)));
+            object::set_meta(object, "creationTimestamp", Some(Value::from(stamp(now))));
+        }
+    }
+
+    fn add_service_account(&mut self, namespace: &str, now: Timestamp) {
+        if let Some((id, _)) = self.table.find("", "v1", "serviceaccounts") {
+            let account = json!({
+                "apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": { "name": "default", "namespace": namespace },
+            });
+            self.create(id, account, now);
+        }
+    }
+
+    fn bound_events(&mut self, id: ResourceId, key: ObjectKey) {
+        self.events.push_back(key);
+        if self.events.len() > EVENTS
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.remove(id, &oldest);
+        }
+    }
+
+    /// Stores an object under its own namespace and name with the next resourceVersion.
+    pub(crate) fn put(&mut self, id: ResourceId, mut object: Value) -> Arc<Value> {
+        self.version += 1;
+        object::set_meta(&mut object, "resourceVersion", Some(Value::from(self.version.to_string())));
+        let key = ObjectKey::of(&object);
+        let object = Arc::new(object);
+        let previous = self.objects[id.0].insert(key.clone(), Arc::clone(&object));
+        if let Some(previous) = &previous {
+            self.unindex(id, &key, previous);
+        }
+        self.index(id, &key, &object);
+        let kind = if previous.is_some() { DeltaKind::Modified } else { DeltaKind::Added };
+        self.record(Delta {
+            resource_version: self.version,
+            resource: id,
+            kind,
+            key,
+            object: Arc::clone(&object),
+            previous,
+        });
+        object
+    }
+
+    /// Removes an object; the answer is its last state.
+    pub(crate) fn remove(&mut self, id: ResourceId, key: &ObjectKey) -> Option<Arc<Value>> {
+        let previous = self.objects[id.0].remove(key)?;
+        self.unindex(id, key, &previous);
+        self.version += 1;
+        let mut last = (*previous).clone();
+        object::set_meta(&mut last, "resourceVersion", Some(Value::from(self.version.to_string())));
+        let last = Arc::new(last);
+        self.record(Delta {
+            resource_version: self.version,
+            resource: id,
+            kind: DeltaKind::Deleted,
+            key: key.clone(),
+            object: Arc::clone(&last),
+            previous: Some(previous),
+        });
+        Some(last)
+    }
+
+    fn index(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {
+        self.uids.insert(object::uid(object).to_owned(), (id, key.clone()));
+        for owner in object::owners(object) {
+            self.dependents.entry(owner.uid.to_owned()).or_default().insert((id, key.clone()));
+        }
+    }
+
+    fn unindex(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {
+        self.uids.remove(object::uid(object));
+        for owner in object::owners(object) {
+            if let Some(set) = self.dependents.get_mut(owner.uid) {
+                set.remove(&(id, key.clone()));
+                if set.is_empty() {
+                    self.dependents.remove(owner.uid);
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, delta: Delta) {
+        let delta = Arc::new(delta);
+        self.fresh.push(Arc::clone(&delta));
+        self.history.push_back(delta);
+        if self.history.len() > HISTORY
+            && let Some(lost) = self.history.pop_front()
+        {
+            self.horizon = lost.resource_version;
+        }
+    }
+}
+
+/// A time as Kubernetes writes it: RFC 3339 in UTC, whole seconds.
+pub(crate) fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

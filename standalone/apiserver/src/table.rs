@@ -1,0 +1,362 @@
+//! The resource table: everything the server knows of a kind. Pure.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde_json::Value;
+
+use crate::object::{self, text};
+
+/// Converts an object between two `apiVersion`s of its resource. The server sets `apiVersion` itself; an error's
+/// text reaches the client in a `Status` with code 500.
+pub type Convert = fn(object: Value, from: &str, to: &str) -> Result<Value, String>;
+
+/// Index of a resource in its [`ResourceTable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId(pub(crate) usize);
+
+/// What a built-in kind does beyond storing objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Nothing: all custom resources, and most built-in ones.
+    Plain,
+    /// Graceful deletion, a mostly immutable spec, `log`, `binding` and `eviction`.
+    Pod,
+    /// Holds other objects and takes them along when it goes.
+    Namespace,
+    /// `stringData` is folded into `data`.
+    Secret,
+    /// A claim begins its life `Pending`.
+    PersistentVolumeClaim,
+    /// Kept in a bounded number.
+    Event,
+    /// Definitions loaded at the start; they cannot be written.
+    ReadOnly,
+}
+
+/// A column of `kubectl get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Heading.
+    pub name: String,
+    /// `OpenAPI` type: `string`, `integer`, `date`, ...
+    pub kind: String,
+    /// What the column means.
+    pub description: String,
+    /// Where the value stands, for example `.status.startTime`.
+    pub json_path: String,
+    /// Columns above zero show up under `-o wide` only.
+    pub priority: i64,
+}
+
+/// One version of a resource.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// API group of this version; differs from the resource's own only for events, which live in two groups.
+    pub group: String,
+    /// For example `v1`.
+    pub name: String,
+    /// Whether clients may use it.
+    pub served: bool,
+    /// Whether `/status` exists, and the main endpoint so leaves `status` alone.
+    pub status: bool,
+    /// Structural `OpenAPI` v3 schema; `None` keeps everything as it came.
+    pub schema: Option<Value>,
+    /// Columns for tables, after the name.
+    pub columns: Vec<Column>,
+}
+
+impl Version {
+    /// A served version without schema.
+    pub fn new(group: &str, name: &str) -> Self {
+        Self {
+            group: group.into(),
+            name: name.into(),
+            served: true,
+            status: false,
+            schema: None,
+            columns: Vec::new(),
+        }
+    }
+
+    /// The `apiVersion` of its objects.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.name.clone() } else { format!("{}/{}", self.group, self.name) }
+    }
+}
+
+/// A kind of object the server stores.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// API group, empty for the core group.
+    pub group: String,
+    /// For example `TaskRun`.
+    pub kind: String,
+    /// For example `TaskRunList`.
+    pub list_kind: String,
+    /// For example `taskruns`.
+    pub plural: String,
+    /// For example `taskrun`.
+    pub singular: String,
+    /// For example `tr`.
+    pub short_names: Vec<String>,
+    /// For example `tekton-pipelines`.
+    pub categories: Vec<String>,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+    /// All versions.
+    pub versions: Vec<Version>,
+    /// Index in `versions` of the one objects are stored in.
+    pub storage: usize,
+    /// Conversion between versions.
+    pub convert: Convert,
+    /// Whether `metadata.generation` counts changes of the spec.
+    pub counts_generations: bool,
+    /// Whether it came from a definition: such objects have a schema and refuse strategic merge patches.
+    pub custom: bool,
+    /// Whether a deletion answers with the object instead of a `Status`.
+    pub returns_deleted: bool,
+    /// What it does beyond storing.
+    pub behaviour: Behaviour,
+}
+
+impl Resource {
+    /// A namespaced resource with one version, no schema and no special behaviour.
+    pub fn new(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+            list_kind: format!("{kind}List"),
+            plural: plural.into(),
+            singular: kind.to_lowercase(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            namespaced: true,
+            versions: vec![Version::new(group, version)],
+            storage: 0,
+            convert: same,
+            counts_generations: false,
+            custom: false,
+            returns_deleted: false,
+            behaviour: Behaviour::Plain,
+        }
+    }
+
+    /// Reads a `CustomResourceDefinition` (`apiextensions.k8s.io/v1`).
+    pub fn from_crd(crd: &Value) -> Result<Self, TableError> {
+        let name = object::name(crd);
+        let missing = |field: &'static str| TableError::MissingField { definition: name.to_owned(), field };
+        let required = |field: &'static str| match text(crd, field) {
+            "" => Err(missing(field)),
+            value => Ok(value.to_owned()),
+        };
+        let group = required("spec.group")?;
+        let kind = required("spec.names.kind")?;
+        let list =
+            object::at(crd, "spec.versions").and_then(Value::as_array).ok_or(missing("spec.versions"))?;
+        let mut versions = Vec::with_capacity(list.len());
+        for version in list {
+            versions.push(Version {
+                group: group.clone(),
+                name: match text(version, "name") {
+                    "" => return Err(missing("spec.versions[].name")),
+                    name => name.to_owned(),
+                },
+                served: version.get("served").and_then(Value::as_bool).unwrap_or_default(),
+                status: object::at(version, "subresources.status").is_some(),
+                schema: object::at(version, "schema.openAPIV3Schema").cloned(),
+                columns: columns(version),
+            });
+        }
+        let storage = list
+            .iter()
+            .position(|version| version.get("storage").and_then(Value::as_bool).unwrap_or_default())
+            .ok_or(missing("spec.versions[].storage"))?;
+        Ok(Self {
+            plural: required("spec.names.plural")?,
+            list_kind: match text(crd, "spec.names.listKind") {
+                "" => format!("{kind}List"),
+                list_kind => list_kind.to_owned(),
+            },
+            singular: match text(crd, "spec.names.singular") {
+                "" => kind.to_lowercase(),
+                singular => singular.to_owned(),
+            },
+            short_names: texts(crd, "spec.names.shortNames"),
+            categories: texts(crd, "spec.names.categories"),
+            namespaced: required("spec.scope")? == "Namespaced",
+            group,
+            kind,
+            versions,
+            storage,
+            convert: same,
+            counts_generations: true,
+            custom: true,
+            returns_deleted: false,
+            behaviour: Behaviour::Plain,
+        })
+    }
+
+    /// `taskruns.tekton.dev`, or `pods` in the core group: how errors name a resource.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The version objects are stored in.
+    pub fn storage_version(&self) -> &Version {
+        &self.versions[self.storage]
+    }
+
+    /// Brings an object from one version to another, `apiVersion` included.
+    pub(crate) fn to_version(&self, object: Value, from: usize, to: usize) -> Result<Value, String> {
+        if from == to {
+            return Ok(object);
+        }
+        let (from, to) = (self.versions[from].api_version(), self.versions[to].api_version());
+        let mut object = (self.convert)(object, &from, &to)?;
+        object::set_field(&mut object, "apiVersion", Some(Value::from(to)));
+        Ok(object)
+    }
+}
+
+/// The conversion of resources whose versions share one shape; the server sets `apiVersion`.
+pub(crate) fn same(object: Value, _from: &str, _to: &str) -> Result<Value, String> {
+    Ok(object)
+}
+
+fn texts(value: &Value, path: &str) -> Vec<String> {
+    let Some(list) = object::at(value, path).and_then(Value::as_array) else { return Vec::new() };
+    list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn columns(version: &Value) -> Vec<Column> {
+    let Some(list) = version.get("additionalPrinterColumns").and_then(Value::as_array) else {
+        return Vec::new();
+    };
+    list.iter()
+        .map(|column| Column {
+            name: text(column, "name").into(),
+            kind: text(column, "type").into(),
+            description: text(column, "description").into(),
+            json_path: text(column, "jsonPath").into(),
+            priority: column.get("priority").and_then(Value::as_i64).unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// Why a resource cannot join the table.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// A definition lacks a field the server needs.
+    #[error("the definition \"{definition}\" lacks \"{field}\"")]
+    MissingField {
+        /// `metadata.name` of the definition.
+        definition: String,
+        /// Path of the field.
+        field: &'static str,
+    },
+    /// Two resources want the same URL.
+    #[error("\"{api_version}\" already has a resource called \"{plural}\"")]
+    Taken {
+        /// Group and version.
+        api_version: String,
+        /// Plural name.
+        plural: String,
+    },
+}
+
+/// All resources of a server, by URL.
+#[derive(Clone)]
+pub struct ResourceTable {
+    resources: Vec<Arc<Resource>>,
+    routes: BTreeMap<(String, String, String), (ResourceId, usize)>,
+    definitions: Vec<Value>,
+}
+
+impl fmt::Debug for ResourceTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.resources.iter().map(|resource| resource.qualified())).finish()
+    }
+}
+
+impl ResourceTable {
+    /// The built-in kinds of Kubernetes that a pipeline meets.
+    pub fn built_in() -> Self {
+        let mut table = Self { resources: Vec::new(), routes: BTreeMap::new(), definitions: Vec::new() };
+        for resource in crate::builtin::resources() {
+            table.insert(resource);
+        }
+        table
+    }
+
+    /// Adds the resource a `CustomResourceDefinition` describes; the definition itself is served read-only.
+    pub fn with_crd(mut self, crd: &Value) -> Result<Self, TableError> {
+        self.add(Resource::from_crd(crd)?)?;
+        self.definitions.push(crd.clone());
+        Ok(self)
+    }
+
+    /// Adds a resource; its URLs must be free.
+    pub fn add(&mut self, resource: Resource) -> Result<ResourceId, TableError> {
+        for version in &resource.versions {
+            if self.find(&version.group, &version.name, &resource.plural).is_some() {
+                return Err(TableError::Taken {
+                    api_version: version.api_version(),
+                    plural: resource.plural.clone(),
+                });
+            }
+        }
+        Ok(self.insert(resource))
+    }
+
+    fn insert(&mut self, resource: Resource) -> ResourceId {
+        let id = ResourceId(self.resources.len());
+        for (index, version) in resource.versions.iter().enumerate().filter(|(_, version)| version.served) {
+            let key = (version.group.clone(), version.name.clone(), resource.plural.clone());
+            self.routes.insert(key, (id, index));
+        }
+        self.resources.push(Arc::new(resource));
+        id
+    }
+
+    /// The resource with this id; ids come from this table or a clone of it.
+    pub fn get(&self, id: ResourceId) -> &Arc<Resource> {
+        &self.resources[id.0]
+    }
+
+    /// The resource behind a URL, and which of its versions.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<(ResourceId, usize)> {
+        self.routes.get(&(group.to_owned(), version.to_owned(), plural.to_owned())).copied()
+    }
+
+    /// All resources with their ids, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (ResourceId, &Arc<Resource>)> {
+        self.resources.iter().enumerate().map(|(index, resource)| (ResourceId(index), resource))
+    }
+
+    /// Whether the table has this kind in this group, in any version.
+    pub(crate) fn knows(&self, group: &str, kind: &str) -> bool {
+        self.resources.iter().any(|resource| {
+            resource.kind == kind && resource.versions.iter().any(|version| version.group == group)
+        })
+    }
+
+    /// Every served (group, version, resource, version index), sorted.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&str, &str, &Arc<Resource>, usize)> {
+        self.routes.iter().map(|((group, version, _), (id, index))| {
+            (group.as_str(), version.as_str(), self.get(*id), *index)
+        })
+    }
+
+    /// The definitions the custom resources came from.
+    pub(crate) fn definitions(&self) -> &[Value] {
+        &self.definitions
+    }
+
+    pub(crate) fn by_behaviour(&self, behaviour: Behaviour) -> Option<ResourceId> {
+        self.iter().find(|(_, resource)| resource.behaviour == behaviour).map(|(id, _)| id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.resources.len()
+    }
+}

@@ -1,0 +1,461 @@
+//! POST, PUT and PATCH: from what the client sent to what is stored. Pure.
+//!
+//! The order is kube-apiserver's: decode, prune, default, system fields, admission, prune and default again, checks,
+//! conversion to the storage version.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    admission::{AdmissionDecision, AdmissionRequest, Operation},
+    builtin,
+    handle::{Call, Reply, key_of},
+    names, object, patch, read,
+    route::{self, Target},
+    schema,
+    state::{ObjectKey, State},
+    status::{Failure, FieldError, Result},
+    table::{Behaviour, Resource, ResourceId},
+};
+
+/// Names tried for one `generateName` before the last one's conflict is told, as in Kubernetes.
+const NAME_ATTEMPTS: usize = 8;
+
+/// System fields, which clients cannot set.
+const SYSTEM: [&str; 7] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "selfLink",
+    "uid",
+];
+
+/// A request for one resource in one version, and the warnings gathered on its way.
+struct Writer<'a> {
+    call: &'a Call<'a>,
+    resource: Arc<Resource>,
+    version: usize,
+    warnings: Vec<String>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(state: &State, call: &'a Call<'a>, target: &Target) -> Self {
+        let resource = state.resource(target.id);
+        Self { call, resource, version: target.version, warnings: Vec::new() }
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        self.resource.behaviour
+    }
+
+    fn schema(&self) -> Option<&Value> {
+        self.resource.versions[self.version].schema.as_ref()
+    }
+
+    /// Whether `status` belongs to the subresource alone.
+    fn has_status(&self) -> bool {
+        self.resource.versions[self.version].status
+    }
+
+    /// Checks that the object is of the kind the URL says, and sets what was left out.
+    fn check_kind(&self, object: &mut Value) -> Result<()> {
+        if !object.is_object() {
+            return Err(Failure::bad_request("the object provided is unrecognized: it is not a JSON object"));
+        }
+        let expected = self.resource.versions[self.version].api_version();
+        let found = object::text(object, "apiVersion").to_owned();
+        if found.is_empty() {
+            object::set_field(object, "apiVersion", Some(Value::from(expected)));
+        } else if found != expected {
+            return Err(Failure::bad_request(format!(
+                "the API version in the data ({found}) does not match the expected API version ({expected})"
+            )));
+        }
+        let kind = object::text(object, "kind").to_owned();
+        if kind.is_empty() {
+            object::set_field(object, "kind", Some(Value::from(self.resource.kind.clone())));
+        } else if kind != self.resource.kind {
+            let expected = &self.resource.kind;
+            return Err(Failure::bad_request(format!(
+                "the kind in the data ({kind}) does not match the expected kind ({expected})"
+            )));
+        }
+        names::check_types(&self.resource, object)
+    }
+
+    /// Prunes and defaults what a client sent, and tells of unknown fields as `fieldValidation` asks.
+    fn conform(&mut self, object: &mut Value) -> Result<()> {
+        self.check_kind(object)?;
+        let unknown: Vec<String> = schema::prune(object, self.schema())
+            .into_iter()
+            .map(|path| format!("unknown field \"{path}\""))
+            .collect();
+        match self.call.query.text("fieldValidation") {
+            "Strict" if !unknown.is_empty() => {
+                let (kind, version) = (&self.resource.kind, &self.resource.versions[self.version].name);
+                return Err(Failure::bad_request(format!(
+                    "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+                    unknown.join(", ")
+                )));
+            }
+            "" | "Warn" => self.warnings.extend(unknown),
+            "Strict" | "Ignore" => {}
+            other => {
+                return Err(Failure::bad_request(format!("fieldValidation: Unsupported value: {other:?}")));
+            }
+        }
+        self.default(object);
+        Ok(())
+    }
+
+    fn default(&self, object: &mut Value) {
+        if let Some(schema) = self.schema() {
+            schema::default(object, schema);
+        }
+        builtin::prepare_write(self.behaviour(), object);
+    }
+
+    /// Asks admission, and takes over the object it returns.
+    fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<()> {
+        let version = &self.resource.versions[self.version];
+        let decision = self.call.context.admission.admit(&AdmissionRequest {
+            operation,
+            group: &version.group,
+            version: &version.name,
+            kind: &self.resource.kind,
+            resource: &self.resource.plural,
+            subresource: None,
+            namespace: object::namespace(object),
+            name: object::name(object),
+            object,
+            old_object: old,
+            dry_run: self.call.dry_run,
+        });
+        match decision {
+            AdmissionDecision::Allow { object: changed, warnings } => {
+                self.warnings.extend(warnings);
+                if let Some(changed) = changed {
+                    *object = changed;
+                    self.check_kind(object)?;
+                    schema::prune(object, self.schema());
+                    self.default(object);
+                }
+                Ok(())
+            }
+            AdmissionDecision::Deny { code, message } => Err(Failure::denied(code, message)),
+        }
+    }
+
+    fn check(&self, object: &Value, mut errors: Vec<FieldError>) -> Result<()> {
+        errors.extend(names::validate(&self.resource, object));
+        if let Some(schema) = self.schema() {
+            errors.extend(schema::validate(object, schema));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(self.invalid(object, &errors)) }
+    }
+
+    fn invalid(&self, object: &Value, errors: &[FieldError]) -> Failure {
+        Failure::invalid(&self.resource, object::name(object), errors)
+    }
+
+    fn to_storage(&self, object: Value) -> Result<Value> {
+        let stored = self.resource.to_version(object, self.version, self.resource.storage);
+        stored.map_err(|why| Failure::internal(format!("conversion failed: {why}")))
+    }
+
+    fn reply(self, code: u16, stored: &Value) -> Result<Reply> {
+        let shown = read::present(&self.resource, self.version, self.call.format()?, stored, self.call)?;
+        Ok(Reply::Json { code, body: shown.to_string().into_bytes(), warnings: self.warnings })
+    }
+}
+
+/// POST of a new object.
+pub(crate) fn create(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    let mut writer = Writer::new(state, call, target);
+    // A form of answer the server does not have must be refused before anything is stored.
+    call.format()?;
+    let mut object = call.json()?;
+    writer.conform(&mut object)?;
+    place(&writer.resource, target, &mut object)?;
+    if !object::resource_version(&object).is_empty() {
+        return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    for field in SYSTEM.into_iter().chain(["resourceVersion"]) {
+        object::set_meta(&mut object, field, None);
+    }
+    check_namespace(state, &writer.resource, &object)?;
+    if writer.behaviour() == Behaviour::Pod {
+        check_service_account(state, &writer.resource, &mut object)?;
+    }
+    state.fill_system_fields(&mut object, call.context.now);
+    let (uid, created) =
+        (object::uid(&object).to_owned(), object::text(&object, "metadata.creationTimestamp").to_owned());
+    writer.admit(Operation::Create, &mut object, None)?;
+    object::set_meta(&mut object, "uid", Some(Value::from(uid)));
+    object::set_meta(&mut object, "creationTimestamp", Some(Value::from(created)));
+    if writer.resource.custom && writer.has_status() {
+        object::set_field(&mut object, "status", None);
+        // The schema may give even an empty object a status.
+        writer.default(&mut object);
+    }
+    builtin::prepare_create(writer.behaviour(), &mut object);
+    name_it(state, target.id, &mut object);
+    writer.check(&object, Vec::new())?;
+    let key = ObjectKey::of(&object);
+    if state.get(target.id, &key).is_some() {
+        return Err(Failure::already_exists(&writer.resource, &key.name));
+    }
+    let stored = writer.to_storage(object)?;
+    let stored = state.create(target.id, stored, call.context.now);
+    writer.reply(201, &stored)
+}
+
+/// Puts the namespace of the URL into the object.
+fn place(resource: &Resource, target: &Target, object: &mut Value) -> Result<()> {
+    let Some(namespace) = target.namespace.as_deref() else {
+        if resource.namespaced {
+            // A namespaced object is not created through the list of all namespaces.
+            return Err(Failure::method_not_allowed());
+        }
+        object::set_meta(object, "namespace", None);
+        return Ok(());
+    };
+    let own = object::namespace(object);
+    if !own.is_empty() && own != namespace {
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    object::set_meta(object, "namespace", Some(Value::from(namespace)));
+    Ok(())
+}
+
+fn check_namespace(state: &State, resource: &Resource, object: &Value) -> Result<()> {
+    let namespace = object::namespace(object);
+    let Some(id) = state.table().by_behaviour(Behaviour::Namespace).filter(|_| resource.namespaced) else {
+        return Ok(());
+    };
+    match state.get(id, &ObjectKey::new("", namespace)) {
+        None => Err(Failure::not_found(state.table().get(id), namespace)),
+        Some(found) if object::is_deleting(found) => {
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            Err(Failure::forbidden(resource, object::name(object), &why))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// What the `ServiceAccount` admission plugin does: a pod has a service account, and it exists.
+fn check_service_account(state: &State, resource: &Resource, pod: &mut Value) -> Result<()> {
+    let Some((id, _)) = state.table().find("", "v1", "serviceaccounts") else { return Ok(()) };
+    let account = match object::text(pod, "spec.serviceAccountName") {
+        "" => "default".to_owned(),
+        account => account.to_owned(),
+    };
+    let namespace = object::namespace(pod);
+    if state.get(id, &ObjectKey::new(namespace, &account)).is_none() {
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+        );
+        return Err(Failure::forbidden(resource, object::name(pod), &why));
+    }
+    object::map_mut(pod, "spec").insert("serviceAccountName".into(), Value::from(account));
+    Ok(())
+}
+
+fn name_it(state: &mut State, id: ResourceId, object: &mut Value) {
+    let base = object::text(object, "metadata.generateName").to_owned();
+    if !object::name(object).is_empty() || base.is_empty() {
+        return;
+    }
+    for _ in 0..NAME_ATTEMPTS {
+        let name = state.names.generate(&base);
+        object::set_meta(object, "name", Some(Value::from(name)));
+        if state.get(id, &ObjectKey::of(object)).is_none() {
+            return;
+        }
+    }
+}
+
+/// PUT or PATCH of an object, or of its status.
+pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    let mut writer = Writer::new(state, call, target);
+    call.format()?;
+    let status = target.subresource.is_some();
+    let stored = match read::fetch(state, target) {
+        Ok(stored) => stored,
+        Err(not_found) => {
+            // The media type of a patch is judged before the object is looked for.
+            if call.method == Method::PATCH {
+                patch::apply(&writer.resource, route::content_type(call.headers), b"{}", &mut Value::Null)
+                    .or_else(|failure| if failure.code == 415 { Err(failure) } else { Ok(()) })?;
+            }
+            return Err(not_found);
+        }
+    };
+    let old = read::in_version(&writer.resource, target.version, &stored)?.into_owned();
+    let mut object = if call.method == Method::PATCH {
+        let mut object = old.clone();
+        patch::apply(&writer.resource, route::content_type(call.headers), call.body, &mut object)?;
+        object
+    } else {
+        call.json()?
+    };
+    writer.conform(&mut object)?;
+    check_identity(&writer, target, &old, &mut object)?;
+    for field in SYSTEM {
+        object::copy_meta(&mut object, &old, field);
+    }
+    object::copy_meta(&mut object, &old, "resourceVersion");
+    if status {
+        object = with_status(&writer, &old, object);
+    } else {
+        if writer.has_status() {
+            object::set_field(&mut object, "status", old.get("status").cloned());
+        }
+        writer.admit(Operation::Update, &mut object, Some(&old))?;
+        for field in SYSTEM.into_iter().chain(["name", "namespace", "resourceVersion"]) {
+            object::copy_meta(&mut object, &old, field);
+        }
+        if writer.has_status() {
+            object::set_field(&mut object, "status", old.get("status").cloned());
+        }
+    }
+    let mut errors = new_finalizers(&old, &object);
+    errors.extend(builtin::validate_update(writer.behaviour(), &old, &object));
+    writer.check(&object, errors)?;
+    if writer.resource.counts_generations && !status && content(&writer, &old) != content(&writer, &object) {
+        let generation = object::at(&old, "metadata.generation").and_then(Value::as_i64).unwrap_or_default();
+        object::set_meta(&mut object, "generation", Some(Value::from(generation + 1)));
+    }
+    let object = writer.to_storage(object)?;
+    if object == *stored {
+        return writer.reply(200, &stored);
+    }
+    // The last finalizer of an object whose grace is over was all that kept it.
+    let ends = object::is_deleting(&object)
+        && object::finalizers(&object).is_empty()
+        && object::grace(&object) == Some(0);
+    if ends {
+        state.remove(target.id, &key_of(target));
+        return writer.reply(200, &object);
+    }
+    let stored = state.put(target.id, object);
+    writer.reply(200, &stored)
+}
+
+/// Name, namespace, UID and resourceVersion of what the client sent against what is there.
+fn check_identity(writer: &Writer<'_>, target: &Target, old: &Value, object: &mut Value) -> Result<()> {
+    let (name, patched) = (object::name(old).to_owned(), writer.call.method == Method::PATCH);
+    for (field, known) in [("name", name.as_str()), ("namespace", object::namespace(old))] {
+        let sent = object::text(object, &format!("metadata.{field}"));
+        if sent == known || (sent.is_empty() && !patched && field == "namespace") {
+            continue;
+        }
+        if patched {
+            let error =
+                FieldError::invalid(format!("metadata.{field}"), &Value::from(sent), "field is immutable");
+            return Err(Failure::invalid(&writer.resource, &name, &[error]));
+        }
+        return Err(Failure::bad_request(if field == "name" {
+            format!("the name of the object ({sent}) does not match the name on the URL ({known})")
+        } else {
+            "the namespace of the provided object does not match the namespace sent on the request".into()
+        }));
+    }
+    if let Some(namespace) = &target.namespace {
+        object::set_meta(object, "namespace", Some(Value::from(namespace.as_str())));
+    }
+    let uid = object::uid(object);
+    if !uid.is_empty() && uid != object::uid(old) {
+        let found = object::uid(old);
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+        return Err(Failure::conflict(&writer.resource, &name, &why));
+    }
+    match object::resource_version(object) {
+        "" if writer.resource.custom && !patched => {
+            let error = FieldError {
+                field: "metadata.resourceVersion".into(),
+                reason: "FieldValueInvalid",
+                message: "Invalid value: 0: must be specified for an update".into(),
+            };
+            Err(Failure::invalid(&writer.resource, &name, &[error]))
+        }
+        "" => Ok(()),
+        version if version == object::resource_version(old) => Ok(()),
+        _ => Err(Failure::modified(&writer.resource, &name)),
+    }
+}
+
+/// What a write to `/status` changes: of a custom resource the status alone, of a built-in one also labels,
+/// annotations and finalizers.
+fn with_status(writer: &Writer<'_>, old: &Value, object: Value) -> Value {
+    let mut result = old.clone();
+    object::set_field(&mut result, "status", object.get("status").cloned());
+    if !writer.resource.custom {
+        for field in ["labels", "annotations", "finalizers"] {
+            object::copy_meta(&mut result, &object, field);
+        }
+    }
+    result
+}
+
+fn new_finalizers(old: &Value, object: &Value) -> Vec<FieldError> {
+    if !object::is_deleting(old) {
+        return Vec::new();
+    }
+    let known = object::finalizers(old);
+    let added: Vec<String> = object::finalizers(object)
+        .into_iter()
+        .filter(|finalizer| !known.contains(finalizer))
+        .map(|finalizer| format!("{finalizer:?}"))
+        .collect();
+    if added.is_empty() {
+        return Vec::new();
+    }
+    let why = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.join(", ")
+    );
+    vec![FieldError::forbidden("metadata.finalizers", &why)]
+}
+
+/// What `metadata.generation` counts the changes of.
+fn content(writer: &Writer<'_>, object: &Value) -> Value {
+    let mut content = object.clone();
+    object::set_field(&mut content, "metadata", None);
+    if writer.has_status() {
+        object::set_field(&mut content, "status", None);
+    }
+    content
+}
+
+/// POST to a pod's `binding`: which node it runs on.
+pub(crate) fn bind(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    let binding = call.json()?;
+    let node = object::text(&binding, "target.name");
+    let stored = read::fetch(state, target)?;
+    let resource = state.resource(target.id);
+    let name = object::name(&stored);
+    if node.is_empty() {
+        let error = FieldError::required("target.name", "");
+        return Err(Failure::invalid(&resource, name, &[error]));
+    }
+    let bound = object::text(&stored, "spec.nodeName");
+    if !bound.is_empty() {
+        let why = format!("pod {name} is already assigned to node {bound:?}");
+        return Err(Failure::conflict(&resource, name, &why));
+    }
+    let mut pod = (*stored).clone();
+    object::map_mut(&mut pod, "spec").insert("nodeName".into(), Value::from(node));
+    state.put(target.id, pod);
+    let body =
+        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    Ok(Reply::Json { code: 201, body: body.to_string().into_bytes(), warnings: Vec::new() })
+}
