@@ -10,6 +10,7 @@ pub mod labels;
 pub mod names;
 pub mod references;
 pub mod schema;
+pub mod strict;
 mod v1;
 mod v1beta1;
 

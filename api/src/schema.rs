@@ -107,6 +107,11 @@ pub(crate) fn is_int_or_string(schema: &Value) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) fn definition(name: &str) -> Option<&'static Value> {
+    SCHEMAS.definitions.get(name)
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,265 @@
+//! Unknown fields and wrong JSON types in an object, found by walking it along the full schema. Pure.
+//!
+//! Typed decoding would ignore the former and report the latter without a path. Upstream refuses unknown fields at
+//! admission (contract 2); the API server does so only where the CRDs are structural, this does it everywhere.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::schema;
+
+/// One thing wrong with the form of an object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// Where: `spec.steps[0].imge`.
+    pub path: String,
+    /// What.
+    pub problem: Problem,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// There is no such field here.
+    UnknownField {
+        /// What was probably meant.
+        hint: Option<Hint>,
+    },
+    /// It holds another JSON type than it should.
+    WrongType {
+        /// What it should hold, in words: `a list`.
+        expected: &'static str,
+        /// What it holds.
+        found: &'static str,
+    },
+}
+
+/// What the author of an unknown field probably meant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Hint {
+    /// A field of a similar name in the same place.
+    Similar(String),
+    /// The place or the name the field has in this version.
+    Moved(&'static str),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problem {
+            Problem::UnknownField { hint: None } => write!(f, "unknown field \"{}\"", self.path),
+            Problem::UnknownField { hint: Some(Hint::Similar(name)) } => {
+                write!(f, "unknown field \"{}\", did you mean \"{name}\"?", self.path)
+            }
+            Problem::UnknownField { hint: Some(Hint::Moved(place)) } => {
+                write!(f, "unknown field \"{}\", use \"{place}\" instead", self.path)
+            }
+            Problem::WrongType { expected, found } => {
+                write!(f, "field \"{}\" must be {expected}, not {found}", self.path)
+            }
+        }
+    }
+}
+
+/// Fields that older versions or other resources have elsewhere: the type they are wrongly in, their name, and where
+/// they belong in v1 (contract 1.0).
+const MOVED: [(&str, &str, &str); 21] = [
+    ("PipelineRunSpec", "podTemplate", "spec.taskRunTemplate.podTemplate"),
+    ("PipelineRunSpec", "serviceAccountName", "spec.taskRunTemplate.serviceAccountName"),
+    ("PipelineRunSpec", "timeout", "spec.timeouts.pipeline"),
+    ("PipelineRunSpec", "serviceAccountNames", "spec.taskRunSpecs[].serviceAccountName"),
+    ("PipelineTaskRunSpec", "taskServiceAccountName", "serviceAccountName"),
+    ("PipelineTaskRunSpec", "taskPodTemplate", "podTemplate"),
+    ("PipelineTaskRunSpec", "stepOverrides", "stepSpecs"),
+    ("PipelineTaskRunSpec", "sidecarOverrides", "sidecarSpecs"),
+    ("TaskRunSpec", "stepOverrides", "stepSpecs"),
+    ("TaskRunSpec", "sidecarOverrides", "sidecarSpecs"),
+    ("TaskRunSpec", "resources", "computeResources"),
+    ("TaskRunSpec", "timeouts", "timeout"),
+    ("Step", "resources", "computeResources"),
+    ("StepTemplate", "resources", "computeResources"),
+    ("Sidecar", "resources", "computeResources"),
+    ("TaskRef", "bundle", "resolver: bundles, with params"),
+    ("PipelineRef", "bundle", "resolver: bundles, with params"),
+    ("PipelineTask", "conditions", "when"),
+    ("PipelineTask", "whenExpressions", "when"),
+    ("PipelineTask", "steps", "taskSpec.steps"),
+    ("TaskRunStatus", "taskResults", "results"),
+];
+
+/// Everything wrong with the form of an object of this kind, in the order the fields are met.
+///
+/// `null` is right everywhere. An unknown kind has no findings.
+pub fn check(kind: &str, object: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(schema) = schema::full(kind) {
+        walk(schema, None, object, &mut String::new(), &mut findings);
+    }
+    findings
+}
+
+fn walk(
+    schema: &'static Value,
+    within: Option<&'static str>,
+    value: &Value,
+    path: &mut String,
+    findings: &mut Vec<Finding>,
+) {
+    let (name, schema) = schema::resolve(schema);
+    if schema::is_int_or_string(schema) {
+        if !(value.is_null() || value.is_string() || value.is_number()) {
+            findings.push(wrong_type(path, "a number or a string", value));
+        }
+        return;
+    }
+    let Some(json_type) = schema::json_type(schema) else { return };
+    let (fits, expected) = match json_type {
+        "object" => (value.is_object(), "a map"),
+        "array" => (value.is_array(), "a list"),
+        "string" => (value.is_string(), "a string"),
+        "boolean" => (value.is_boolean(), "true or false"),
+        "integer" => (value.is_i64() || value.is_u64(), "a whole number"),
+        _ => (value.is_number(), "a number"),
+    };
+    if !fits {
+        if !value.is_null() {
+            findings.push(wrong_type(path, expected, value));
+        }
+        return;
+    }
+    match value {
+        Value::Object(fields) => {
+            let within = name.or(within);
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let others = schema.get("additionalProperties");
+            for (field, value) in fields {
+                let length = path.len();
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(field);
+                match (properties.and_then(|known| known.get(field)), others) {
+                    (Some(property), _) => walk(property, within, value, path, findings),
+                    (None, Some(property)) => walk(property, within, value, path, findings),
+                    (None, None) => {
+                        // An object that names no fields takes any.
+                        if let Some(known) = properties {
+                            let hint = hint(within, field, known.keys());
+                            findings.push(Finding {
+                                path: path.clone(),
+                                problem: Problem::UnknownField { hint },
+                            });
+                        }
+                    }
+                }
+                path.truncate(length);
+            }
+        }
+        Value::Array(items) => {
+            let Some(schema) = schema.get("items") else { return };
+            for (index, item) in items.iter().enumerate() {
+                let length = path.len();
+                path.push_str(&format!("[{index}]"));
+                walk(schema, within, item, path, findings);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    };
+    Finding { path: path.to_owned(), problem: Problem::WrongType { expected, found } }
+}
+
+fn hint<'a>(within: Option<&str>, field: &str, known: impl Iterator<Item = &'a String>) -> Option<Hint> {
+    let moved = MOVED.iter().find(|(name, moved, _)| within == Some(*name) && *moved == field);
+    if let Some((_, _, place)) = moved {
+        return Some(Hint::Moved(place));
+    }
+    nearest(field, known.map(String::as_str)).map(|name| Hint::Similar(name.to_owned()))
+}
+
+/// The candidate a mistyped word was probably meant to be: at most two typing mistakes away, and at most one in words
+/// of up to four letters, where two would match nearly anything.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = if word.chars().count() > 4 { 2 } else { 1 };
+    candidates
+        .map(|candidate| {
+            let distance = strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase());
+            (distance, candidate)
+        })
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(spec: Value) -> Value {
+        json!({"apiVersion": "tekton.dev/v1", "kind": "X", "metadata": {"name": "x"}, "spec": spec})
+    }
+
+    #[rstest]
+    #[case("Task", json!({"steps": [{"imge": "i"}]}), r#"unknown field "spec.steps[0].imge", did you mean "image"?"#)]
+    #[case("Task", json!({"steps": [{"scirpt": ""}]}), r#"unknown field "spec.steps[0].scirpt", did you mean "script"?"#)]
+    #[case("Task", json!({"steps": [{"Image": ""}]}), r#"unknown field "spec.steps[0].Image", did you mean "image"?"#)]
+    #[case("Task", json!({"nonsense": 1}), r#"unknown field "spec.nonsense""#)]
+    #[case("Task", json!({"steps": [{"resources": {}}]}), r#"unknown field "spec.steps[0].resources", use "computeResources" instead"#)]
+    #[case("Task", json!({"volumes": [{"name": "v", "emptydir": {}}]}), r#"unknown field "spec.volumes[0].emptydir", did you mean "emptyDir"?"#)]
+    #[case("Task", json!({"steps": {"image": "i"}}), r#"field "spec.steps" must be a list, not a map"#)]
+    #[case("Task", json!({"steps": [{"args": "a"}]}), r#"field "spec.steps[0].args" must be a list, not a string"#)]
+    #[case("Task", json!({"steps": [{"env": [{"name": "A", "value": 1}]}]}), r#"field "spec.steps[0].env[0].value" must be a string, not a number"#)]
+    #[case("Task", json!({"steps": [{"computeResources": {"limits": {"cpu": []}}}]}), r#"field "spec.steps[0].computeResources.limits.cpu" must be a number or a string, not a list"#)]
+    #[case("Task", json!({"steps": ["s"]}), r#"field "spec.steps[0]" must be a map, not a string"#)]
+    #[case("TaskRun", json!({"retries": 1.5}), r#"field "spec.retries" must be a whole number, not a number"#)]
+    #[case("TaskRun", json!({"taskSpec": {"stpes": []}}), r#"unknown field "spec.taskSpec.stpes", did you mean "steps"?"#)]
+    #[case("Pipeline", json!({"tasks": [{"taskSpec": {"imge": 1}}]}), r#"unknown field "spec.tasks[0].taskSpec.imge""#)]
+    #[case("Pipeline", json!({"tasks": [{"pipelineSpec": {"tasks": [{"nme": ""}]}}]}), r#"unknown field "spec.tasks[0].pipelineSpec.tasks[0].nme", did you mean "name"?"#)]
+    #[case("PipelineRun", json!({"podTemplate": {}}), r#"unknown field "spec.podTemplate", use "spec.taskRunTemplate.podTemplate" instead"#)]
+    #[case("PipelineRun", json!({"serviceAccountName": ""}), r#"unknown field "spec.serviceAccountName", use "spec.taskRunTemplate.serviceAccountName" instead"#)]
+    #[case("PipelineRun", json!({"timeout": "1h"}), r#"unknown field "spec.timeout", use "spec.timeouts.pipeline" instead"#)]
+    fn names_what_is_wrong(#[case] kind: &str, #[case] given: Value, #[case] expected: &str) {
+        let findings: Vec<_> = check(kind, &spec(given)).iter().map(ToString::to_string).collect();
+        assert_eq!(findings, [expected]);
+    }
+
+    #[rstest]
+    #[case("Task", json!({"steps": null, "params": [{"name": "a", "default": {"any": ["thing"]}}]}))]
+    #[case("Task", json!({"steps": [{"computeResources": {"limits": {"cpu": 1, "memory": "1Gi"}}}]}))]
+    #[case("Task", json!({"sidecars": [{"readinessProbe": {"httpGet": {"port": 80}}}]}))]
+    #[case("Pipeline", json!({"tasks": [{"taskSpec": {"apiVersion": "a/v1", "kind": "K", "spec": {"any": 1}}}]}))]
+    #[case("CustomRun", json!({"customSpec": {"spec": {"any": {"thing": [1]}}}}))]
+    fn what_is_right_has_no_findings(#[case] kind: &str, #[case] given: Value) {
+        assert_eq!(check(kind, &spec(given)), []);
+    }
+
+    #[test]
+    fn all_findings_are_reported() {
+        let object =
+            json!({"specs": {}, "metadata": {"labels": {"any": 1}}, "spec": {"a": 1, "steps": [{"b": 2}]}});
+        let paths: Vec<_> = check("Task", &object).into_iter().map(|finding| finding.path).collect();
+        assert_eq!(paths, ["metadata.labels.any", "spec.a", "spec.steps[0].b", "specs"]);
+    }
+
+    #[test]
+    fn every_moved_field_is_unknown_where_it_moved_from() {
+        for (definition, field, _) in MOVED {
+            let known = schema::definition(definition).unwrap_or_else(|| panic!("no type {definition}"));
+            assert_eq!(known["properties"].get(field), None, "{definition}.{field}");
+        }
+    }
+}
