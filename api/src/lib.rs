@@ -5,6 +5,7 @@
 pub mod conditions;
 pub mod config;
 pub mod crd;
+pub mod defaults;
 pub mod kinds;
 pub mod labels;
 pub mod names;
