@@ -126,9 +126,14 @@ impl Defaulted for CustomRun {
 
 /// What the engine writes on a new object, besides defaults.
 pub trait New {
-    /// Sets the engine's labels and annotations; `release` is the release of the engine.
-    fn label_new(&mut self, release: &str);
+    /// Sets the engine's labels and annotations; `release` is the release of the engine. Only runs get any.
+    fn label_new(&mut self, _release: &str) {}
 }
+
+impl New for Task {}
+impl New for Pipeline {}
+impl New for StepAction {}
+impl New for CustomRun {}
 
 impl New for TaskRun {
     fn label_new(&mut self, release: &str) {

@@ -14,6 +14,7 @@ pub mod schema;
 pub mod strict;
 mod v1;
 mod v1beta1;
+pub mod validate;
 
 pub use ropewalk_entrypoint_protocol::duration::GoDuration;
 pub use ropewalk_entrypoint_protocol::value::{ParamType, ParamValue};

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::schema;
@@ -42,6 +43,13 @@ pub enum Hint {
     Similar(String),
     /// The place or the name the field has in this version.
     Moved(&'static str),
+}
+
+impl Finding {
+    /// It is about this field of the object, or something in it.
+    pub fn is_within(&self, field: &str) -> bool {
+        self.path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
 }
 
 impl fmt::Display for Finding {
@@ -86,6 +94,25 @@ const MOVED: [(&str, &str, &str); 21] = [
     ("PipelineTask", "steps", "taskSpec.steps"),
     ("TaskRunStatus", "taskResults", "results"),
 ];
+
+/// A value that has the right JSON type and still cannot be read, such as a duration without a unit.
+#[derive(Debug, thiserror::Error)]
+#[error("field \"{path}\": {reason}")]
+pub struct DecodeError {
+    /// The field.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Reads an object, or part of one, into its type. Unknown fields are ignored here, see [`check`].
+///
+/// # Errors
+/// The first value that cannot be read.
+pub fn decode<T: DeserializeOwned>(object: &Value) -> Result<T, DecodeError> {
+    serde_path_to_error::deserialize(object)
+        .map_err(|error| DecodeError { path: error.path().to_string(), reason: error.inner().to_string() })
+}
 
 /// Everything wrong with the form of an object of this kind, in the order the fields are met.
 ///

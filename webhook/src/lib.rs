@@ -1,1 +1,12 @@
-//! (in progress)
+//! Admission of the `tekton.dev` kinds: defaulting and validation behind Kubernetes' webhook protocol.
+//!
+//! [`admit`] is pure: the one-process server calls it in its request path. [`router`] is the same behind HTTP, for a
+//! cluster; it does no IO of its own either, whoever serves it owns the socket and its TLS.
+
+mod admit;
+mod merge;
+mod router;
+
+pub use admit::{DEFAULTING_WEBHOOK, Decision, Denial, Operation, Request, Settings, VALIDATING_WEBHOOK};
+pub use admit::{admit, mutate, validate};
+pub use router::{ConfigSource, router};

@@ -1,0 +1,68 @@
+//! Validation, as the validating webhook does it (contract 2). Pure.
+//!
+//! The webhook, the controllers, `ropewalk lint` and the one-process server all call [`Validated::validate`], and so
+//! cannot disagree. Objects are validated after defaulting. All errors of an object are collected; texts and paths
+//! are upstream's.
+
+mod errors;
+mod names;
+
+pub use errors::{FieldError, FieldErrors};
+
+use kube::Resource;
+
+use crate::config::Config;
+
+/// A kind with rules.
+pub trait Validated: Resource + Sized {
+    /// Everything wrong with the object, whatever it was before.
+    fn validate(&self, config: &Config) -> FieldErrors;
+
+    /// Everything wrong with the change from `old` to this, beside what [`Validated::validate`] finds (contract 12.1).
+    /// Only runs have such rules.
+    fn validate_update(&self, _old: &Self, _config: &Config) -> FieldErrors {
+        FieldErrors::default()
+    }
+
+    /// What every object must have (contract 2.1).
+    fn validate_metadata(&self) -> FieldErrors {
+        let name = self.meta().name.as_deref().unwrap_or_default();
+        let generated = self.meta().generate_name.as_deref().is_some_and(|prefix| !prefix.is_empty());
+        if name.is_empty() && generated {
+            // The API server makes the name after admission.
+            return FieldErrors::default();
+        }
+        names::validate_object_name(name).via_field("metadata")
+    }
+}
+
+impl Validated for crate::Task {
+    fn validate(&self, _config: &Config) -> FieldErrors {
+        self.validate_metadata()
+    }
+}
+impl Validated for crate::TaskRun {
+    fn validate(&self, _config: &Config) -> FieldErrors {
+        self.validate_metadata()
+    }
+}
+impl Validated for crate::Pipeline {
+    fn validate(&self, _config: &Config) -> FieldErrors {
+        self.validate_metadata()
+    }
+}
+impl Validated for crate::PipelineRun {
+    fn validate(&self, _config: &Config) -> FieldErrors {
+        self.validate_metadata()
+    }
+}
+impl Validated for crate::StepAction {
+    fn validate(&self, _config: &Config) -> FieldErrors {
+        self.validate_metadata()
+    }
+}
+impl Validated for crate::CustomRun {
+    fn validate(&self, _config: &Config) -> FieldErrors {
+        self.validate_metadata()
+    }
+}

@@ -1,0 +1,209 @@
+//! One request in, one decision out. Pure.
+
+use ropewalk_api::config::Config;
+use ropewalk_api::defaults::{Defaulted, New};
+use ropewalk_api::validate::Validated;
+use ropewalk_api::{CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, kinds, strict};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::merge::merge;
+
+/// The name clients see when defaulting refuses an object.
+pub const DEFAULTING_WEBHOOK: &str = "webhook.pipeline.tekton.dev";
+/// The name clients see when validation refuses an object.
+pub const VALIDATING_WEBHOOK: &str = "validation.webhook.pipeline.tekton.dev";
+
+/// What is done to the object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A changed object.
+    Update,
+    /// A removal.
+    Delete,
+}
+
+/// The part of Kubernetes' `AdmissionRequest` that decides anything here.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What is done.
+    pub operation: Operation,
+    /// The API group; other groups than `tekton.dev` pass unchanged.
+    pub group: &'a str,
+    /// The kind; unknown ones pass unchanged.
+    pub kind: &'a str,
+    /// The subresource; requests for one pass unchanged, as status is written by controllers only.
+    pub subresource: Option<&'a str>,
+    /// The object to judge.
+    pub object: &'a Value,
+    /// The object as it is now, at an update.
+    pub old_object: Option<&'a Value>,
+}
+
+/// What the engine says of itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// Written on new runs as `pipeline.tekton.dev/release`; nothing is written when empty.
+    pub release: String,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Go on.
+    Allow {
+        /// The object to store: the one given, with defaults and nothing lost.
+        object: Value,
+        /// For the client's eyes.
+        warnings: Vec<String>,
+    },
+    /// Refuse.
+    Deny {
+        /// The HTTP status.
+        code: u16,
+        /// The whole text, as the API server gives it to clients.
+        message: String,
+    },
+}
+
+/// A refusal by one of the two webhooks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denial {
+    /// Which: [`DEFAULTING_WEBHOOK`] or [`VALIDATING_WEBHOOK`].
+    pub webhook: &'static str,
+    /// Why: `validation failed: …`. An API server puts the webhook's name in front.
+    pub reason: String,
+}
+
+impl Denial {
+    /// The text the API server makes of it.
+    pub fn message(&self) -> String {
+        format!("admission webhook \"{}\" denied the request: {}", self.webhook, self.reason)
+    }
+}
+
+/// Both webhooks, one after the other, as the API server calls them.
+pub fn admit(request: &Request<'_>, config: &Config, settings: &Settings) -> Decision {
+    let decided = mutate(request, config, settings).and_then(|object| {
+        validate(&Request { object: &object, ..*request }, config)?;
+        Ok(object)
+    });
+    match decided {
+        Ok(object) => Decision::Allow { object, warnings: Vec::new() },
+        Err(denial) => Decision::Deny { code: 400, message: denial.message() },
+    }
+}
+
+/// The mutating webhook: the object with defaults, and with the engine's labels and annotations when it is new.
+///
+/// # Errors
+/// Unknown fields, wrong JSON types, and values that cannot be read, such as a duration without a unit.
+pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Value, Denial> {
+    if !concerns(request) {
+        return Ok(request.object.clone());
+    }
+    if !spec_is_unchanged(request) {
+        let findings: Vec<String> = strict::check(request.kind, request.object)
+            .into_iter()
+            // The API server keeps metadata in order, and who writes status is no user.
+            .filter(|finding| !["metadata", "status"].iter().any(|part| finding.is_within(part)))
+            .map(|finding| finding.to_string())
+            .collect();
+        if !findings.is_empty() {
+            return Err(undecodable(&findings.join("\n")));
+        }
+    }
+    match request.kind {
+        "Task" => mutate_as::<Task>(request, config, settings),
+        "TaskRun" => mutate_as::<TaskRun>(request, config, settings),
+        "Pipeline" => mutate_as::<Pipeline>(request, config, settings),
+        "PipelineRun" => mutate_as::<PipelineRun>(request, config, settings),
+        "StepAction" => mutate_as::<StepAction>(request, config, settings),
+        _ => mutate_as::<CustomRun>(request, config, settings),
+    }
+}
+
+/// The validating webhook, for an object that has its defaults.
+///
+/// # Errors
+/// The rules of contract 2 and, at an update, 12.1.
+pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
+    if !concerns(request) {
+        return Ok(());
+    }
+    match request.kind {
+        "Task" => validate_as::<Task>(request, config),
+        "TaskRun" => validate_as::<TaskRun>(request, config),
+        "Pipeline" => validate_as::<Pipeline>(request, config),
+        "PipelineRun" => validate_as::<PipelineRun>(request, config),
+        "StepAction" => validate_as::<StepAction>(request, config),
+        _ => validate_as::<CustomRun>(request, config),
+    }
+}
+
+fn concerns(request: &Request<'_>) -> bool {
+    request.group == ropewalk_api::GROUP
+        && request.operation != Operation::Delete
+        && request.subresource.is_none_or(str::is_empty)
+        && kinds::find(request.kind).is_some()
+}
+
+/// An update of labels or finalizers must not fail over a spec that was accepted once, under whichever rules.
+fn spec_is_unchanged(request: &Request<'_>) -> bool {
+    request.operation == Operation::Update
+        && request.old_object.is_some_and(|old| old.get("spec") == request.object.get("spec"))
+}
+
+fn mutate_as<T>(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Value, Denial>
+where
+    T: Defaulted + DeserializeOwned + New + Serialize,
+{
+    let mut typed: T = strict::decode(request.object).map_err(|error| undecodable(&error.to_string()))?;
+    let before = to_json(&typed)?;
+    typed.set_defaults(config);
+    if request.operation == Operation::Create {
+        typed.label_new(&settings.release);
+    }
+    let mut object = request.object.clone();
+    merge(&mut object, &before, &to_json(&typed)?);
+    Ok(object)
+}
+
+fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<(), Denial>
+where
+    T: DeserializeOwned + Validated,
+{
+    let read = |object: &Value| {
+        strict::decode::<T>(object).map_err(|error| Denial {
+            webhook: VALIDATING_WEBHOOK,
+            reason: format!("validation failed: cannot decode: {error}"),
+        })
+    };
+    let new = read(request.object)?;
+    let mut errors = if spec_is_unchanged(request) { new.validate_metadata() } else { new.validate(config) };
+    // An old object that cannot be read any more does not stand in the way of its repair.
+    if let Some(old) = request.old_object.and_then(|old| strict::decode::<T>(old).ok()) {
+        errors.also(new.validate_update(&old, config));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Denial { webhook: VALIDATING_WEBHOOK, reason: format!("validation failed: {errors}") })
+}
+
+fn to_json<T: Serialize>(typed: &T) -> Result<Value, Denial> {
+    serde_json::to_value(typed).map_err(|error| undecodable(&error.to_string()))
+}
+
+fn undecodable(why: &str) -> Denial {
+    Denial {
+        webhook: DEFAULTING_WEBHOOK,
+        reason: format!("mutation failed: cannot decode incoming new object: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

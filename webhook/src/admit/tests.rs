@@ -1,0 +1,119 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+
+fn request<'a>(operation: Operation, object: &'a Value, old_object: Option<&'a Value>) -> Request<'a> {
+    let kind = object["kind"].as_str().unwrap();
+    Request { operation, group: "tekton.dev", kind, subresource: None, object, old_object }
+}
+
+fn settings() -> Settings {
+    Settings { release: "v1".into() }
+}
+
+fn create(object: &Value) -> Decision {
+    admit(&request(Operation::Create, object, None), &Config::default(), &settings())
+}
+
+fn denial(decision: Decision) -> String {
+    match decision {
+        Decision::Deny { code: 400, message } => message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn allowed(decision: Decision) -> Value {
+    match decision {
+        Decision::Allow { object, .. } => object,
+        Decision::Deny { message, .. } => panic!("{message}"),
+    }
+}
+
+fn task_run(spec: Value) -> Value {
+    json!({"apiVersion": "tekton.dev/v1", "kind": "TaskRun", "metadata": {"name": "r"}, "spec": spec})
+}
+
+#[test]
+fn a_new_run_gets_defaults_and_labels_and_loses_nothing() {
+    let mut object = task_run(
+        json!({"taskRef": {"name": "t"}, "params": [{"name": "n", "value": 1}], "workspaces": null}),
+    );
+    object["metadata"]["future"] = json!({"field": true});
+    object["metadata"]["annotations"] = json!({"chains.tekton.dev/signed": "true"});
+    let admitted = allowed(create(&object));
+    assert_eq!(
+        admitted,
+        json!({
+            "apiVersion": "tekton.dev/v1",
+            "kind": "TaskRun",
+            "metadata": {
+                "name": "r",
+                "future": {"field": true},
+                "labels": {"app.kubernetes.io/managed-by": "tekton-pipelines", "tekton.dev/task": "t"},
+                "annotations": {"pipeline.tekton.dev/release": "v1"},
+            },
+            "spec": {
+                "taskRef": {"name": "t", "kind": "Task"},
+                "params": [{"name": "n", "value": 1}],
+                "workspaces": null,
+                "timeout": "1h0m0s",
+                "serviceAccountName": "default",
+            },
+        })
+    );
+    let again =
+        admit(&request(Operation::Update, &admitted, Some(&admitted)), &Config::default(), &settings());
+    assert_eq!(allowed(again), admitted, "admitting what was admitted changes nothing");
+}
+
+#[rstest]
+#[case(
+    json!({"taskSpec": {"steps": [{"image": "i", "scirpt": "x"}]}}),
+    r#"unknown field "spec.taskSpec.steps[0].scirpt", did you mean "script"?"#
+)]
+#[case(json!({"taskSpec": {"steps": {}}}), r#"field "spec.taskSpec.steps" must be a list, not a map"#)]
+#[case(
+    json!({"timeout": "5"}),
+    r#"field "spec.timeout": missing unit in duration "5", expected a form such as "1h30m" or "90s""#
+)]
+fn what_cannot_be_read_is_refused_by_defaulting(#[case] spec: Value, #[case] why: &str) {
+    let prefix = r#"admission webhook "webhook.pipeline.tekton.dev" denied the request: mutation failed: "#;
+    assert_eq!(denial(create(&task_run(spec))), format!("{prefix}cannot decode incoming new object: {why}"));
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_by_validation() {
+    let mut object = task_run(json!({"taskRef": {"name": "t"}}));
+    object["metadata"]["name"] = json!("No");
+    assert_eq!(
+        denial(create(&object)),
+        "admission webhook \"validation.webhook.pipeline.tekton.dev\" denied the request: validation failed: \
+         invalid resource name \"No\": must be a valid DNS label: metadata.name"
+    );
+}
+
+#[test]
+fn labels_of_an_object_change_even_when_its_spec_breaks_a_rule() {
+    let old = task_run(json!({"taskRef": {"name": "t"}, "newer": "field"}));
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"a": "b"});
+    let decision = admit(&request(Operation::Update, &new, Some(&old)), &Config::default(), &settings());
+    assert_eq!(allowed(decision)["spec"]["newer"], "field");
+}
+
+#[rstest]
+#[case(Operation::Delete, "tekton.dev", "TaskRun", None)]
+#[case(Operation::Create, "", "TaskRun", None)]
+#[case(Operation::Create, "tekton.dev", "VerificationPolicy", None)]
+#[case(Operation::Update, "tekton.dev", "TaskRun", Some("status"))]
+fn what_does_not_concern_us_passes_as_it_is(
+    #[case] operation: Operation,
+    #[case] group: &str,
+    #[case] kind: &str,
+    #[case] subresource: Option<&str>,
+) {
+    let object = json!({"kind": kind, "spec": {"nonsense": 1}});
+    let request = Request { operation, group, kind, subresource, object: &object, old_object: None };
+    assert_eq!(allowed(admit(&request, &Config::default(), &settings())), object);
+}
