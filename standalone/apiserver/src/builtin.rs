@@ -31,7 +31,7 @@ pub(crate) fn resources() -> Vec<Resource> {
     let with = |mut resource: Resource, status: bool, columns: Vec<Column>| {
         for version in &mut resource.versions {
             version.status = status;
-            version.columns = columns.clone();
+            version.columns.clone_from(&columns);
         }
         resource
     };

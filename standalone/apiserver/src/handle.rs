@@ -190,24 +190,25 @@ fn act_on_subresource(
     resource: &Resource,
     subresource: &str,
 ) -> Result<Reply> {
-    let is_pod = resource.behaviour == Behaviour::Pod;
+    let has_it = match subresource {
+        "status" => resource.versions[target.version].status,
+        "log" | "binding" | "eviction" => resource.behaviour == Behaviour::Pod,
+        _ => false,
+    };
+    if !has_it {
+        return Err(Failure::unknown_path());
+    }
+    let writable = resource.behaviour != Behaviour::ReadOnly;
     match (call.method.as_str(), subresource) {
-        ("GET" | "HEAD", "status") if resource.versions[target.version].status => {
-            read::get(state, call, target)
-        }
-        ("PUT" | "PATCH", "status")
-            if resource.versions[target.version].status && resource.behaviour != Behaviour::ReadOnly =>
-        {
-            write::update(state, call, target)
-        }
-        ("GET" | "HEAD", "log") if is_pod => {
+        ("GET" | "HEAD", "status") => read::get(state, call, target),
+        ("PUT" | "PATCH", "status") if writable => write::update(state, call, target),
+        ("GET" | "HEAD", "log") => {
             let pod = read::fetch(state, target)?;
             log::request(&pod, &call.query).map(Reply::Log)
         }
-        ("POST", "binding") if is_pod => write::bind(state, call, target),
-        ("POST", "eviction") if is_pod => delete::one(state, call, target),
-        (_, "status" | "log" | "binding" | "eviction") => Err(Failure::method_not_allowed()),
-        _ => Err(Failure::unknown_path()),
+        ("POST", "binding") => write::bind(state, call, target),
+        ("POST", "eviction") => delete::one(state, call, target),
+        _ => Err(Failure::method_not_allowed()),
     }
 }
 

@@ -37,3 +37,6 @@ pub use state::{Delta, DeltaKind, HISTORY, ObjectKey, State};
 pub use status::Failure;
 pub use table::{Behaviour, Column, Convert, Resource, ResourceId, ResourceTable, TableError, Version};
 pub use watch::WatchPlan;
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,3 @@ fn lenient(operation: &PatchOperation, object: &Value) -> PatchOperation {
     }
     operation.clone()
 }
-
-#[cfg(test)]
-mod tests;

@@ -289,6 +289,3 @@ fn check_junctors(value: &Value, schema: &Value, path: &str, errors: &mut Vec<Fi
         refuse("not validate the schema (not)");
     }
 }
-
-#[cfg(test)]
-mod tests;

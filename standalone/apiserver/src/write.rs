@@ -314,7 +314,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     }
     object::copy_meta(&mut object, &old, "resourceVersion");
     if status {
-        object = with_status(&writer, &old, object);
+        object = with_status(&writer, &old, &object);
     } else {
         if writer.has_status() {
             object::set_field(&mut object, "status", old.get("status").cloned());
@@ -395,12 +395,12 @@ fn check_identity(writer: &Writer<'_>, target: &Target, old: &Value, object: &mu
 
 /// What a write to `/status` changes: of a custom resource the status alone, of a built-in one also labels,
 /// annotations and finalizers.
-fn with_status(writer: &Writer<'_>, old: &Value, object: Value) -> Value {
+fn with_status(writer: &Writer<'_>, old: &Value, object: &Value) -> Value {
     let mut result = old.clone();
     object::set_field(&mut result, "status", object.get("status").cloned());
     if !writer.resource.custom {
         for field in ["labels", "annotations", "finalizers"] {
-            object::copy_meta(&mut result, &object, field);
+            object::copy_meta(&mut result, object, field);
         }
     }
     result
