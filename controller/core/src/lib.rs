@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file, the environment or an API server: what a decision needs stands in its snapshot.
 
 pub mod dag;
+pub mod events;
 pub mod outcome;
 pub mod pipelinerun;
 pub mod plan;

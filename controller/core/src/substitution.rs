@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use ropewalk_api::variables::{self, Segment};
 use ropewalk_api::{Param, ParamValue, WhenExpression};
 
-pub use task_spec::{in_pod_template, in_task_spec, in_workspace_binding};
+pub use task_spec::{in_pod_template, in_sidecar, in_step, in_task_spec, in_workspace_binding};
 
 /// Which spellings of a param's name are variables.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

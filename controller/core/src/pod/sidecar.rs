@@ -1,0 +1,68 @@
+//! Sidecar containers (contract 5.7).
+
+use k8s_openapi::api::core::v1::Container;
+use ropewalk_api::{Sidecar, TaskRun, TaskSpec};
+
+use super::scripts::Placed;
+use super::workspaces::Mounted;
+use super::{SIDECAR_PREFIX, resources, volumes};
+
+/// The containers of a Task's sidecars, in order.
+pub(super) fn containers(
+    run: &TaskRun,
+    spec: &TaskSpec,
+    mounted: &Mounted,
+    scripts: &Placed,
+) -> Vec<Container> {
+    spec.sidecars
+        .iter()
+        .enumerate()
+        .map(|(index, sidecar)| {
+            let mut container = container(sidecar);
+            container.resources = resources::of_sidecar(run, sidecar);
+            let mut mounts = sidecar.volume_mounts.clone();
+            for mount in mounted.shared.iter().chain(&mounted.sidecars[index]) {
+                if mounts.iter().all(|own| own.mount_path != mount.mount_path) {
+                    mounts.push(mount.clone());
+                }
+            }
+            if let Some(path) = scripts.of_sidecar(index) {
+                container.command = Some(vec![path.to_owned()]);
+                mounts.push(volumes::of_script());
+            }
+            container.volume_mounts = some(mounts);
+            container
+        })
+        .collect()
+}
+
+fn container(sidecar: &Sidecar) -> Container {
+    let path = &sidecar.termination_message_path;
+    Container {
+        name: format!("{SIDECAR_PREFIX}{}", sidecar.name),
+        image: Some(sidecar.image.clone()),
+        command: some(sidecar.command.clone()),
+        args: some(sidecar.args.clone()),
+        working_dir: (!sidecar.working_dir.is_empty()).then(|| sidecar.working_dir.clone()),
+        ports: some(sidecar.ports.clone()),
+        env_from: some(sidecar.env_from.clone()),
+        env: some(sidecar.env.clone()),
+        volume_devices: some(sidecar.volume_devices.clone()),
+        liveness_probe: sidecar.liveness_probe.clone(),
+        readiness_probe: sidecar.readiness_probe.clone(),
+        startup_probe: sidecar.startup_probe.clone(),
+        lifecycle: sidecar.lifecycle.clone(),
+        termination_message_path: (!path.is_empty()).then(|| path.clone()),
+        termination_message_policy: sidecar.termination_message_policy.clone(),
+        image_pull_policy: sidecar.image_pull_policy.clone(),
+        security_context: sidecar.security_context.clone(),
+        stdin: sidecar.stdin.then_some(true),
+        stdin_once: sidecar.stdin_once.then_some(true),
+        tty: sidecar.tty.then_some(true),
+        ..Container::default()
+    }
+}
+
+pub(super) fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
+}

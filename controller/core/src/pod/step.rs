@@ -1,0 +1,229 @@
+//! Step containers: the template merged in, the command wrapped by the entrypoint (contract 1.2, 5.3, 5.4).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, ResourceRequirements, SecurityContext, VolumeMount};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use ropewalk_api::config::Config;
+use ropewalk_api::{Step, StepTemplate, TaskRun};
+use ropewalk_entrypoint_protocol::flags::{OnError, StepFlags};
+use ropewalk_entrypoint_protocol::paths;
+use serde_json::Value;
+
+use super::scripts::Placed;
+use super::sidecar::some;
+use super::workspaces::Mounted;
+use super::{PodError, resources, step_containers, volumes};
+use crate::taskrun::resolve::Resolved;
+
+/// What a step's container depends on besides the step.
+pub(super) struct Inputs<'a> {
+    pub(super) run: &'a TaskRun,
+    pub(super) task: &'a Resolved,
+    pub(super) config: &'a Config,
+    pub(super) mounted: &'a Mounted,
+    pub(super) scripts: &'a Placed,
+    /// The first step waits until the controller says that the sidecars are ready.
+    pub(super) wait_for_ready: bool,
+}
+
+/// The containers of all steps, in order.
+pub(super) fn containers(inputs: &Inputs<'_>) -> Result<Vec<Container>, PodError> {
+    let spec = &inputs.task.spec;
+    let mut template = spec.step_template.clone().unwrap_or_default();
+    template.volume_mounts.extend(inputs.mounted.shared.iter().cloned());
+    let names = step_containers(&spec.steps);
+    spec.steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| container(inputs, &names, index, &merge(&template, step)))
+        .collect()
+}
+
+fn container(
+    inputs: &Inputs<'_>,
+    names: &[String],
+    index: usize,
+    step: &Step,
+) -> Result<Container, PodError> {
+    let name = names[index].clone();
+    let mut env = step.env.clone();
+    if let Some(template) = &inputs.task.pod_template {
+        let forbidden = &inputs.config.defaults.forbidden_env;
+        env.extend(template.env.iter().filter(|variable| !forbidden.contains(&variable.name)).cloned());
+    }
+    Ok(Container {
+        image: Some(step.image.clone()),
+        command: Some(vec![paths::ENTRYPOINT.to_owned()]),
+        args: Some(flags(inputs, index, step, &name)?.render()),
+        working_dir: absolute_working_dir(&step.working_dir),
+        env_from: some(step.env_from.clone()),
+        env: some(env),
+        resources: resources::of_step(inputs.run, step, names.len()),
+        volume_mounts: Some(mounts(inputs, index, step, names.len())),
+        volume_devices: some(step.volume_devices.clone()),
+        image_pull_policy: step.image_pull_policy.clone(),
+        security_context: step.security_context.clone(),
+        termination_message_path: Some(paths::TERMINATION.to_owned()),
+        name,
+        ..Container::default()
+    })
+}
+
+/// A working directory, cleaned; a relative one is beneath `/workspace`. None when the image decides.
+pub(super) fn absolute_working_dir(dir: &str) -> Option<String> {
+    if dir.is_empty() {
+        return None;
+    }
+    let path = if dir.starts_with('/') { dir.to_owned() } else { format!("{}/{dir}", paths::WORKSPACE) };
+    Some(clean(&path))
+}
+
+/// A path without empty and dot parts.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            other => parts.push(other),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn mounts(inputs: &Inputs<'_>, index: usize, step: &Step, steps: usize) -> Vec<VolumeMount> {
+    let mut mounts = step.volume_mounts.clone();
+    mounts.extend(inputs.mounted.steps[index].iter().cloned());
+    if inputs.scripts.of_step(index).is_some() {
+        mounts.push(volumes::of_script());
+    }
+    mounts.extend(volumes::of_step(index, steps));
+    for implicit in volumes::implicit() {
+        // Somebody who mounts a volume of their own at /workspace means it.
+        if mounts.iter().all(|own| clean(&own.mount_path) != implicit.mount_path) {
+            mounts.push(implicit);
+        }
+    }
+    mounts
+}
+
+fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Result<StepFlags, PodError> {
+    let spec = &inputs.task.spec;
+    let shown = if step.name.is_empty() { container } else { &step.name };
+    let (entrypoint, args) = match (inputs.scripts.of_step(index), step.command.split_first()) {
+        (Some(script), _) => (script.to_owned(), step.args.clone()),
+        (None, Some((program, rest))) => (program.clone(), rest.iter().chain(&step.args).cloned().collect()),
+        (None, None) => return Err(PodError::NoCommand(shown.to_owned())),
+    };
+    let wait_files = match index.checked_sub(1) {
+        Some(previous) => vec![paths::run_out(previous)],
+        None if inputs.wait_for_ready => vec![paths::DOWNWARD_READY.to_owned()],
+        None => Vec::new(),
+    };
+    let on_error = match step.on_error.as_str() {
+        "" => None,
+        "continue" => Some(OnError::Continue),
+        "stopAndFail" => Some(OnError::StopAndFail),
+        other => {
+            return Err(PodError::OnError { step: shown.to_owned(), value: other.to_owned() });
+        }
+    };
+    let stream = |config: &Option<ropewalk_api::StepOutputConfig>| {
+        config.as_ref().and_then(|config| config.path.clone()).filter(|path| !path.is_empty())
+    };
+    Ok(StepFlags {
+        wait_files,
+        wait_file_content: index == 0 && inputs.wait_for_ready,
+        post_file: paths::run_out(index),
+        termination_path: paths::TERMINATION.to_owned(),
+        step_metadata_dir: paths::status_dir(index),
+        on_error,
+        timeout: step.timeout.filter(|timeout| !timeout.is_zero()),
+        stdout_path: stream(&step.stdout_config),
+        stderr_path: stream(&step.stderr_config),
+        step_results: step.results.iter().map(|result| result.name.clone()).collect(),
+        when_expressions: step.when.clone(),
+        results: (!spec.results.is_empty()).then(|| {
+            spec.results
+                .iter()
+                .filter(|result| result.value.is_none())
+                .map(|result| result.name.clone())
+                .collect()
+        }),
+        entrypoint: Some(entrypoint),
+        root: None,
+        args,
+    })
+}
+
+/// A step with its template beneath it, by the rules of Kubernetes' strategic merge: what the step sets wins, lists
+/// with a key are merged by it, other lists are replaced.
+fn merge(template: &StepTemplate, step: &Step) -> Step {
+    let text = |own: &String, base: &String| if own.is_empty() { base.clone() } else { own.clone() };
+    fn list<T: Clone>(own: &[T], base: &[T]) -> Vec<T> {
+        if own.is_empty() { base.to_vec() } else { own.to_vec() }
+    }
+    Step {
+        image: text(&step.image, &template.image),
+        // A script is a command: the template's command is not its argument.
+        command: if step.script.is_empty() { list(&step.command, &template.command) } else { Vec::new() },
+        args: list(&step.args, &template.args),
+        working_dir: text(&step.working_dir, &template.working_dir),
+        env_from: list(&step.env_from, &template.env_from),
+        env: by_key(&step.env, &template.env, |variable: &EnvVar| &variable.name),
+        compute_resources: resources_over(
+            step.compute_resources.as_ref(),
+            template.compute_resources.as_ref(),
+        ),
+        volume_mounts: by_key(&step.volume_mounts, &template.volume_mounts, |mount| &mount.mount_path),
+        volume_devices: by_key(&step.volume_devices, &template.volume_devices, |device| &device.device_path),
+        image_pull_policy: step.image_pull_policy.clone().or_else(|| template.image_pull_policy.clone()),
+        security_context: security_over(step.security_context.as_ref(), template.security_context.as_ref()),
+        ..step.clone()
+    }
+}
+
+fn by_key<T: Clone>(own: &[T], base: &[T], key: impl Fn(&T) -> &String) -> Vec<T> {
+    let replaced = base.iter().map(|item| own.iter().find(|mine| key(mine) == key(item)).unwrap_or(item));
+    let added = own.iter().filter(|item| base.iter().all(|theirs| key(theirs) != key(item)));
+    replaced.chain(added).cloned().collect()
+}
+
+fn resources_over(
+    own: Option<&ResourceRequirements>,
+    base: Option<&ResourceRequirements>,
+) -> Option<ResourceRequirements> {
+    let (Some(own), Some(base)) = (own, base) else { return own.or(base).cloned() };
+    type Map = Option<BTreeMap<String, Quantity>>;
+    let map = |own: &Map, base: &Map| {
+        let mut merged = base.clone().unwrap_or_default();
+        merged.extend(own.clone().unwrap_or_default());
+        (!merged.is_empty()).then_some(merged)
+    };
+    Some(ResourceRequirements {
+        claims: own.claims.clone().or_else(|| base.claims.clone()),
+        limits: map(&own.limits, &base.limits),
+        requests: map(&own.requests, &base.requests),
+    })
+}
+
+fn security_over(own: Option<&SecurityContext>, base: Option<&SecurityContext>) -> Option<SecurityContext> {
+    let (Some(own), Some(base)) = (own, base) else { return own.or(base).cloned() };
+    let mut merged = serde_json::to_value(base).unwrap_or_default();
+    overlay(&mut merged, serde_json::to_value(own).unwrap_or_default());
+    serde_json::from_value(merged).ok().or_else(|| Some(own.clone()))
+}
+
+fn overlay(base: &mut Value, own: Value) {
+    match (base, own) {
+        (Value::Object(base), Value::Object(own)) => {
+            for (key, value) in own {
+                overlay(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, own) => *base = own,
+    }
+}
