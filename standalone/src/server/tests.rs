@@ -1,5 +1,8 @@
 //! The service under the clients it is made for: kube's `Api`, its watcher in both modes, a `Controller`, and HTTP.
 
+mod http_listener;
+mod kubectl;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
