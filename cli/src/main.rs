@@ -1,2 +1,28 @@
-//! (in progress)
-fn main() {}
+//! The `ropewalk` command: parses arguments, starts the runtime, hands over.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ropewalk_cli::args::{Cli, Command};
+use ropewalk_cli::{render, run};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // A container's shim is this program again. It must stay single-threaded, so it is told apart before anything else.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__shim") {
+        return ropewalk_standalone::node::shim::main(std::env::args_os().skip(2));
+    }
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("ROPEWALK_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match cli.command {
+        Command::Render(args) => render::render(&args),
+        Command::Run(args) => match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime.block_on(run::run(args)),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot start the runtime");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

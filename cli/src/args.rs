@@ -1,0 +1,101 @@
+//! The command line's arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run Tekton pipelines on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "ropewalk", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run what the files hold, with no cluster: the runs in them, or a run of a lone Task or Pipeline
+    ///
+    /// Exits with 0 when every run succeeded, 1 when one failed, 2 when something was refused, 130 when interrupted.
+    Run(Run),
+    /// Print the pods that the files' runs become, the same every time
+    Render(Render),
+}
+
+/// Arguments of `ropewalk run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// YAML files; every document is applied, then the runs start
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Set a param of every run started: a text, or a JSON array or object
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = pair)]
+    pub params: Vec<(String, String)>,
+
+    /// Bind a workspace of every run started to a directory of this machine
+    #[arg(short, long = "workspace", value_name = "NAME=DIR", value_parser = pair)]
+    pub workspaces: Vec<(String, String)>,
+
+    /// What containers see as their root file system
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub rootfs: Option<Rootfs>,
+
+    /// What runs the containers
+    #[arg(long, value_enum, default_value_t = Runtime::Builtin, value_name = "WHICH")]
+    pub runtime: Runtime,
+
+    /// The namespace for documents that name none
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+
+    /// What is printed on standard output
+    #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// Arguments of `ropewalk render`.
+#[derive(Args, Debug)]
+pub struct Render {
+    /// YAML files with runs and what they refer to
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// The namespace for documents that name none
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+}
+
+/// What containers see as their root file system.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Rootfs {
+    /// This machine's own, read-only beneath a throw-away layer; homes, data and sockets are hidden
+    Host,
+}
+
+/// What runs the containers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Runtime {
+    /// Nothing to install
+    Builtin,
+    /// The runc command found in PATH
+    Runc,
+}
+
+/// What is printed on standard output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// Progress, logs and a summary
+    Text,
+    /// The runs as they ended, as a JSON list; progress and logs go to standard error
+    Json,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,61 @@
+//! What is wrong, where, and what to do about it: one clear message for a person.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::documents::Source;
+
+/// One finding.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    message: String,
+    place: Option<(Arc<Source>, Range<usize>)>,
+    hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// A finding without a place.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, hint: None }
+    }
+
+    /// Where it stands, as bytes of the source.
+    #[must_use]
+    pub fn at(mut self, source: Arc<Source>, bytes: Range<usize>) -> Self {
+        self.place = Some((source, bytes));
+        self
+    }
+
+    /// What would mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The message alone.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The message with its source line underlined; `color` for a terminal.
+    pub fn render(&self, color: bool) -> String {
+        let mut group = Level::ERROR
+            .primary_title(self.message.as_str())
+            .elements(std::iter::empty::<Snippet<'_, annotate_snippets::Annotation<'_>>>());
+        if let Some((source, bytes)) = &self.place {
+            group = group.element(
+                Snippet::source(source.text.as_str())
+                    .path(source.path.to_string_lossy().into_owned())
+                    .annotation(AnnotationKind::Primary.span(bytes.clone())),
+            );
+        }
+        if let Some(hint) = &self.hint {
+            group = group.element(Level::HELP.message(hint.as_str()));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}

@@ -1,0 +1,38 @@
+//! The command line. A library too, so that tests and other programs of this workspace can read documents as it does.
+
+pub mod args;
+pub mod diagnostic;
+pub mod documents;
+pub mod render;
+pub mod run;
+
+use diagnostic::Diagnostic;
+
+/// Prints findings to standard error, each with its place and hint.
+#[expect(clippy::print_stderr, reason = "this is where people read errors")]
+pub(crate) fn report(diagnostics: &[Diagnostic], color: bool) {
+    for diagnostic in diagnostics {
+        eprintln!("{}", diagnostic.render(color));
+    }
+}
+
+/// An error with all its causes as one finding.
+pub(crate) fn from_chain(error: &dyn std::error::Error) -> Diagnostic {
+    Diagnostic::new(chain(error))
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // Some crates print their causes themselves.
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}

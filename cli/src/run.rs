@@ -1,0 +1,149 @@
+//! `ropewalk run`: apply the files to a Kubernetes API of this process, and follow their runs to the end.
+
+mod apply;
+mod check;
+mod follow;
+mod objects;
+mod screen;
+mod summary;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ropewalk_standalone::Standalone;
+use ropewalk_standalone::node::{RootfsMode, RuntimeKind};
+
+use crate::args::{self, Output};
+use crate::diagnostic::Diagnostic;
+use crate::documents::{self, Document};
+pub use apply::apply;
+use follow::Ended;
+pub use follow::RunKey;
+pub use objects::{Additions, Object, Objects, assemble};
+use screen::Screen;
+
+/// Something was refused before or while it was applied.
+pub(crate) const REFUSED: u8 = 2;
+/// As shells report a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
+/// Why nothing came of it.
+enum Stop {
+    /// The user's to mend.
+    Refused(Vec<Diagnostic>),
+    /// SIGINT or SIGTERM.
+    Interrupted,
+}
+
+impl From<Diagnostic> for Stop {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Refused(vec![diagnostic])
+    }
+}
+
+impl From<Vec<Diagnostic>> for Stop {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Refused(diagnostics)
+    }
+}
+
+/// Runs the command. Everything started has ended when it returns, however it returns.
+pub async fn run(args: args::Run) -> ExitCode {
+    let screen = Arc::new(Screen::new(args.output));
+    match attempt(args, &screen).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Stop::Refused(diagnostics)) => {
+            crate::report(&diagnostics, screen.color());
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
+    let documents = read(&args.files)?;
+    let workspaces = objects::directories(&args.workspaces)?;
+    let additions = Additions { params: &args.params, workspaces: &workspaces, namespace: &args.namespace };
+    let objects = assemble(documents, &additions)?;
+
+    let mut interrupt = std::pin::pin!(interrupted());
+    let config = ropewalk_standalone::Config {
+        rootfs: match args.rootfs {
+            Some(args::Rootfs::Host) => RootfsMode::Host,
+            None => RootfsMode::None,
+        },
+        runtime: match args.runtime {
+            args::Runtime::Builtin => RuntimeKind::Builtin,
+            args::Runtime::Runc => RuntimeKind::Runc("runc".into()),
+        },
+        ..ropewalk_standalone::Config::default()
+    };
+    let standalone = Standalone::start(config).await.map_err(|error| crate::from_chain(&error))?;
+    let client = standalone.client();
+    let outcome = tokio::select! {
+        outcome = apply_and_follow(&client, &objects, screen) => outcome,
+        () = &mut interrupt => {
+            screen.line("interrupted: stopping what runs");
+            Err(Stop::Interrupted)
+        }
+    };
+    let stopped = standalone.stop().await;
+    let (runs, ended) = outcome?;
+
+    stopped.map_err(|error| crate::from_chain(&error))?;
+    let (summary, succeeded) = summary::summarize(&runs, &ended);
+    screen.line(summary.trim_end());
+    if args.output == Output::Json {
+        print_json(&ended);
+    }
+    Ok(succeeded)
+}
+
+async fn apply_and_follow(
+    client: &kube::Client,
+    objects: &Objects,
+    screen: &Arc<Screen>,
+) -> Result<(Vec<RunKey>, Ended), Stop> {
+    let runs = apply(client, objects).await?;
+    for run in &runs {
+        screen.line(&format!("{} \"{}\" started", run.kind, run.name));
+    }
+    let ended = follow::follow(client, &runs, screen).await.map_err(|error| crate::from_chain(&error))?;
+    Ok((runs, ended))
+}
+
+/// Reads all files and checks the form of what is in them, so that everything wrong is told at once.
+pub(crate) fn read(files: &[std::path::PathBuf]) -> Result<Vec<Document>, Vec<Diagnostic>> {
+    let mut documents = Vec::new();
+    let mut wrong = Vec::new();
+    for file in files {
+        match documents::read(file) {
+            Ok(read) => documents.extend(read),
+            Err(diagnostic) => wrong.push(diagnostic),
+        }
+    }
+    wrong.extend(documents.iter().flat_map(check::check));
+    if wrong.is_empty() { Ok(documents) } else { Err(wrong) }
+}
+
+/// The runs as they ended, for programs.
+#[expect(clippy::print_stdout, reason = "this is the command's output")]
+fn print_json(ended: &Ended) {
+    let pipelineruns = ended.pipelineruns.values().filter_map(|run| serde_json::to_value(run).ok());
+    let taskruns = ended.taskruns.values().filter_map(|run| serde_json::to_value(run).ok());
+    println!("{:#}", pipelineruns.chain(taskruns).collect::<serde_json::Value>());
+}
+
+/// Resolves at the first SIGINT or SIGTERM. Where signals cannot be had, never.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
+}

@@ -1,0 +1,85 @@
+//! What `ropewalk run` shows while it runs: lines of logs, and on a terminal the tasks that are running beneath them.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::args::Output;
+
+/// How often a running task's spinner moves; fast enough to be seen moving, slow enough to cost nothing.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Where progress goes. Logs and progress share one stream, so that their order is that of events.
+pub struct Screen {
+    output: Output,
+    color: bool,
+    bars: Option<MultiProgress>,
+    running: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Screen {
+    /// A screen for this kind of output; live only on a terminal.
+    pub fn new(output: Output) -> Self {
+        let terminal = std::io::stderr().is_terminal()
+            && (output == Output::Json || std::io::stdout().is_terminal())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { output, color, bars: terminal.then(MultiProgress::new), running: Mutex::default() }
+    }
+
+    /// Colors are wanted and possible.
+    pub fn color(&self) -> bool {
+        self.color
+    }
+
+    /// Prints one line. A reader that has gone away is not an error: the run goes on.
+    pub fn line(&self, text: &str) {
+        let print = || {
+            let mut line = text.to_owned();
+            line.push('\n');
+            // The result is dropped on purpose, see above.
+            let _ = match self.output {
+                Output::Text => std::io::stdout().lock().write_all(line.as_bytes()),
+                Output::Json => std::io::stderr().lock().write_all(line.as_bytes()),
+            };
+        };
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// A line of a step's log, with the step in front of it.
+    pub fn log(&self, task: &str, step: &str, text: &str) {
+        if self.color {
+            self.line(&format!("\u{1b}[36m[{task} : {step}]\u{1b}[0m {text}"));
+        } else {
+            self.line(&format!("[{task} : {step}] {text}"));
+        }
+    }
+
+    /// A task is running.
+    pub fn started(&self, task: &str) {
+        let Some(bars) = &self.bars else { return };
+        let Ok(mut running) = self.running.lock() else { return };
+        running.entry(task.to_owned()).or_insert_with(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_message(task.to_owned()));
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+    }
+
+    /// A task has ended; its line leaves the screen.
+    pub fn ended(&self, task: &str) {
+        if let Ok(mut running) = self.running.lock()
+            && let Some(bar) = running.remove(task)
+        {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What users get wrong: one clear message each, with its place, and the exit code that belongs to it.
+
+mod common;
+
+use common::{can_run_containers, printed, run_text};
+
+/// Refused before anything runs: exit code 2, the message, and where it stands.
+#[track_caller]
+fn refused(text: &str, messages: &[&str]) {
+    if !can_run_containers() {
+        return;
+    }
+    let output = run_text(text);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+    for message in messages {
+        assert!(stderr.contains(message), "no {message:?} in {}", printed(&output));
+    }
+    assert!(!stderr.contains("panicked"), "{}", printed(&output));
+}
+
+/// A run that fails: exit code 1, and the reason in what is printed.
+#[track_caller]
+fn failed(text: &str, messages: &[&str]) {
+    if !can_run_containers() {
+        return;
+    }
+    let output = run_text(text);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    for message in messages {
+        assert!(stdout.contains(message), "no {message:?} in {}", printed(&output));
+    }
+}
+
+fn taskrun(spec: &str) -> String {
+    format!("apiVersion: tekton.dev/v1\nkind: TaskRun\nmetadata:\n  name: bad\nspec:\n{spec}")
+}
+
+fn pipelinerun(tasks: &str) -> String {
+    format!(
+        "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: bad\nspec:\n  pipelineSpec:\n    tasks:\n{tasks}"
+    )
+}
+
+#[test]
+fn not_yaml() {
+    refused(
+        "apiVersion: tekton.dev/v1\nkind: [TaskRun\nmetadata: {}\n",
+        &["not valid YAML", "input.yaml:3:"],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    if !can_run_containers() {
+        return;
+    }
+    let output = common::run_file(std::path::Path::new("no-such-file.yaml"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("\"no-such-file.yaml\""),
+        "{}",
+        printed(&output)
+    );
+}
+
+#[test]
+fn an_unknown_kind() {
+    let text = taskrun("  taskSpec: {}\n").replace("kind: TaskRun", "kind: TaskRum");
+    refused(&text, &["unknown kind \"TaskRum\"", "input.yaml:2:1", "\"TaskRun\""]);
+}
+
+#[test]
+fn an_unknown_field() {
+    let text = taskrun("  taskSpec:\n    steps:\n    - name: a\n      imge: debian\n");
+    refused(
+        &text,
+        &["unknown field \"spec.taskSpec.steps[0].imge\"", "input.yaml:9:7", "did you mean \"image\"?"],
+    );
+}
+
+#[test]
+fn a_cycle() {
+    let task = |name: &str, after: &str| {
+        format!(
+            "    - name: {name}\n      runAfter: [{after}]\n      taskSpec:\n        steps:\n        - image: i\n          script: true\n"
+        )
+        .replace("script: true", "script: echo")
+    };
+    let text = pipelinerun(&format!("{}{}{}", task("a", "c"), task("b", "a"), task("c", "b")));
+    refused(&text, &["cycle detected", "\"a\"", "\"b\"", "\"c\"", "input.yaml:"]);
+}
+
+#[test]
+fn a_missing_task() {
+    failed(
+        &pipelinerun("    - name: build\n      taskRef:\n        name: no-such-task\n"),
+        &["CouldntGetTask", "\"no-such-task\""],
+    );
+}
+
+#[test]
+fn a_param_of_the_wrong_type() {
+    let task = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata:\n  name: t\nspec:\n  params:\n  - name: list\n    type: array\n  steps:\n  - image: i\n    command: [echo]\n    args: [\"$(params.list[*])\"]\n---\n";
+    let run = taskrun("  taskRef:\n    name: t\n  params:\n  - name: list\n    value: text\n");
+    failed(&format!("{task}{run}"), &["TaskRunValidationFailed", "list"]);
+}
+
+#[test]
+fn a_config_map_name_with_a_blank() {
+    let text = taskrun(
+        "  timeout: 20s\n  taskSpec:\n    steps:\n    - name: a\n      image: i\n      script: echo\n      envFrom:\n      - configMapRef:\n          name: \" settings\"\n",
+    );
+    failed(&text, &["\" settings\""]);
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    let text =
+        taskrun("  taskSpec:\n    steps:\n    - name: a\n      image: i\n      command: [no-such-command]\n");
+    failed(&text, &["\"step-a\" exited with code", "\"no-such-command\""]);
+}
+
+#[test]
+fn nothing_to_run() {
+    refused("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n", &["there is nothing to run"]);
+}
+
+#[test]
+fn an_image_without_a_root_file_system() {
+    if !can_run_containers() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("input.yaml");
+    std::fs::write(&file, taskrun("  taskSpec:\n    steps:\n    - image: debian:12\n      script: echo\n"))
+        .expect("written");
+    let output = common::ropewalk().arg("run").arg(&file).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("\"debian:12\"") && stdout.contains("--rootfs host"), "{}", printed(&output));
+}
