@@ -58,6 +58,17 @@ pub enum ApiFields {
     Alpha,
 }
 
+impl ApiFields {
+    /// As in the ConfigMap.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Beta => "beta",
+            Self::Alpha => "alpha",
+        }
+    }
+}
+
 /// `feature-flags` (contract 3.2), as far as this engine acts on them.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "a mirror of the ConfigMap")]
@@ -74,6 +85,8 @@ pub struct FeatureFlags {
     pub enable_cel_in_when_expression: bool,
     /// `enable-artifacts`.
     pub enable_artifacts: bool,
+    /// `enable-concise-resolver-syntax`.
+    pub enable_concise_resolver_syntax: bool,
     /// `disable-inline-spec`, split at commas.
     pub disable_inline_spec: Vec<String>,
     /// `set-security-context`.
@@ -89,6 +102,7 @@ impl Default for FeatureFlags {
             enable_param_enum: false,
             enable_cel_in_when_expression: false,
             enable_artifacts: false,
+            enable_concise_resolver_syntax: false,
             disable_inline_spec: Vec::new(),
             set_security_context: false,
         }

@@ -8,6 +8,7 @@ pub mod crd;
 pub mod defaults;
 pub mod kinds;
 pub mod labels;
+mod merge;
 pub mod names;
 pub mod references;
 pub mod schema;

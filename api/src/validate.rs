@@ -4,8 +4,12 @@
 //! cannot disagree. Objects are validated after defaulting. All errors of an object are collected; texts and paths
 //! are upstream's.
 
+mod common;
 mod errors;
 mod names;
+mod params;
+mod task;
+mod usage;
 
 pub use errors::{FieldError, FieldErrors};
 
@@ -36,11 +40,6 @@ pub trait Validated: Resource + Sized {
     }
 }
 
-impl Validated for crate::Task {
-    fn validate(&self, _config: &Config) -> FieldErrors {
-        self.validate_metadata()
-    }
-}
 impl Validated for crate::TaskRun {
     fn validate(&self, _config: &Config) -> FieldErrors {
         self.validate_metadata()

@@ -3,8 +3,13 @@
 use super::{FieldError, FieldErrors};
 use crate::names::MAX_NAME;
 
-/// The detail Kubernetes gives for a name that is no DNS-1123 label.
-pub(super) const LABEL_DETAIL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+/// The detail of an error about a name that is no DNS-1123 label.
+pub(super) fn label_detail(what: &str) -> String {
+    format!(
+        "{what} must be a valid DNS Label. For more info refer to \
+         https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#names"
+    )
+}
 
 /// `metadata.name` of any object; the path is `name`.
 pub(super) fn validate_object_name(name: &str) -> FieldErrors {
@@ -92,7 +97,7 @@ mod tests {
     #[case("A", false)]
     #[case("a.b", false)]
     #[case("a_b", false)]
-    fn labels(#[case] name: &str, #[case] valid: bool) {
+    fn label_names(#[case] name: &str, #[case] valid: bool) {
         assert_eq!(is_dns_label(name), valid);
     }
 
@@ -115,7 +120,7 @@ mod tests {
     #[case("git+https://x", true)]
     #[case("task", false)]
     #[case(":/x", false)]
-    fn urls(#[case] name: &str, #[case] url: bool) {
+    fn url_names(#[case] name: &str, #[case] url: bool) {
         assert_eq!(looks_like_url(name), url);
     }
 
@@ -125,7 +130,7 @@ mod tests {
     #[case("_a-1", false, true)]
     #[case("1a", true, false)]
     #[case("", true, false)]
-    fn params(#[case] name: &str, #[case] dots: bool, #[case] valid: bool) {
+    fn param_names(#[case] name: &str, #[case] dots: bool, #[case] valid: bool) {
         assert_eq!(is_param_name(name, dots), valid);
     }
 }

@@ -1,0 +1,341 @@
+//! The variables in a step's fields: declared, of a type the field can take, and in a place they are replaced in
+//! (contract 2.2). Sidecars, volumes and the step template are not looked at, as upstream does not either.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FieldError, FieldErrors};
+use crate::variables::{self, Reference, Subscript, Variable};
+use crate::{ParamSpec, ParamType, ParamValue, Step, TaskResult};
+
+/// The params that steps may refer to.
+pub(super) struct Pool<'a> {
+    /// Types and keys of those the Task itself declares.
+    declared: BTreeMap<&'a str, Declared<'a>>,
+    /// Every other name that may be meant; `None` when that cannot be known yet.
+    others: Option<BTreeSet<&'a str>>,
+}
+
+struct Declared<'a> {
+    kind: ParamType,
+    /// The keys of an object, when they are known.
+    keys: Option<BTreeSet<&'a str>>,
+}
+
+impl<'a> Pool<'a> {
+    /// Params of the Task or StepAction itself and no others.
+    pub(super) fn own(params: &'a [ParamSpec]) -> Self {
+        Self::with(params, Some(BTreeSet::new()))
+    }
+
+    /// Besides its own, what surrounds an embedded Task; `None` when more may come with a run.
+    pub(super) fn with(params: &'a [ParamSpec], others: Option<BTreeSet<&'a str>>) -> Self {
+        let declared = params
+            .iter()
+            .map(|param| (param.name.as_str(), Declared { kind: param.value_type(), keys: keys(param) }))
+            .collect();
+        Self { declared, others }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.declared.contains_key(name) || self.others.as_ref().is_none_or(|others| others.contains(name))
+    }
+}
+
+fn keys(param: &ParamSpec) -> Option<BTreeSet<&str>> {
+    if param.value_type() != ParamType::Object {
+        return None;
+    }
+    let mut keys: BTreeSet<&str> = param.properties.keys().map(String::as_str).collect();
+    if let Some(ParamValue::Object(default)) = &param.default {
+        keys.extend(default.keys().map(String::as_str));
+    }
+    Some(keys)
+}
+
+/// What a field does with an array.
+#[derive(Clone, Copy, PartialEq)]
+enum Takes {
+    /// Nothing: it is one string.
+    OneString,
+    /// Takes its elements in its own place, when it is the whole text.
+    Elements,
+}
+
+/// The variables of one step, with paths from the step on. `results` are those of the Task.
+pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, results: &[TaskResult]) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    for (path, text, takes) in fields(step) {
+        errors.also(params_in(text, &path, takes, pool));
+        errors.also(contexts_in(text, &path));
+    }
+    let task_results: BTreeSet<&str> = results.iter().map(|result| result.name.as_str()).collect();
+    let step_results: BTreeSet<&str> = step.results.iter().map(|result| result.name.as_str()).collect();
+    for variable in variables::variables(&step.script) {
+        let reference = variable.path();
+        let known = match reference.as_ref().map(Reference::names).as_deref() {
+            Some(["results", name, "path"]) => task_results.contains(name),
+            Some(["step", "results", name, "path"]) => step_results.is_empty() || step_results.contains(name),
+            _ => true,
+        };
+        if !known {
+            errors.push(non_existent(&step.script, "script"));
+        }
+    }
+    let misplaced: Vec<&str> = [
+        ("name", vec![&step.name]),
+        ("image", vec![&step.image]),
+        ("script", vec![&step.script]),
+        ("workingDir", vec![&step.working_dir]),
+        (
+            "volumeMounts",
+            step.volume_mounts.iter().flat_map(|mount| [&mount.name, &mount.mount_path]).collect(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, texts)| texts.iter().any(|text| holds_step_result(text)))
+    .map(|(field, _)| field)
+    .collect();
+    if !misplaced.is_empty() {
+        errors.push(FieldError::new(
+            "stepResult substitutions are only allowed in env, command and args. Found usage in",
+            &misplaced,
+        ));
+    }
+    errors
+}
+
+/// The fields of a step in which variables are checked.
+fn fields(step: &Step) -> Vec<(String, &str, Takes)> {
+    let mut fields = vec![
+        ("name".to_owned(), step.name.as_str(), Takes::OneString),
+        ("image".to_owned(), &step.image, Takes::OneString),
+        ("workingDir".to_owned(), &step.working_dir, Takes::OneString),
+        ("script".to_owned(), &step.script, Takes::OneString),
+        ("onError".to_owned(), &step.on_error, Takes::OneString),
+    ];
+    for (field, texts) in [("command", &step.command), ("args", &step.args)] {
+        let elements = texts.iter().enumerate();
+        fields.extend(elements.map(|(i, text)| (format!("{field}[{i}]"), text.as_str(), Takes::Elements)));
+    }
+    for env in &step.env {
+        if let Some(value) = &env.value {
+            fields.push((format!("env[{}]", env.name), value, Takes::OneString));
+        }
+    }
+    for (index, mount) in step.volume_mounts.iter().enumerate() {
+        let path = |field: &str| format!("volumeMounts[{index}].{field}");
+        fields.push((path("name"), &mount.name, Takes::OneString));
+        fields.push((path("mountPath"), &mount.mount_path, Takes::OneString));
+        if let Some(sub_path) = &mount.sub_path {
+            fields.push((path("subPath"), sub_path, Takes::OneString));
+        }
+    }
+    fields
+}
+
+fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    for variable in variables::variables(text) {
+        let Some(reference) = param_reference(&variable) else { continue };
+        let ParamUse { name, key, deep } = reference.used;
+        if deep {
+            errors.push(FieldError::new(
+                format!(
+                    "Invalid referencing of parameters in \"{text}\"! Only two dot-separated components after the \
+                     prefix \"params\" are allowed."
+                ),
+                &[path],
+            ));
+            continue;
+        }
+        if !pool.knows(name) {
+            errors.push(non_existent(text, path));
+            continue;
+        }
+        let Some(declared) = pool.declared.get(name) else { continue };
+        let whole = key.is_none() && !matches!(reference.subscript, Some(Subscript::Index(_)));
+        match declared.kind {
+            ParamType::Array if whole && takes == Takes::OneString => {
+                errors.push(FieldError::new(format!("variable type invalid in \"{text}\""), &[path]));
+            }
+            ParamType::Array if whole && variable.raw != text => {
+                errors.push(FieldError::new(
+                    format!("variable is not properly isolated in \"{text}\""),
+                    &[path],
+                ));
+            }
+            ParamType::Object if whole => {
+                errors.push(FieldError::new(format!("variable type invalid in \"{text}\""), &[path]));
+            }
+            ParamType::Object => {
+                if let (Some(key), Some(keys)) = (key, &declared.keys)
+                    && !keys.contains(key)
+                {
+                    errors.push(non_existent(text, path));
+                }
+            }
+            _ => {}
+        }
+    }
+    errors
+}
+
+/// A reference to a param, taken apart.
+pub(super) struct ParamReference<'a> {
+    pub(super) used: ParamUse<'a>,
+    pub(super) subscript: Option<Subscript>,
+}
+
+/// What of a param is used.
+pub(super) struct ParamUse<'a> {
+    pub(super) name: &'a str,
+    /// The key of an object.
+    pub(super) key: Option<&'a str>,
+    /// There are more parts than a key.
+    pub(super) deep: bool,
+}
+
+/// Reads `params.N`, `params.N.key`, `params["N"]` and, at Task level, `inputs.params.N`; `None` for anything else.
+pub(super) fn param_reference<'a>(variable: &Variable<'a>) -> Option<ParamReference<'a>> {
+    let reference = variable.path()?;
+    let key = variable.key.strip_prefix("inputs.").unwrap_or(variable.key);
+    let rest = key.strip_prefix("params")?;
+    // Borrowed from the text itself, which outlives the parsed parts.
+    let used = if let Some(quoted) = rest.strip_prefix("[\"").or_else(|| rest.strip_prefix("['")) {
+        let end = quoted.find(['"', '\''])?;
+        ParamUse { name: &quoted[..end], key: None, deep: false }
+    } else {
+        let dotted = rest.strip_prefix('.')?;
+        let dotted = dotted.split('[').next().unwrap_or(dotted);
+        let mut parts = dotted.split('.');
+        ParamUse { name: parts.next()?, key: parts.next(), deep: parts.next().is_some() }
+    };
+    Some(ParamReference { used, subscript: reference.subscript })
+}
+
+fn contexts_in(text: &str, path: &str) -> FieldErrors {
+    variables::variables(text)
+        .filter(|variable| {
+            let reference = variable.path();
+            match reference.as_ref().map(Reference::names).as_deref() {
+                Some(["context", "taskRun", name, ..]) => !["name", "namespace", "uid"].contains(name),
+                Some(["context", "task", name, ..]) => !["name", "retry-count"].contains(name),
+                _ => false,
+            }
+        })
+        .map(|_| non_existent(text, path))
+        .collect()
+}
+
+/// `$(steps.<step>.results.<result>)`, which only the step itself can replace, when it starts.
+fn holds_step_result(text: &str) -> bool {
+    variables::variables(text).any(|variable| {
+        let reference = variable.path();
+        matches!(
+            reference.as_ref().map(Reference::names).as_deref(),
+            Some(["steps", _, "results", _] | ["steps", _, "results", _, _])
+        )
+    })
+}
+
+/// A step uses artifacts: `$(artifacts.path)`, `$(step.artifacts.path)`, `$(steps.<step>.inputs|outputs…)`.
+pub(super) fn uses_artifacts(step: &Step) -> bool {
+    let texts = std::iter::once(&step.script)
+        .chain(&step.command)
+        .chain(&step.args)
+        .chain(step.env.iter().filter_map(|env| env.value.as_ref()));
+    texts.flat_map(|text| variables::variables(text)).any(|variable| {
+        let reference = variable.path();
+        matches!(
+            reference.as_ref().map(Reference::names).as_deref(),
+            Some(
+                ["artifacts", "path"]
+                    | ["step", "artifacts", "path"]
+                    | ["steps", _, "inputs" | "outputs"]
+                    | ["steps", _, "inputs" | "outputs", _]
+            )
+        )
+    })
+}
+
+fn non_existent(text: &str, path: &str) -> FieldError {
+    FieldError::new(format!("non-existent variable in \"{text}\""), &[path])
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn declared() -> Vec<ParamSpec> {
+        serde_json::from_value(json!([
+            {"name": "s"}, {"name": "d.t"},
+            {"name": "a", "type": "array"},
+            {"name": "o", "type": "object", "properties": {"k": {}}, "default": {"l": ""}},
+        ]))
+        .unwrap()
+    }
+
+    fn check(step: Value) -> String {
+        let params = declared();
+        let results: Vec<TaskResult> = serde_json::from_value(json!([{"name": "r"}])).unwrap();
+        let step = serde_json::from_value(step).unwrap();
+        step_variables(&step, &Pool::own(&params), &results).to_string()
+    }
+
+    #[rstest]
+    #[case(json!({"script": "$(params.s) $(params[\"d.t\"]) $(inputs.params.s) $(params.a[0]) $(params.o.k) $(params.o.l)"}))]
+    #[case(json!({"args": ["$(params.a[*])", "$(params.a)", "$(params['a'][*])", "x$(params.a[1])"]}))]
+    #[case(json!({"script": "$(context.taskRun.uid) $(context.task.retry-count) $(context.pipelineRun.name)"}))]
+    #[case(json!({"script": "$(results.r.path) $(step.results.any.path) $(workspaces.no.path) $(date +%s)"}))]
+    #[case(json!({"env": [{"name": "E", "value": "$(steps.x.results.y)"}], "args": ["$(steps.x.results.y[0])"]}))]
+    fn right(#[case] step: Value) {
+        assert_eq!(check(step), "");
+    }
+
+    #[rstest]
+    #[case(json!({"image": "a-$(params.no)"}), "non-existent variable in \"a-$(params.no)\": image")]
+    #[case(json!({"script": "$(params.d.t)"}), "non-existent variable in \"$(params.d.t)\": script")]
+    #[case(json!({"script": "$(params['no'])"}), "non-existent variable in \"$(params['no'])\": script")]
+    #[case(json!({"script": "$(params.o.no)"}), "non-existent variable in \"$(params.o.no)\": script")]
+    #[case(
+        json!({"script": "$(params.o.k.x)"}),
+        "Invalid referencing of parameters in \"$(params.o.k.x)\"! Only two dot-separated components after the prefix \
+         \"params\" are allowed.: script"
+    )]
+    #[case(json!({"image": "$(params.a)"}), "variable type invalid in \"$(params.a)\": image")]
+    #[case(json!({"script": "$(params.a[*])"}), "variable type invalid in \"$(params.a[*])\": script")]
+    #[case(json!({"args": ["", "x$(params.a[*])"]}), "variable is not properly isolated in \"x$(params.a[*])\": args[1]")]
+    #[case(json!({"args": ["$(params.o[*])"]}), "variable type invalid in \"$(params.o[*])\": args[0]")]
+    #[case(json!({"env": [{"name": "E", "value": "$(params.no)"}]}), "non-existent variable in \"$(params.no)\": env[E]")]
+    #[case(
+        json!({"volumeMounts": [{"name": "v", "mountPath": "$(params.no)"}]}),
+        "non-existent variable in \"$(params.no)\": volumeMounts[0].mountPath"
+    )]
+    #[case(json!({"onError": "$(params.no)"}), "non-existent variable in \"$(params.no)\": onError")]
+    #[case(json!({"script": "$(context.taskRun.no)"}), "non-existent variable in \"$(context.taskRun.no)\": script")]
+    #[case(json!({"script": "$(results.no.path)"}), "non-existent variable in \"$(results.no.path)\": script")]
+    #[case(
+        json!({"script": "$(step.results.no.path)", "results": [{"name": "x"}]}),
+        "non-existent variable in \"$(step.results.no.path)\": script"
+    )]
+    #[case(
+        json!({"image": "$(steps.x.results.y)", "script": "$(steps.x.results.y)"}),
+        "stepResult substitutions are only allowed in env, command and args. Found usage in: image, script"
+    )]
+    fn wrong(#[case] step: Value, #[case] text: &str) {
+        assert_eq!(check(step), text);
+    }
+
+    #[test]
+    fn an_embedded_task_may_use_what_surrounds_it() {
+        let step = serde_json::from_value(json!({"script": "$(params.outer) $(params.no)"})).unwrap();
+        let with = |others| step_variables(&step, &Pool::with(&[], others), &[]).to_string();
+        let text = "non-existent variable in \"$(params.outer) $(params.no)\": script";
+        assert_eq!(with(Some(BTreeSet::from(["outer"]))), text);
+        assert_eq!(with(Some(BTreeSet::from(["outer", "no"]))), "");
+        assert_eq!(with(None), "");
+    }
+}
