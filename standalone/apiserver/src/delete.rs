@@ -141,7 +141,7 @@ pub(crate) fn begin(
         }
     }
     if behaviour == Behaviour::Namespace {
-        object["status"]["phase"] = Value::from("Terminating");
+        object::map_mut(&mut object, "status").insert("phase".into(), Value::from("Terminating"));
         let marked = if object == *old { old } else { state.put(id, object) };
         gc::empty_namespace(state, &key.name, now);
         gc::finish_namespace(state, &key.name);

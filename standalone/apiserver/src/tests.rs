@@ -8,6 +8,7 @@ mod errors;
 mod lists;
 mod patches;
 mod pods;
+mod properties;
 mod server;
 mod watches;
 

@@ -27,10 +27,10 @@ use super::{ResponseBody, Shared};
 const QUEUE: usize = 1024;
 
 /// Time between bookmarks, as in kube-apiserver: a client that reconnects resumes at most this far back.
-const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+const BOOKMARK_PERIOD: Duration = Duration::from_mins(1);
 
 /// How long a watch lasts whose client did not say: kube-apiserver's minimum of half an hour.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
 struct Watcher {
     plan: Arc<WatchPlan>,
@@ -120,19 +120,16 @@ impl Stream {
         while !self.over {
             tokio::select! {
                 biased;
-                delta = self.subscription.queue.recv() => match delta {
-                    Some(delta) => {
-                        if let Some(line) = self.subscription.plan.event(&delta, Timestamp::now()) {
-                            return Some(Bytes::from(line));
-                        }
-                    }
-                    None => {
+                delta = self.subscription.queue.recv() => {
+                    let Some(delta) = delta else {
                         self.over = true;
-                        if self.subscription.lagged.load(Ordering::Acquire) {
-                            return Some(Bytes::from(WatchPlan::expired()));
-                        }
+                        let lagged = self.subscription.lagged.load(Ordering::Acquire);
+                        return lagged.then(|| Bytes::from(WatchPlan::expired()));
+                    };
+                    if let Some(line) = self.subscription.plan.event(&delta, Timestamp::now()) {
+                        return Some(Bytes::from(line));
                     }
-                },
+                }
                 () = tokio::time::sleep_until(self.end) => {
                     self.over = true;
                     // A last bookmark lets the client resume from here however quiet its resource was.

@@ -163,3 +163,23 @@ fn a_world_cleaned_up_keeps_no_index_of_it() {
     }
     assert_eq!(fresh, format!("{:?}", world.state.table()));
 }
+
+#[test]
+fn a_namespace_with_a_strange_status_still_goes() {
+    let mut world = World::new();
+    world.make("/api/v1/namespaces", &json!({ "metadata": { "name": "n" } }));
+    world.merge("/api/v1/namespaces/n/status", &json!({ "status": "odd" }));
+    assert_eq!(world.delete("/api/v1/namespaces/n", &Value::Null).0, 200);
+    assert_eq!(world.get("/api/v1/namespaces/n").0, 404);
+}
+
+#[test]
+fn the_oldest_events_make_room() {
+    let mut world = World::new();
+    let url = "/api/v1/namespaces/default/events";
+    for index in 0..=10_000 {
+        world.make(url, &json!({ "metadata": { "name": format!("e{index}") } }));
+    }
+    assert_eq!(world.changes(), ["Added e10000", "Deleted e0"]);
+    assert_eq!(world.get(&format!("{url}/e1")).0, 200);
+}
