@@ -69,11 +69,7 @@ pub fn wants_pipeline(run: &PipelineRun) -> Option<&str> {
 }
 
 /// The names of the Tasks to look up before planning: those of pipeline tasks that have no child yet.
-pub fn wants_tasks(
-    run: &PipelineRun,
-    pipeline: Option<&Pipeline>,
-    children: &[Arc<TaskRun>],
-) -> Vec<String> {
+pub fn wants_tasks(run: &PipelineRun, pipeline: Option<&Pipeline>, children: &[Arc<TaskRun>]) -> Vec<String> {
     if !is_running(run) {
         return Vec::new();
     }
@@ -87,7 +83,8 @@ pub fn wants_tasks(
     };
     if facts.nodes.iter().any(|node| node.finally && resolve::needs_variables(node)) {
         // Only the verdicts on the graph say what such a name becomes; timeouts change none of these.
-        let verdicts = schedule::graph(&facts, &Circumstances { request: Request::of(run), limits: Limits::NONE });
+        let verdicts =
+            schedule::graph(&facts, &Circumstances { request: Request::of(run), limits: Limits::NONE });
         fill_in_finally(&mut facts, &verdicts);
     }
     let names: BTreeSet<&str> = facts.nodes.iter().filter_map(resolve::wanted_task).collect();
@@ -97,9 +94,11 @@ pub fn wants_tasks(
 /// What to do about a PipelineRun now.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let run = &*snapshot.run;
-    let foreign = run.spec.managed_by.as_deref().is_some_and(|manager| {
-        !manager.is_empty() && manager != snapshot.settings.managed_by
-    });
+    let foreign = run
+        .spec
+        .managed_by
+        .as_deref()
+        .is_some_and(|manager| !manager.is_empty() && manager != snapshot.settings.managed_by);
     if foreign || is_over(run) {
         return Plan::default();
     }
@@ -121,7 +120,10 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         Err(Stop::Failed(Failure { reason, message })) => draft.end(false, reason, &message),
         Err(Stop::First(write)) => return Plan { writes: vec![write], ..Plan::default() },
         Err(Stop::Unseen(what)) => {
-            let report = vec![Waiting { subject: name.to_owned(), reason: format!("waits for {what} to be looked up") }];
+            let report = vec![Waiting {
+                subject: name.to_owned(),
+                reason: format!("waits for {what} to be looked up"),
+            }];
             return Plan { report, ..Plan::default() };
         }
     }
@@ -213,6 +215,9 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
     draft.status.pipeline_spec = Some(spec.clone());
     let Prepared { spec, mut facts } = prepare(config, run, &origin, &spec, &snapshot.children)?;
     draft.status.pipeline_spec = Some(spec.clone());
+    // Whatever fails from here on, children of earlier rounds stay listed.
+    let written = std::mem::take(&mut draft.status.child_references);
+    draft.status.child_references = status::child_references(&facts, &written, &BTreeMap::new());
     resolve::tasks(&mut facts, &origin, &snapshot.tasks)?;
     checks::task_params(name, &facts)?;
     if facts.is_before_first_child() {
@@ -248,7 +253,7 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
         create_children(snapshot, draft, &origin, &facts, &verdicts, circumstances.limits.timeouts)?
     };
 
-    draft.status.child_references = status::child_references(&facts, &draft.status.child_references, &born);
+    draft.status.child_references = status::child_references(&facts, &written, &born);
     draft.status.skipped_tasks = status::skipped_tasks(&facts, &verdicts);
     draft.plan.report = report(&facts, &verdicts, &born);
     draft.plan.requeue = circumstances.limits.next();
@@ -288,7 +293,8 @@ fn stop_children(
     let Circumstances { request, limits } = circumstances;
     let name = facts.run.metadata.name.as_deref().unwrap_or_default();
     let all = |finally: Option<bool>| {
-        let nodes = facts.nodes.iter().filter(move |node| finally.is_none_or(|finally| node.finally == finally));
+        let nodes =
+            facts.nodes.iter().filter(move |node| finally.is_none_or(|finally| node.finally == finally));
         lifecycle::candidates(nodes)
     };
     let timed_out = if limits.pipeline_over() {
@@ -374,7 +380,8 @@ fn create_children(
         if let Some(refusal) = Refusal::of(&snapshot.refusals, Resource::TaskRun, &node.child_name) {
             return Err(failed(refusal.message.clone()));
         }
-        let task = resolve::wanted_task(node).and_then(|name| snapshot.tasks.get(name)).and_then(Lookup::found);
+        let task =
+            resolve::wanted_task(node).and_then(|name| snapshot.tasks.get(name)).and_then(Lookup::found);
         let child = nursery.child(node, task).map_err(failed)?;
         writes.push(child.write);
         born.insert(position, child.display_name);
@@ -411,9 +418,9 @@ fn fill_in_finally(facts: &mut Facts<'_>, verdicts: &[Verdict]) {
             Outcome::NotStarted | Outcome::Running => "None",
         };
         failed |= status == "Failed";
-        let condition = node.child.and_then(|child| {
-            conditions::find(&child.status.as_ref()?.conditions, conditions::SUCCEEDED)
-        });
+        let condition = node
+            .child
+            .and_then(|child| conditions::find(&child.status.as_ref()?.conditions, conditions::SUCCEEDED));
         let name = &node.task.name;
         set.text(format!("tasks.{name}.status"), status);
         set.text(

@@ -1,6 +1,7 @@
 //! What is checked before anything runs, in the contract's order and words (contract 7.6). Pure.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use ropewalk_api::config::FeatureFlags;
 use ropewalk_api::variables::{Reference, Subscript, variables};
@@ -47,7 +48,8 @@ impl From<Failure> for Stop {
     }
 }
 
-fn failure(reason: &'static str, context: String, user_error: impl std::fmt::Display) -> Failure {
+/// A failure the user caused, and can mend.
+fn failure(reason: &'static str, context: impl Display, user_error: impl Display) -> Failure {
     Failure { reason, message: format!("{context}[User error] {user_error}") }
 }
 
@@ -337,7 +339,7 @@ pub(super) fn before_first_child(
                 let name = &node.task.name;
                 return Err(failure(
                     "InvalidTaskResultReference",
-                    String::new(),
+                    "",
                     format!("invalid result reference in pipeline task \"{name}\": {text}"),
                 ));
             }
@@ -364,7 +366,7 @@ pub(super) fn before_first_child(
             if optional && required {
                 return Err(failure(
                     "RequiredWorkspaceMarkedOptional",
-                    "Optional workspace not supported by task: ".to_owned(),
+                    "Optional workspace not supported by task: ",
                     format!(
                         "pipeline workspace \"{}\" is marked optional but pipeline task \"{}\" requires it be provided",
                         entry.workspace, node.task.name

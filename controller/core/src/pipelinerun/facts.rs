@@ -116,11 +116,6 @@ impl<'a> Facts<'a> {
         self.positions.get(name).map(|position| &self.nodes[*position])
     }
 
-    /// The position of the task of this name.
-    pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.positions.get(name).copied()
-    }
-
     /// No child was made yet.
     pub(super) fn is_before_first_child(&self) -> bool {
         self.nodes.iter().all(|node| node.child.is_none())

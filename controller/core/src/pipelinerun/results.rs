@@ -64,7 +64,7 @@ pub(super) fn for_task(facts: &Facts<'_>, node: &Node<'_>) -> (Vec<Unresolved>, 
 /// The results that a text refers to, as far as they are there.
 pub(super) fn for_texts<'t>(facts: &Facts<'_>, texts: impl Iterator<Item = &'t str>) -> Replacements {
     let mut set = Replacements::new();
-    for reference in texts.flat_map(|text| in_text(text)) {
+    for reference in texts.flat_map(in_text) {
         if let Ok(value) = look_up(facts, &reference) {
             add(&mut set, &reference, value);
         }

@@ -139,16 +139,19 @@ fn holds(node: &Node<'_>) -> bool {
     node.task.when.iter().all(ropewalk_api::WhenExpression::evaluate)
 }
 
-/// The verdict about a task that lacks a result although all its parents are done. It is skipped when the result's
-/// task was, or when its own failure would not matter; else it is invalid.
+/// The verdict about a task that lacks a result although all its parents are done.
 fn without_results(facts: &Facts<'_>, node: &Node<'_>) -> Option<Verdict> {
     if node.unresolved.is_empty() {
         return None;
     }
-    let skips =
-        |place: Place, cause: Cause| cause == Cause::NotRun && matches!(place, Place::Params | Place::When);
-    let missing = node.unresolved.iter().find(|unresolved| !skips(unresolved.place, unresolved.cause));
-    Some(match missing {
+    // A result whose task ran and did not write it is a mistake. One whose task was skipped is no mistake, unless only
+    // an embedded Task asks for it (contract 7.1).
+    let mistake = node.unresolved.iter().find(|unresolved| unresolved.cause != Cause::NotRun).or_else(|| {
+        let excused = |place: Place| matches!(place, Place::Params | Place::When);
+        let none_excused = !node.unresolved.iter().any(|unresolved| excused(unresolved.place));
+        node.unresolved.first().filter(|_| none_excused)
+    });
+    Some(match mistake {
         Some(unresolved) if !node.task.ignores_failure() => {
             Verdict::Invalid(results::complaint(facts, &node.task.name, unresolved))
         }

@@ -196,7 +196,7 @@ impl Counts {
 
     fn summary(&self) -> String {
         let ignored = if self.ignored > 0 { format!(" (Ignored: {})", self.ignored) } else { String::new() };
-        let mut text = format!(
+        let text = format!(
             "Tasks Completed: {} (Failed: {}{ignored}, Cancelled {}), Skipped: {}",
             self.completed(),
             self.failed + self.ignored,
@@ -209,7 +209,7 @@ impl Counts {
                 complaints.truncate(complaints.floor_char_boundary(MAX_COMPLAINTS));
                 complaints.push_str("...");
             }
-            text.push_str(&format!(", Failed Validation: {} ({complaints})", self.complaints.len()));
+            return format!("{text}, Failed Validation: {} ({complaints})", self.complaints.len());
         }
         text
     }

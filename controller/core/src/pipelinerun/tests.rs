@@ -78,10 +78,12 @@ impl World {
 
     /// The same, with more fields of the run's spec.
     pub(super) fn with_spec(pipeline_spec: &str, spec: &str) -> Self {
-        let indent =
-            |text: &str, by: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
+        let indent = |text: &str, by: &str| {
+            let lines: Vec<String> = text.lines().map(|line| format!("{by}{line}")).collect();
+            lines.join("\n")
+        };
         Self::new(&format!(
-            "kind: PipelineRun\nmetadata:\n  name: x\nspec:\n{}  pipelineSpec:\n{}",
+            "kind: PipelineRun\nmetadata:\n  name: x\nspec:\n{}\n  pipelineSpec:\n{}",
             indent(spec, "  "),
             indent(pipeline_spec, "    ")
         ))

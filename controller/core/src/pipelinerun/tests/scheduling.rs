@@ -97,8 +97,7 @@ fn cascade(a: &str, b: &str) -> World {
     let wants = |operator: &str| {
         format!(", when: [{{input: $(tasks.a.results.r), operator: {operator}, values: [x]}}]")
     };
-    let mut spec = "tasks:\n".to_owned();
-    spec.push_str(&format!("- {{name: a, taskSpec: {{results: [{{name: r}}], {STEP}}}{a}}}\n"));
+    let mut spec = format!("tasks:\n- {{name: a, taskSpec: {{results: [{{name: r}}], {STEP}}}{a}}}\n");
     spec.push_str(&task("b", &format!(", params: [{{name: p, value: $(tasks.a.results.r)}}]{b}")));
     spec.push_str(&task("c", ", runAfter: [b]"));
     spec.push_str(&task("d", ", runAfter: [a]"));
@@ -412,11 +411,13 @@ spec: {{pipelineRef: {{name: p}}}}"
 
 #[test]
 fn five_thousand_tasks_are_planned_in_one_go() {
-    let mut spec = "tasks:\n".to_owned();
-    for i in 0..5_000 {
-        let after = if i == 0 { String::new() } else { format!(", runAfter: [t{}]", i - 1) };
-        spec.push_str(&format!("- {{name: t{i}, taskRef: {{name: one}}{after}}}\n"));
-    }
+    let tasks: Vec<String> = (0..5_000)
+        .map(|i: usize| match i.checked_sub(1) {
+            None => "- {name: t0, taskRef: {name: one}}".to_owned(),
+            Some(before) => format!("- {{name: t{i}, taskRef: {{name: one}}, runAfter: [t{before}]}}"),
+        })
+        .collect();
+    let spec = format!("tasks:\n{}", tasks.join("\n"));
     let mut world = World::embedded(&spec);
     let task = format!("{{metadata: {{name: one}}, spec: {{{STEP}}}}}");
     world.tasks.insert("one".into(), serde_saphyr::from_str(&task).expect("a Task"));
