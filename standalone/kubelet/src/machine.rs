@@ -326,6 +326,11 @@ impl PodState {
         }
     }
 
+    /// Why the pod is being ended, if it is.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
     /// Whether the node has taken the pod on.
     pub fn is_admitted(&self) -> bool {
         self.start_time.is_some()

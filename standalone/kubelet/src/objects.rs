@@ -156,8 +156,18 @@ impl Objects {
     }
 }
 
-/// Everything a pod's volumes and containers refer to, so that the shell knows what to read.
+/// Everything a pod's volumes and containers refer to.
 pub fn references(pod: &Pod) -> BTreeSet<Reference> {
+    let mut found = volume_references(pod);
+    for spec in &pod.spec {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers).for_each(|container| found.extend(environment_references(container)));
+    }
+    found
+}
+
+/// What the pod's volumes refer to.
+pub fn volume_references(pod: &Pod) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     let Some(spec) = &pod.spec else { return found };
     for volume in spec.volumes.iter().flatten() {
@@ -179,14 +189,11 @@ pub fn references(pod: &Pod) -> BTreeSet<Reference> {
             }
         }
     }
-    let init = spec.init_containers.iter().flatten();
-    for container in init.chain(&spec.containers) {
-        found.extend(environment_references(container));
-    }
     found
 }
 
-fn environment_references(container: &Container) -> BTreeSet<Reference> {
+/// What a container's environment refers to.
+pub fn environment_references(container: &Container) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     for source in container.env_from.iter().flatten() {
         if let Some(source) = &source.config_map_ref {

@@ -271,7 +271,7 @@ fn document(
     if !identity.groups.is_empty() {
         user = user.additional_gids(identity.groups.clone());
     }
-    let process = ProcessBuilder::default()
+    let mut process = ProcessBuilder::default()
         .terminal(false)
         .user(user.build()?)
         .args(args)
@@ -282,10 +282,14 @@ fn document(
                 .bounding(capabilities.clone())
                 .effective(capabilities.clone())
                 .permitted(capabilities)
+                .inheritable(HashSet::new())
+                .ambient(HashSet::new())
                 .build()?,
         )
         .no_new_privileges(identity.no_new_privileges)
         .build()?;
+    // The builder's own default would be a limit that only some users may set; what this process has is right.
+    process.set_rlimits(None);
 
     let mut mounts = kernel_mounts(identity.privileged)?;
     let taken: HashSet<&Path> = volume_mounts.iter().map(|(at, ..)| Path::new(at.as_str())).collect();
@@ -304,13 +308,16 @@ fn document(
             .masked_paths(MASKED.map(str::to_owned).to_vec())
             .readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
     }
+    let mut linux = linux.build()?;
+    // The builder's default names devices for a cgroup that is not the runtime's to make.
+    linux.set_resources(None);
     SpecBuilder::default()
         .version("1.0.2")
         .hostname(env::hostname(pod))
         .root(RootBuilder::default().path(&layout.rootfs).readonly(identity.read_only_root).build()?)
         .process(process)
         .mounts(mounts)
-        .linux(linux.build()?)
+        .linux(linux)
         .build()
 }
 
@@ -401,6 +408,9 @@ mod tests {
         .expect("a bundle");
         let spec = serde_json::to_value(&made.spec).expect("serialises");
         assert_eq!(spec["process"]["args"], json!(["echo", "1", "$(A)"]));
+        for absent in ["/process/rlimits", "/linux/resources", "/linux/cgroupsPath"] {
+            assert_eq!(spec.pointer(absent), None, "{absent}");
+        }
         let mounts = spec["mounts"].as_array().expect("mounts");
         let bound: Vec<_> = mounts
             .iter()

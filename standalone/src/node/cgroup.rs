@@ -1,0 +1,240 @@
+//! Cgroups of containers, always below the cgroup this process is in, so that a limit set on the whole program
+//! counts for its containers too. Version 1 (one hierarchy per controller, each with a path of its own),
+//! hybrid and version 2.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ropewalk_kubelet::oci::Limits;
+
+/// The directory all cgroups of this program are in, below its own cgroup.
+const PARENT: &str = "ropewalk";
+
+/// Processes and threads one container may have: far above any build, far below what makes a machine unusable.
+const PIDS_MAX: u32 = 16_384;
+
+/// How often removing a cgroup is tried: dying processes leave it within milliseconds.
+const REMOVE_TRIES: u32 = 50;
+
+/// The wait between two tries.
+const REMOVE_PAUSE: Duration = Duration::from_millis(10);
+
+/// One cgroup hierarchy this process may use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Hierarchy {
+    /// Directory of this process's own cgroup in it.
+    own: PathBuf,
+    /// Whether it is version 2.
+    unified: bool,
+}
+
+/// The directories below which an instance puts its cgroups. Empty when the machine offers none that can be
+/// written; containers then run without limits and out-of-memory kills are not told apart.
+pub(super) fn parents(instance: &str) -> Vec<PathBuf> {
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut usable = Vec::new();
+    for hierarchy in hierarchies(&cgroups, &mounts) {
+        let parent = hierarchy.own.join(PARENT).join(instance);
+        match make_parent(&hierarchy, &parent) {
+            Ok(()) => usable.push(parent),
+            Err(error) => {
+                tracing::warn!(
+                    cgroup = %parent.display(),
+                    %error,
+                    "cannot use this cgroup; containers run without its limits"
+                );
+            }
+        }
+    }
+    usable
+}
+
+fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(parent)?;
+    if hierarchy.unified {
+        // Refused when processes live in our own cgroup; the containers' cgroups then only group processes.
+        let levels = [Some(hierarchy.own.as_path()), parent.parent(), Some(parent)];
+        for level in levels.into_iter().flatten() {
+            for controller in ["+memory", "+pids", "+cpu"] {
+                let _ = std::fs::write(level.join("cgroup.subtree_control"), controller);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The hierarchies for memory, pids and cpu: those of version 1 where they exist, else the unified one.
+fn hierarchies(cgroups: &str, mountinfo: &str) -> Vec<Hierarchy> {
+    let mut found = Vec::new();
+    let mut mounts = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let left: Vec<_> = left.split(' ').collect();
+        let right: Vec<_> = right.split(' ').collect();
+        if let ([_, _, _, root, at, ..], [kind @ ("cgroup" | "cgroup2"), _, options, ..]) =
+            (left.as_slice(), right.as_slice())
+        {
+            mounts.push((*root, *at, *kind, options.split(',').collect::<Vec<_>>()));
+        }
+    }
+    for wanted in ["memory", "pids", "cpu"] {
+        let own = cgroups.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let controllers = parts.next()?;
+            controllers.split(',').any(|name| name == wanted).then_some(())?;
+            parts.next()
+        });
+        let mount =
+            mounts.iter().find(|(_, _, kind, options)| *kind == "cgroup" && options.contains(&wanted));
+        if let (Some(own), Some((root, at, ..))) = (own, mount) {
+            let own = below(at, root, own);
+            if !found.iter().any(|hierarchy: &Hierarchy| hierarchy.own == own) {
+                found.push(Hierarchy { own, unified: false });
+            }
+        }
+    }
+    if found.is_empty() {
+        let own = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
+        let mount = mounts.iter().find(|(_, _, kind, _)| *kind == "cgroup2");
+        if let (Some(own), Some((root, at, ..))) = (own, mount) {
+            found.push(Hierarchy { own: below(at, root, own), unified: true });
+        }
+    }
+    found
+}
+
+/// The directory of cgroup `own` in a hierarchy mounted from `root` at `at`.
+fn below(at: &str, root: &str, own: &str) -> PathBuf {
+    let relative = Path::new(own).strip_prefix(root).unwrap_or_else(|_| Path::new(own));
+    let relative = relative.strip_prefix("/").unwrap_or(relative);
+    if relative.as_os_str().is_empty() { PathBuf::from(at) } else { Path::new(at).join(relative) }
+}
+
+/// The cgroups of one container, one directory per hierarchy. They stay reachable when the hierarchies are
+/// unmounted from this process's mount namespace.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    directories: Vec<PathBuf>,
+    /// The parents' descriptors, which the paths above lead through.
+    _parents: Vec<File>,
+}
+
+impl Cgroups {
+    /// Makes the directories and sets the limits. A limit that cannot be set is an error: running without it
+    /// would be worse than not running.
+    pub(super) fn create(directories: &[PathBuf], limits: Limits) -> io::Result<Self> {
+        let (mut reachable, mut parents) = (Vec::new(), Vec::new());
+        for directory in directories {
+            std::fs::create_dir_all(directory)?;
+            let parent = File::open(directory.parent().unwrap_or(directory))?;
+            let through = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
+            let directory = through.join(directory.file_name().unwrap_or_default());
+            let set = |file: &str, value: String| -> io::Result<bool> {
+                let file = directory.join(file);
+                if !file.exists() {
+                    return Ok(false);
+                }
+                std::fs::write(&file, value).map(|()| true)
+            };
+            if let Some(bytes) = limits.memory {
+                let _ =
+                    set("memory.limit_in_bytes", bytes.to_string())? || set("memory.max", bytes.to_string())?;
+            }
+            if let Some(quota) = limits.cpu_quota {
+                let _ =
+                    set("cpu.cfs_quota_us", quota.to_string())? || set("cpu.max", format!("{quota} 100000"))?;
+            }
+            set("pids.max", PIDS_MAX.to_string())?;
+            reachable.push(directory);
+            parents.push(parent);
+        }
+        Ok(Self { directories: reachable, _parents: parents })
+    }
+
+    /// Moves a process in.
+    pub(super) fn attach(&self, pid: i32) -> io::Result<()> {
+        for directory in &self.directories {
+            std::fs::write(directory.join("cgroup.procs"), pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel killed a process in it for want of memory.
+    pub(super) fn saw_oom_kill(&self) -> bool {
+        let counters = self
+            .directories
+            .iter()
+            .flat_map(|directory| ["memory.oom_control", "memory.events"].map(|file| directory.join(file)));
+        counters.into_iter().any(|file| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+        })
+    }
+
+    /// Kills what is in it and removes it.
+    pub(super) fn remove(&self) {
+        for directory in &self.directories {
+            remove_tree(directory);
+        }
+    }
+}
+
+/// Kills every process below a cgroup directory and removes it with all cgroups in it.
+pub(super) fn remove_tree(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    for _ in 0..REMOVE_TRIES {
+        kill_all(directory);
+        match std::fs::remove_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(REMOVE_PAUSE),
+            _ => return,
+        }
+    }
+    tracing::warn!(cgroup = %directory.display(), "cgroup cannot be removed, processes stay in it");
+}
+
+fn kill_all(directory: &Path) {
+    let processes = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hybrid_hierarchies_have_a_path_each() {
+        let cgroups = "9:name=systemd:/\n8:pids:/\n4:memory:/process/x\n1:cpu,cpuacct:/a\n0::/\n";
+        let mounts = "\
+30 20 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
+31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+32 20 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+33 20 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+        let own: Vec<_> = hierarchies(cgroups, mounts).into_iter().map(|found| found.own).collect();
+        let expected = ["/sys/fs/cgroup/memory/process/x", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu/a"];
+        assert_eq!(own, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn unified_hierarchy_in_a_cgroup_namespace() {
+        let found =
+            hierarchies("0::/user.slice/s\n", "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let own = PathBuf::from("/sys/fs/cgroup/user.slice/s");
+        assert_eq!(found, [Hierarchy { own, unified: true }]);
+        let found = hierarchies("0::/pod/x\n", "30 20 0:26 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        assert_eq!(found[0].own, PathBuf::from("/sys/fs/cgroup/x"));
+    }
+}

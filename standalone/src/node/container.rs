@@ -1,0 +1,367 @@
+//! Starts, stops and adopts the shims of a pod's containers.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use nix::sys::signal::Signal;
+use ropewalk_kubelet::machine::{Event, Exit, ExitReason};
+use ropewalk_kubelet::oci::Layout;
+use ropewalk_kubelet::{ConfigError, ENTRYPOINT_IMAGE, env, objects, oci, status, termination_message_limit};
+use ropewalk_kubelet::{user, volume};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use super::files::{self, Ended, Failure, Process, ShimConfig, Started};
+use super::watch::Watch;
+use super::{Node, descriptor, instance, logs, objects as reader, volumes};
+
+/// The hidden subcommand of the executable that is the shim.
+pub(super) const SHIM_COMMAND: &str = "__shim";
+
+/// Bytes and lines of log that stand in for a termination message with `FallbackToLogsOnError`.
+const FALLBACK_BYTES: usize = 2048;
+const FALLBACK_LINES: u64 = 80;
+
+/// One attempt of a container of a pod.
+#[derive(Clone)]
+pub(super) struct Attempt {
+    pub(super) node: Arc<Node>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) name: String,
+    pub(super) attempt: u32,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// Why a container was not started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(
+        "image \"{0}\" cannot be used: this node has no images; start it with \"--rootfs host\" to run every \
+         step on this machine's own root file system"
+    )]
+    NoImage(String),
+    #[error("reading the objects the container refers to failed: {0}")]
+    Api(#[from] kube::Error),
+    #[error("cannot {what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+impl StartError {
+    /// The waiting reason; `None` when the container is to count as ended.
+    fn waiting_reason(&self) -> Option<&'static str> {
+        match self {
+            // Of the image reasons the one that ends a task run at once: waiting would not help.
+            Self::NoImage(_) => Some("InvalidImageName"),
+            Self::Config(ConfigError::NoCommand { .. }) => Some("CreateContainerError"),
+            Self::Config(_) | Self::Api(_) => Some("CreateContainerConfigError"),
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Io { what, source }
+}
+
+impl Attempt {
+    fn uid(&self) -> String {
+        self.pod.uid().unwrap_or_default()
+    }
+
+    pub(super) fn directory(&self) -> PathBuf {
+        self.node.attempt_dir(&self.uid(), &self.name, self.attempt)
+    }
+
+    async fn send(&self, event: Event) {
+        // Fails only when the pod's task has ended, and then nobody is interested.
+        let _ = self.events.send(event).await;
+    }
+
+    async fn exited(&self, exit: Exit) {
+        self.send(Event::Exited { name: self.name.clone(), attempt: self.attempt, exit }).await;
+    }
+
+    /// Starts the container and reports until it has ended.
+    pub(super) async fn run(self) {
+        match self.start().await {
+            Ok((mut child, watch)) => {
+                let wait = async {
+                    if let Err(error) = child.wait().await {
+                        tracing::warn!(container = self.name, %error, "waiting for a shim failed");
+                    }
+                };
+                self.follow(wait, Some(watch)).await;
+            }
+            Err(error) => match error.waiting_reason() {
+                Some(reason) => {
+                    let message = error.to_string();
+                    self.send(Event::Blocked { name: self.name.clone(), reason, message }).await;
+                }
+                None => self.exited(never_ran(ExitReason::ContainerCannotRun, error.to_string())).await,
+            },
+        }
+    }
+
+    /// Follows a container an earlier process started, from wherever it stands now.
+    pub(super) async fn adopt(self) {
+        let directory = self.directory();
+        let started: Option<Started> = files::read_json(&directory.join(files::STARTED)).unwrap_or_default();
+        let shim = started.map(|started| started.shim).or_else(|| instance::find_shim(&directory));
+        let watch = self.node.watches.watch(&directory).ok();
+        match shim.filter(|shim| shim.is_alive()).and_then(open_pidfd) {
+            Some(pidfd) => {
+                let wait = async {
+                    // A pidfd becomes readable when its process has ended.
+                    let _ = pidfd.readable().await;
+                };
+                self.follow(wait, watch).await;
+            }
+            None => self.follow(std::future::ready(()), None).await,
+        }
+    }
+
+    /// Reports the start when the shim says so, and the end when the shim is gone.
+    async fn follow(&self, gone: impl Future<Output = ()>, watch: Option<Watch>) {
+        let started = self.directory().join(files::STARTED);
+        let mut gone = std::pin::pin!(gone);
+        let mut watch = watch;
+        while let Some(changes) = &watch {
+            if let Ok(Some(started)) = files::read_json::<Started>(&started) {
+                let name = self.name.clone();
+                self.send(Event::Started { name, attempt: self.attempt, at: started.at }).await;
+                watch = None;
+                continue;
+            }
+            tokio::select! {
+                () = changes.changed() => {}
+                () = &mut gone => {
+                    self.ended().await;
+                    return;
+                }
+            }
+        }
+        gone.await;
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
+        let attempt = self.clone();
+        let exit = tokio::task::spawn_blocking(move || attempt.read_exit()).await;
+        let exit = exit.unwrap_or_else(|error| never_ran(ExitReason::Unknown, error.to_string()));
+        self.exited(exit).await;
+    }
+
+    fn read_exit(&self) -> Exit {
+        let directory = self.directory();
+        match files::read_json::<Ended>(&directory.join(files::EXIT)) {
+            Ok(Some(ended)) => self.exit_of(&directory, ended),
+            Ok(None) | Err(_) => {
+                // The shim was killed: end what it would have ended.
+                instance::kill_orphans(&directory);
+                for parent in &self.node.cgroups {
+                    super::cgroup::remove_tree(&parent.join(self.id()));
+                }
+                let said = fs::read_to_string(directory.join(files::SHIM_LOG)).unwrap_or_default();
+                let message = format!("the container's supervisor ended without a word {}", said.trim());
+                let mut exit = never_ran(ExitReason::Unknown, message.trim().to_owned());
+                exit.code = 137;
+                // For those who follow the log, and for a later process: this attempt is over.
+                let failure = Some(Failure::Create(exit.message.clone()));
+                let finished_at = exit.finished_at;
+                let ended = Ended { code: exit.code, oom: false, started_at: None, finished_at, failure };
+                if let Err(error) = files::write_json(&directory.join(files::EXIT), &ended) {
+                    tracing::warn!(container = self.name, %error, "the end of a container cannot be noted");
+                }
+                exit
+            }
+        }
+    }
+
+    fn exit_of(&self, directory: &Path, ended: Ended) -> Exit {
+        let (reason, message) = match ended.failure {
+            Some(Failure::Start(message)) => (ExitReason::StartError, message),
+            Some(Failure::Create(message)) => (ExitReason::ContainerCannotRun, message),
+            None => {
+                let reason = match ended.code {
+                    _ if ended.oom => ExitReason::OomKilled,
+                    0 => ExitReason::Completed,
+                    _ => ExitReason::Error,
+                };
+                (reason, self.termination_message(directory, ended.code))
+            }
+        };
+        Exit {
+            code: ended.code,
+            reason,
+            started_at: ended.started_at,
+            finished_at: ended.finished_at,
+            message,
+        }
+    }
+
+    fn termination_message(&self, directory: &Path, code: i32) -> String {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let containers = spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len);
+        let bytes = fs::read(directory.join(files::TERMINATION)).unwrap_or_default();
+        let cut = &bytes[..bytes.len().min(termination_message_limit(containers))];
+        let message = String::from_utf8_lossy(cut).into_owned();
+        let policy = self.spec().and_then(|container| container.termination_message_policy.clone());
+        if message.is_empty() && code != 0 && policy.as_deref() == Some("FallbackToLogsOnError") {
+            return logs::tail(&directory.join(files::LOG), FALLBACK_LINES, FALLBACK_BYTES);
+        }
+        message
+    }
+
+    /// Whether the container was started and has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        !self.directory().join(files::EXIT).exists() && self.directory().join(files::STARTED).exists()
+    }
+
+    pub(super) async fn send_readiness(&self, ready: bool) {
+        self.send(Event::Readiness { name: self.name.clone(), attempt: self.attempt, ready }).await;
+    }
+
+    pub(super) fn spec(&self) -> Option<&k8s_openapi::api::core::v1::Container> {
+        let spec = self.pod.spec.as_ref()?;
+        let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        all.find(|container| container.name == self.name)
+    }
+
+    fn id(&self) -> String {
+        status::container_id(&self.uid(), &self.name, self.attempt)
+    }
+
+    async fn start(&self) -> Result<(Child, Watch), StartError> {
+        let container = self.spec().cloned().ok_or_else(|| StartError::Io {
+            what: "find the container in the pod",
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        let image = container.image.clone().unwrap_or_default();
+        if image != ENTRYPOINT_IMAGE && !self.node.facts.host_rootfs {
+            return Err(StartError::NoImage(image));
+        }
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let references = objects::environment_references(&container);
+        let found = reader::read(&self.node.client, &namespace, &references).await?;
+        let attempt = self.clone();
+        let written = tokio::task::spawn_blocking(move || attempt.write_bundle(&container, &found));
+        written.await.map_err(|error| io_error("write the bundle")(io::Error::other(error)))??;
+
+        let directory = self.directory();
+        let watch =
+            self.node.watches.watch(&directory).map_err(io_error("watch the container's directory"))?;
+        let complaints =
+            File::create(directory.join(files::SHIM_LOG)).map_err(io_error("make the shim's log"))?;
+        let child = Command::new(&self.node.config.shim_exe)
+            .arg(SHIM_COMMAND)
+            .arg(&directory)
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", env::DEFAULT_PATH)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(complaints)
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(io_error("start the shim"))?;
+        Ok((child, watch))
+    }
+
+    fn write_bundle(
+        &self,
+        container: &k8s_openapi::api::core::v1::Container,
+        found: &ropewalk_kubelet::Objects,
+    ) -> Result<(), StartError> {
+        let (node, pod) = (&self.node, &self.pod);
+        let identity = user::identity(pod, container)?;
+        let variables = env::environment(pod, container, found, &node.facts, identity.uid)?;
+        let uses = volume::uses(pod, container, &variables)?;
+        let directory = self.directory();
+        let layout = Layout {
+            rootfs: directory.join(files::ROOTFS),
+            termination_log: directory.join(files::TERMINATION),
+            volumes: volumes::paths(node, pod).map_err(io_error("find the pod's volumes"))?,
+            sub_paths: directory.join(files::SUB_PATHS),
+        };
+        let bundle = oci::bundle(pod, container, &variables, &identity, &uses, &layout)?;
+        let own: Vec<_> = node.config.private_dirs.iter().chain([&node.config.data_dir]).collect();
+        let own: Vec<_> = own.into_iter().filter_map(|path| path.to_str()).collect();
+        let rootfs =
+            oci::rootfs(pod, container, &node.entrypoint_image(), &own, &node.resolv_conf, &node.facts);
+        let id = self.id();
+        let shim = ShimConfig {
+            runtime: node.config.runtime.clone(),
+            rootfs,
+            scratch_bytes: node.config.scratch_bytes,
+            sub_paths: bundle.sub_paths,
+            working_dir: bundle.working_dir,
+            cgroups: node.cgroups.iter().map(|parent| parent.join(&id)).collect(),
+            limits: bundle.limits,
+            log_bytes: node.config.log_bytes,
+            grace_seconds: grace(pod),
+            id,
+        };
+
+        // An attempt that was prepared but never started leaves its directory behind.
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("clear the container's directory")(error));
+            }
+            _ => {}
+        }
+        let bundle_error = || io_error("write the bundle");
+        fs::create_dir_all(&directory).map_err(bundle_error())?;
+        let termination = directory.join(files::TERMINATION);
+        fs::write(&termination, "").map_err(bundle_error())?;
+        // Any user the container runs as writes it.
+        fs::set_permissions(&termination, fs::Permissions::from_mode(0o666)).map_err(bundle_error())?;
+        File::create(directory.join(files::LOG)).map_err(bundle_error())?;
+        files::write_json(&directory.join(files::CONFIG), &bundle.spec).map_err(bundle_error())?;
+        files::write_json(&directory.join(files::SHIM), &shim).map_err(bundle_error())
+    }
+
+    /// Asks the shim to stop the container. Its end is reported by whoever follows it.
+    pub(super) fn stop(&self, grace_seconds: u64) {
+        let directory = self.directory();
+        if let Err(error) = files::write_json(&directory.join(files::STOP), &grace_seconds) {
+            tracing::warn!(container = self.name, %error, "the grace period could not be handed to the shim");
+        }
+        if let Ok(Some(started)) = files::read_json::<Started>(&directory.join(files::STARTED)) {
+            started.shim.signal(Signal::SIGTERM);
+        }
+    }
+}
+
+fn grace(pod: &Pod) -> u64 {
+    let given = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30)
+}
+
+fn never_ran(reason: ExitReason, message: String) -> Exit {
+    Exit { code: 128, reason, started_at: None, finished_at: Timestamp::now(), message }
+}
+
+fn open_pidfd(process: Process) -> Option<AsyncFd<rustix::fd::OwnedFd>> {
+    let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::NONBLOCK).ok()?;
+    // It may have ended and its id been reused between the check and the opening.
+    process.is_alive().then_some(())?;
+    descriptor::register(pidfd).ok()
+}
+
+/// The newest attempt of a container that left traces on disk.
+pub(super) fn last_attempt(node: &Node, uid: &str, container: &str) -> Option<u32> {
+    let entries = fs::read_dir(node.pod_dir(uid).join(logs::CONTAINERS).join(container)).ok()?;
+    let attempts = entries.flatten().filter(|entry| entry.path().join(files::SHIM).exists());
+    attempts.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
+}

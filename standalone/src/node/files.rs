@@ -1,0 +1,161 @@
+//! What lies on disk for one attempt of a container, shared by the shim that writes it and the node that reads
+//! it, perhaps another process than the one that started the shim.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use ropewalk_kubelet::oci::{Limits, Rootfs, SubPath, WorkingDir};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::RuntimeKind;
+
+/// The OCI document, in the attempt's directory, which is also the bundle.
+pub(super) const CONFIG: &str = "config.json";
+/// [`ShimConfig`].
+pub(super) const SHIM: &str = "shim.json";
+/// [`Started`].
+pub(super) const STARTED: &str = "started.json";
+/// [`Ended`].
+pub(super) const EXIT: &str = "exit.json";
+/// Grace in seconds, written before the shim is asked to stop.
+pub(super) const STOP: &str = "stop.json";
+/// The container's output.
+pub(super) const LOG: &str = "log";
+/// What the shim itself has to complain about.
+pub(super) const SHIM_LOG: &str = "shim.log";
+/// The termination message.
+pub(super) const TERMINATION: &str = "termination-log";
+/// Mount point of the root file system.
+pub(super) const ROOTFS: &str = "rootfs";
+/// Mount point of the layer in memory above it.
+pub(super) const SCRATCH: &str = "scratch";
+/// Where sub paths are bound.
+pub(super) const SUB_PATHS: &str = "sub";
+/// The runtime's own state.
+pub(super) const STATE: &str = "state";
+
+/// What the shim is to do.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct ShimConfig {
+    /// Container id, unique on this machine.
+    pub(super) id: String,
+    /// Who makes the container.
+    pub(super) runtime: RuntimeKind,
+    /// Its root file system.
+    pub(super) rootfs: Rootfs,
+    /// Bound of the layer in memory above it, in bytes.
+    pub(super) scratch_bytes: u64,
+    /// Sub paths to bind.
+    pub(super) sub_paths: Vec<SubPath>,
+    /// Working directory to make.
+    pub(super) working_dir: Option<WorkingDir>,
+    /// Cgroup directories to make and put the container into.
+    pub(super) cgroups: Vec<PathBuf>,
+    /// Limits to set there.
+    pub(super) limits: Limits,
+    /// Bound of the log file, in bytes.
+    pub(super) log_bytes: u64,
+    /// Seconds between TERM and KILL unless [`STOP`] says otherwise.
+    pub(super) grace_seconds: u64,
+}
+
+/// A process, safe against the reuse of its id.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Process {
+    /// Process id.
+    pub(super) pid: i32,
+    /// Start time in clock ticks since boot, from `/proc/<pid>/stat`.
+    pub(super) start: u64,
+}
+
+/// Written once the container runs.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Started {
+    /// The shim.
+    pub(super) shim: Process,
+    /// The container's first process.
+    pub(super) init: Process,
+    /// Since when.
+    pub(super) at: Timestamp,
+}
+
+/// Why a container never ran.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Failure {
+    /// Its command could not be executed.
+    Start(String),
+    /// It could not be made.
+    Create(String),
+}
+
+/// Written once, when nothing of the container is left.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Ended {
+    /// Exit code, 128 + signal for a signal.
+    pub(super) code: i32,
+    /// Whether the kernel killed one of its processes for want of memory.
+    pub(super) oom: bool,
+    /// When it was started, if it was.
+    pub(super) started_at: Option<Timestamp>,
+    /// When it ended.
+    pub(super) finished_at: Timestamp,
+    /// Why it never ran.
+    pub(super) failure: Option<Failure>,
+}
+
+/// Writes a file so that a reader sees all of it or nothing, in one `rename` a directory watch reports.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_atomically(path, &serde_json::to_vec(value)?)
+}
+
+/// As [`write_json`], for bytes.
+pub(super) fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(contents)?;
+    drop(file);
+    std::fs::rename(&temporary, path)
+}
+
+/// Reads what [`write_json`] wrote; `None` if the file is not there.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Process {
+    /// The process with this id, if there is one.
+    pub(super) fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command name is in parentheses and may hold blanks; the start time is field 22 of the line.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let start = rest.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, start })
+    }
+
+    /// Whether it is still this very process and not a zombie.
+    pub(super) fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self) && !self.is_zombie()
+    }
+
+    fn is_zombie(self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    }
+
+    /// Sends a signal if it is still this very process.
+    pub(super) fn signal(self, signal: nix::sys::signal::Signal) {
+        if self.is_alive() {
+            // It may end between the check and the signal; its id is not reused that fast.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), signal);
+        }
+    }
+}

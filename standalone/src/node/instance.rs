@@ -1,0 +1,229 @@
+//! The directory one running program keeps its containers in, and the removal of what a killed one left.
+//!
+//! Layout: `<root>/instances/<pid>-<start time>/…`; the directory's `lock` file is locked as long as its owner
+//! lives, so that a living instance is never touched.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::files::Process;
+use super::{NodeError, cgroup, files};
+
+const LOCK: &str = "lock";
+const CGROUPS: &str = "cgroups.json";
+
+/// How often processes of a dead instance are looked for and killed: each round finds those that were being
+/// forked during the one before.
+const KILL_ROUNDS: u32 = 100;
+
+/// The pause between two rounds, for the kernel to let the killed ones die.
+const KILL_PAUSE: Duration = Duration::from_millis(10);
+
+/// The data directory of this process, locked.
+#[derive(Debug)]
+pub struct Instance {
+    directory: PathBuf,
+    /// Held for its lock.
+    _lock: Flock<File>,
+}
+
+impl Instance {
+    /// Makes a directory for this process below `root` and removes all that dead instances left there:
+    /// containers, mounts, cgroups and files.
+    pub fn create(root: &Path) -> Result<Self, NodeError> {
+        let instances = root.join("instances");
+        fs::create_dir_all(&instances).map_err(NodeError::path("make", &instances))?;
+        // Held while directories appear and vanish, so that nobody takes one for dead that is not locked yet.
+        let _registry = lock(&instances.join(LOCK), FlockArg::LockExclusive)?;
+        let entries = fs::read_dir(&instances).map_err(NodeError::path("list", &instances))?;
+        for entry in entries.flatten() {
+            let directory = entry.path();
+            if directory.is_dir() && lock(&directory.join(LOCK), FlockArg::LockExclusiveNonblock).is_ok() {
+                cleanup(&directory)?;
+            }
+        }
+        let own = Process::of(Pid::this().as_raw()).map_or(0, |process| process.start);
+        let directory = instances.join(format!("{}-{own}", Pid::this()));
+        fs::create_dir(&directory).map_err(NodeError::path("make", &directory))?;
+        let lock = lock(&directory.join(LOCK), FlockArg::LockExclusive)?;
+        Ok(Self { directory, _lock: lock })
+    }
+
+    /// The directory to give to `NodeConfig::data_dir`.
+    pub fn data_dir(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Ends all containers of this instance and removes everything it has on the machine.
+    pub fn remove(self) -> Result<(), NodeError> {
+        cleanup(&self.directory)
+    }
+}
+
+fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>, NodeError> {
+    let file = File::options().create(true).append(true).open(path);
+    let file = file.map_err(NodeError::path("open", path))?;
+    Flock::lock(file, how).map_err(|(_, errno)| NodeError::path("lock", path)(io::Error::from(errno)))
+}
+
+/// Notes where an instance makes cgroups; another process that removes it may live in other ones.
+pub(super) fn remember_cgroups(data_dir: &Path, cgroups: &[PathBuf]) -> Result<(), NodeError> {
+    let path = data_dir.join(CGROUPS);
+    files::write_json(&path, &cgroups).map_err(NodeError::path("write", &path))
+}
+
+/// Kills every container a node ran with this data directory, unmounts what it mounted, removes its cgroups and
+/// the directory itself. Safe to repeat after being killed at any point.
+pub fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
+    let data_dir = &fs::canonicalize(data_dir).map_err(NodeError::path("find", data_dir))?;
+    for _ in 0..KILL_ROUNDS {
+        let found = processes(data_dir);
+        if found.is_empty() {
+            break;
+        }
+        for process in found {
+            process.signal(Signal::SIGKILL);
+        }
+        std::thread::sleep(KILL_PAUSE);
+    }
+    let cgroups: Option<Vec<PathBuf>> = files::read_json(&data_dir.join(CGROUPS)).unwrap_or_default();
+    for parent in cgroups.into_iter().flatten() {
+        cgroup::remove_tree(&parent);
+        // The directory shared by all instances goes with the last one; fails, rightly, while others are there.
+        let _ = parent.parent().map(fs::remove_dir);
+    }
+    unmount_below(data_dir);
+    match fs::remove_dir_all(data_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(NodeError::path("remove", data_dir)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Shims of this directory, whatever they and their forks are about to do, and processes that live on mounts of
+/// it: those of containers.
+fn processes(data_dir: &Path) -> Vec<Process> {
+    let here = fs::read_link("/proc/self/ns/mnt").ok();
+    let own = Pid::this().as_raw();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| *pid != own)
+        .filter(|pid| is_shim_of(*pid, data_dir) || lives_in(*pid, data_dir, here.as_deref()))
+        .filter_map(Process::of)
+        .filter(|process| process.is_alive())
+        .collect()
+}
+
+/// Whether a process is a shim working below `data_dir`, by its command line.
+fn is_shim_of(pid: i32, data_dir: &Path) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0).map(|word| Path::new(bytes_as_os(word)));
+    words.nth(1) == Some(Path::new(super::container::SHIM_COMMAND))
+        && words.next().is_some_and(|directory| directory.starts_with(data_dir))
+}
+
+fn bytes_as_os(bytes: &[u8]) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
+}
+
+/// The shim that works in an attempt's directory, if one does.
+pub(super) fn find_shim(directory: &Path) -> Option<Process> {
+    let entries = fs::read_dir("/proc").ok()?;
+    let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find(|pid| is_shim_of(*pid, directory)).and_then(Process::of).filter(|process| process.is_alive())
+}
+
+/// Whether a process of another mount namespace has mounts from `data_dir`.
+fn lives_in(pid: i32, data_dir: &Path, here: Option<&Path>) -> bool {
+    let namespace = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    if namespace.is_none() || namespace.as_deref() == here {
+        return false;
+    }
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    data_dir.to_str().is_some_and(|path| mounts.contains(&format!("{path}/")))
+}
+
+/// Unmounts everything mounted below a directory, last mounted first.
+pub(super) fn unmount_below(directory: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut targets: Vec<_> =
+        mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect();
+    targets.reverse();
+    for target in targets.iter().filter(|target| target.starts_with(directory)) {
+        if let Err(errno) = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            tracing::warn!(mount = %target.display(), %errno, "cannot unmount");
+        }
+    }
+}
+
+/// mountinfo writes blanks and the like as `\040`.
+fn unescape(text: &str) -> PathBuf {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let code = tail.get(..3).filter(|_| *byte == b'\\');
+        let code = code.and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(code) => {
+                plain.push(code);
+                rest = &tail[3..];
+            }
+            None => {
+                plain.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(bytes_as_os(&plain))
+}
+
+/// Kills what a shim that was itself killed may have left of one container.
+pub(super) fn kill_orphans(directory: &Path) {
+    for _ in 0..KILL_ROUNDS {
+        let found = processes(directory);
+        if found.is_empty() {
+            return;
+        }
+        for process in found {
+            process.signal(Signal::SIGKILL);
+        }
+        std::thread::sleep(KILL_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_mount_points() {
+        assert_eq!(unescape("/a\\040b\\134c"), Path::new("/a b\\c"));
+        assert_eq!(unescape("/plain"), Path::new("/plain"));
+    }
+
+    #[test]
+    fn a_living_instance_is_left_alone_and_a_dead_one_removed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let dead = root.path().join("instances/1-1");
+        fs::create_dir_all(dead.join("pods/x")).expect("made");
+        let living = root.path().join("instances/2-2");
+        fs::create_dir_all(&living).expect("made");
+        let held = lock(&living.join(LOCK), FlockArg::LockExclusive).expect("locked");
+        let instance = Instance::create(root.path()).expect("created");
+        assert!(!dead.exists(), "the dead one is gone");
+        assert!(living.exists(), "the living one stays");
+        let own = instance.data_dir().to_owned();
+        assert!(own.join(LOCK).exists());
+        instance.remove().expect("removed");
+        assert!(!own.exists());
+        drop(held);
+    }
+}

@@ -1,0 +1,330 @@
+//! The node: runs the pods of the API server as containers on this machine. This is the IO shell around
+//! `ropewalk_kubelet`; what is decided is decided there.
+//!
+//! - [`run`] watches pods and gives each a task ([`pod`]) that feeds its state machine and carries out commands;
+//! - [`container`] writes an OCI bundle and starts one [`shim`] per container, which outlives this process;
+//! - [`volumes`] makes and unmounts volumes, [`report`] writes statuses and events, [`logs`] reads logs;
+//! - [`Instance`] owns the directory all of it lives in and removes what a killed instance left.
+
+mod cgroup;
+mod container;
+mod descriptor;
+mod files;
+mod instance;
+pub mod logs;
+mod objects;
+mod pod;
+mod probe;
+mod report;
+pub mod shim;
+mod volumes;
+mod watch;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use ropewalk_kubelet::HostFacts;
+use ropewalk_kubelet::machine::Event;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc, watch as channel};
+
+pub use instance::Instance;
+
+/// The injected binary, static, for this machine's architecture.
+pub const ENTRYPOINT: &[u8] = include_bytes!(env!("ROPEWALK_EMBEDDED_ENTRYPOINT"));
+
+/// The kubelet's own limit for pods at once on one node.
+pub const DEFAULT_MAX_PODS: usize = 110;
+
+/// Bytes a container's log may have: enough for any readable log, and 110 pods that all reach it stay within
+/// what a build machine's disk has.
+pub const DEFAULT_LOG_BYTES: u64 = 64 << 20;
+
+/// Bytes a container may write outside its volumes; that layer lives in memory.
+pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
+
+/// Events a pod's task may be behind with. The watch waits beyond that, which slows it down and loses nothing.
+const QUEUE: usize = 64;
+
+/// What an image reference means on this node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RootfsMode {
+    /// Every image gets the machine's own root file system, read-only beneath a throw-away layer, with homes,
+    /// sockets, secrets and the data directory hidden.
+    Host,
+    /// Only the embedded images exist; any other reference keeps its container from starting.
+    None,
+}
+
+/// Who makes containers.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RuntimeKind {
+    /// libcontainer, inside the shim; needs nothing installed.
+    Builtin,
+    /// An OCI command line that speaks as runc does: its path or name.
+    Runc(PathBuf),
+}
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Directory for everything the node keeps; [`Instance::data_dir`] or a fixed one.
+    pub data_dir: PathBuf,
+    /// Further directories containers must not see, such as the API server's token and state.
+    pub private_dirs: Vec<PathBuf>,
+    /// What an image reference means.
+    pub rootfs: RootfsMode,
+    /// Who makes containers.
+    pub runtime: RuntimeKind,
+    /// The executable whose hidden subcommand `__shim` is [`shim::main`]; as a rule the current one.
+    pub shim_exe: PathBuf,
+    /// The node's name.
+    pub node_name: String,
+    /// Pods that run at once; further ones wait.
+    pub max_pods: usize,
+    /// Bytes of log per container.
+    pub log_bytes: u64,
+    /// Bytes a container may write outside its volumes.
+    pub scratch_bytes: u64,
+}
+
+impl NodeConfig {
+    /// The defaults for a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>, shim_exe: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            private_dirs: Vec::new(),
+            rootfs: RootfsMode::None,
+            runtime: RuntimeKind::Builtin,
+            shim_exe: shim_exe.into(),
+            node_name: "ropewalk".to_owned(),
+            max_pods: DEFAULT_MAX_PODS,
+            log_bytes: DEFAULT_LOG_BYTES,
+            scratch_bytes: DEFAULT_SCRATCH_BYTES,
+        }
+    }
+}
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Not root.
+    #[error(
+        "running containers needs root on this machine: mounts, namespaces and cgroups are made by the node \
+         itself; run the command with sudo"
+    )]
+    NotRoot,
+    /// A directory or file of the node cannot be used.
+    #[error("cannot {what} \"{path}\"")]
+    Path {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel's file notifications cannot be used.
+    #[error("cannot watch files; raise fs.inotify.max_user_instances if it is exhausted")]
+    Inotify(#[source] io::Error),
+}
+
+impl NodeError {
+    pub(crate) fn path(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Path { what, path: path.to_owned(), source }
+    }
+}
+
+/// What all tasks of a node share.
+struct Node {
+    client: Client,
+    config: NodeConfig,
+    facts: HostFacts,
+    cgroups: Vec<PathBuf>,
+    resolv_conf: String,
+    watches: watch::Watches,
+    room: Arc<Semaphore>,
+}
+
+impl Node {
+    /// The directory of everything a pod has on this machine.
+    fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.config.data_dir.join(logs::PODS).join(uid)
+    }
+
+    /// The directory of one attempt of a container.
+    fn attempt_dir(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
+        logs::attempt_dir(&self.config.data_dir, uid, container, attempt)
+    }
+
+    /// Root of the embedded image.
+    fn entrypoint_image(&self) -> PathBuf {
+        self.config.data_dir.join("images").join("entrypoint")
+    }
+}
+
+/// Runs the API server's pods until `shutdown` becomes true or its sender is gone. Containers keep running then:
+/// a later node on the same directory adopts them, [`Instance::remove`] ends them.
+pub async fn run(
+    client: Client,
+    config: NodeConfig,
+    mut shutdown: channel::Receiver<bool>,
+) -> Result<(), NodeError> {
+    let node = Arc::new(prepare(client.clone(), config).await?);
+    let pods = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff();
+    let mut pods = std::pin::pin!(pods);
+    let mut tasks = Tasks { node, senders: HashMap::new() };
+    let mut listed = Vec::new();
+    loop {
+        let event = tokio::select! {
+            changed = shutdown.changed() => {
+                if changed.is_err() || *shutdown.borrow() {
+                    return Ok(());
+                }
+                continue;
+            }
+            event = pods.next() => event,
+        };
+        match event {
+            Some(Ok(watcher::Event::Init)) => listed.clear(),
+            Some(Ok(watcher::Event::InitApply(pod))) => {
+                listed.extend(pod.uid());
+                tasks.changed(pod).await;
+            }
+            Some(Ok(watcher::Event::InitDone)) => tasks.retain(&listed).await,
+            Some(Ok(watcher::Event::Apply(pod))) => tasks.changed(pod).await,
+            Some(Ok(watcher::Event::Delete(pod))) => tasks.gone(&pod.uid().unwrap_or_default()).await,
+            Some(Err(error)) => tracing::warn!(%error, "watching pods failed, trying again"),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The tasks of the pods seen so far, by pod UID.
+struct Tasks {
+    node: Arc<Node>,
+    senders: HashMap<String, mpsc::Sender<Event>>,
+}
+
+impl Tasks {
+    async fn changed(&mut self, pod: Pod) {
+        let Some(uid) = pod.uid() else { return };
+        let event = match self.senders.get(&uid) {
+            Some(sender) => match sender.send(Event::PodChanged(Box::new(pod))).await {
+                Ok(()) => return,
+                Err(mpsc::error::SendError(event)) => event,
+            },
+            None => Event::PodChanged(Box::new(pod)),
+        };
+        self.senders.retain(|_, sender| !sender.is_closed());
+        if let Event::PodChanged(pod) = event
+            && !(is_terminal(&pod) && pod.metadata.deletion_timestamp.is_none())
+        {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            tokio::spawn(pod::run(Arc::clone(&self.node), *pod, receiver, sender.downgrade()));
+            self.senders.insert(uid, sender);
+        }
+    }
+
+    async fn gone(&mut self, uid: &str) {
+        let living = match self.senders.get(uid) {
+            Some(sender) => sender.send(Event::PodGone).await.is_ok(),
+            None => false,
+        };
+        // A task that is still there removes what the pod has when its containers have ended.
+        if !living {
+            self.senders.remove(uid);
+            pod::purge(&self.node, uid).await;
+        }
+    }
+
+    /// After a new list: pods that are no longer in it are gone, whether or not this process knew them.
+    async fn retain(&mut self, listed: &[String]) {
+        let mut known: Vec<_> = self.senders.keys().cloned().collect();
+        if let Ok(entries) = std::fs::read_dir(self.node.config.data_dir.join(logs::PODS)) {
+            known.extend(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        }
+        known.sort_unstable();
+        known.dedup();
+        for uid in known.iter().filter(|uid| !listed.contains(uid)) {
+            self.gone(uid).await;
+        }
+    }
+}
+
+fn is_terminal(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+async fn prepare(client: Client, config: NodeConfig) -> Result<Node, NodeError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(NodeError::NotRoot);
+    }
+    let directory = config.data_dir.clone();
+    let blocking = tokio::task::spawn_blocking(move || install(&directory));
+    let cgroups = blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;
+    if cgroups.is_empty() {
+        tracing::warn!("no cgroup can be used: containers run without limits on memory, CPU and processes");
+    }
+    Ok(Node {
+        client,
+        facts: facts(&config),
+        cgroups,
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        watches: watch::Watches::new().map_err(NodeError::Inotify)?,
+        room: Arc::new(Semaphore::new(config.max_pods)),
+        config,
+    })
+}
+
+/// Lays out the data directory and finds the cgroups to use.
+fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let image = data_dir.join("images").join("entrypoint").join("ko-app");
+    std::fs::create_dir_all(&image).map_err(NodeError::path("make", &image))?;
+    // Pods' secrets lie below it.
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(data_dir, private).map_err(NodeError::path("protect", data_dir))?;
+    let binary = image.join("entrypoint");
+    files::write_atomically(&binary, ENTRYPOINT).map_err(NodeError::path("write", &binary))?;
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&binary, executable).map_err(NodeError::path("make executable", &binary))?;
+
+    let name = data_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let cgroups = cgroup::parents(&name);
+    instance::remember_cgroups(data_dir, &cgroups)?;
+    Ok(cgroups)
+}
+
+fn facts(config: &NodeConfig) -> HostFacts {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    HostFacts {
+        node_name: config.node_name.clone(),
+        host_ip: host_ip(),
+        cpus: u32::try_from(cpus).unwrap_or(1),
+        memory_bytes: total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024,
+        host_rootfs: config.rootfs == RootfsMode::Host,
+    }
+}
+
+/// The address this machine would speak to the world from; connecting a UDP socket sends nothing.
+fn host_ip() -> String {
+    let address = || -> io::Result<String> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect("192.0.2.1:9")?;
+        Ok(socket.local_addr()?.ip().to_string())
+    };
+    address().unwrap_or_else(|_| "127.0.0.1".to_owned())
+}

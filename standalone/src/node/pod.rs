@@ -1,0 +1,260 @@
+//! The task of one pod: feeds its state machine with what happens and carries out what that says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, SelectAll, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::ResourceExt;
+use ropewalk_kubelet::machine::{Command, Ending, Event, PodState, step};
+use ropewalk_kubelet::{objects, status};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use super::container::{self, Attempt};
+use super::{Node, instance, is_terminal, objects as reader, probe, report, volumes};
+
+/// The wait before volumes are made again after reading their objects failed.
+const API_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs one pod to its end. Returns when nothing is left to do for it: it is finished and its last status was
+/// seen, or it is gone and nothing of it is left on the machine.
+pub(super) async fn run(
+    node: Arc<Node>,
+    pod: Pod,
+    mut events: mpsc::Receiver<Event>,
+    sender: mpsc::WeakSender<Event>,
+) {
+    let (statuses, latest) = watch::channel(None);
+    tokio::spawn(report::statuses(node.client.clone(), pod.clone(), latest));
+    let mut task = Task {
+        uid: pod.uid().unwrap_or_default(),
+        namespace: pod.namespace().unwrap_or_default(),
+        state: PodState::new(pod.clone()),
+        permit: None,
+        statuses,
+        sender,
+        node,
+    };
+    let mut changes: SelectAll<BoxStream<'static, ()>> = SelectAll::new();
+    task.adopt().await;
+    // Deletion may have been asked for before this process saw the pod.
+    task.handle(Event::PodChanged(Box::new(pod)));
+    loop {
+        while let Ok(event) = events.try_recv() {
+            task.handle(event);
+        }
+        task.report();
+        if task.is_over() {
+            break;
+        }
+        if task.state.waits_for_objects() {
+            if changes.is_empty() {
+                let references = objects::references(task.state.pod());
+                changes = reader::changes(&task.node.client, &task.namespace, &references);
+            }
+        } else if !changes.is_empty() {
+            changes = SelectAll::new();
+        }
+        let wake = task.state.next_wake().map(|at| {
+            let left = at.duration_since(Timestamp::now());
+            Duration::try_from(left).unwrap_or_default()
+        });
+        let wants_room = task.permit.is_none() && !task.state.is_finished();
+        let room = Arc::clone(&task.node.room);
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => task.handle(event),
+                // The node is shutting down; containers live on without this task.
+                None => return,
+            },
+            permit = room.acquire_owned(), if wants_room => {
+                task.permit = permit.ok();
+                task.handle(Event::Admitted);
+            }
+            () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => task.handle(Event::Tick),
+            Some(()) = changes.next(), if !changes.is_empty() => task.handle(Event::ObjectsChanged),
+        }
+    }
+    if task.state.ending() == Some(Ending::Gone) {
+        purge(&task.node, &task.uid).await;
+    }
+}
+
+/// Removes everything a pod has on this machine, containers included.
+pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
+    let node = Arc::clone(node);
+    let directory = node.pod_dir(uid);
+    let prefix = format!("{uid}-");
+    let removed = spawn_blocking(move || {
+        if !directory.exists() {
+            return;
+        }
+        instance::kill_orphans(&directory);
+        for parent in &node.cgroups {
+            let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+            let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+            own.for_each(|entry| super::cgroup::remove_tree(&entry.path()));
+        }
+        instance::unmount_below(&directory);
+        if let Err(error) = std::fs::remove_dir_all(&directory) {
+            tracing::warn!(directory = %directory.display(), %error, "cannot remove what a pod left");
+        }
+    });
+    // Fails only if the runtime is shutting down; the next start removes the directory then.
+    let _ = removed.await;
+}
+
+struct Task {
+    node: Arc<Node>,
+    uid: String,
+    namespace: String,
+    state: PodState,
+    /// The pod's place on the node, given back when its containers have ended.
+    permit: Option<OwnedSemaphorePermit>,
+    statuses: watch::Sender<Option<PodStatus>>,
+    sender: mpsc::WeakSender<Event>,
+}
+
+impl Task {
+    /// Takes over what an earlier process of this node started.
+    async fn adopt(&mut self) {
+        let names: Vec<_> = self.state.records().iter().map(|record| record.name.clone()).collect();
+        for name in names {
+            let Some(attempt) = container::last_attempt(&self.node, &self.uid, &name) else { continue };
+            self.state.adopt(&name, attempt);
+            if let Some(attempt) = self.attempt(name, attempt) {
+                tokio::spawn(attempt.adopt());
+            }
+        }
+    }
+
+    fn attempt(&self, name: String, attempt: u32) -> Option<Attempt> {
+        let events = self.sender.upgrade()?;
+        let pod = Arc::new(self.state.pod().clone());
+        Some(Attempt { node: Arc::clone(&self.node), pod, name, attempt, events })
+    }
+
+    fn handle(&mut self, event: Event) {
+        if let Event::Started { name, attempt, .. } = &event {
+            self.start_probe(name, *attempt);
+        }
+        for command in step(&mut self.state, event, Timestamp::now()) {
+            self.carry_out(command);
+        }
+        if self.state.is_finished() {
+            self.permit = None;
+        }
+    }
+
+    fn carry_out(&self, command: Command) {
+        let Some(sender) = self.sender.upgrade() else { return };
+        let (node, uid) = (Arc::clone(&self.node), self.uid.clone());
+        let pod = Arc::new(self.state.pod().clone());
+        match command {
+            Command::PrepareVolumes => {
+                tokio::spawn(async move {
+                    let event = match prepare_volumes(&node, &pod).await {
+                        Ok(()) => Event::VolumesReady,
+                        Err(message) => Event::VolumesFailed(message),
+                    };
+                    let _ = sender.send(event).await;
+                });
+            }
+            Command::RefreshVolumes => {
+                tokio::spawn(async move {
+                    if let Err(message) = refresh_volumes(&node, &pod).await {
+                        tracing::warn!(pod = pod.name_any(), message, "volumes could not be refreshed");
+                    }
+                });
+            }
+            Command::Start { name, attempt } => {
+                tokio::spawn(Attempt { node, pod, name, attempt, events: sender }.run());
+            }
+            Command::Stop { name, attempt, grace_seconds } => {
+                Attempt { node, pod, name, attempt, events: sender }.stop(grace_seconds);
+            }
+            Command::TearDown => {
+                tokio::spawn(async move {
+                    let torn_down = spawn_blocking(move || volumes::tear_down(&node, &uid)).await;
+                    if let Ok(Err(error)) = torn_down {
+                        tracing::warn!(pod = pod.name_any(), %error, "volumes could not be removed");
+                    }
+                    let _ = sender.send(Event::TornDown).await;
+                });
+            }
+            Command::Remove => {
+                tokio::spawn(async move { report::remove(&node.client, &pod).await });
+            }
+            Command::Announce { reason, message } => {
+                tokio::spawn(async move { report::warn(&node.client, &pod, reason, &message).await });
+            }
+        }
+    }
+
+    fn start_probe(&self, name: &str, attempt: u32) {
+        let probe = self.state.container(name).and_then(|container| container.readiness_probe.clone());
+        if let (Some(probe), Some(attempt)) = (probe, self.attempt(name.to_owned(), attempt)) {
+            tokio::spawn(probe::watch(attempt, probe));
+        }
+    }
+
+    /// Hands the current status on if it says anything new.
+    fn report(&mut self) {
+        if self.state.is_unsettled() || self.state.ending() == Some(Ending::Gone) {
+            return;
+        }
+        let now = status::status(&mut self.state, &self.node.facts, Timestamp::now());
+        self.state.reported();
+        self.statuses.send_if_modified(|latest| {
+            let changed = latest.as_ref() != Some(&now);
+            *latest = Some(now);
+            changed
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        let released = self.state.is_finished() && self.state.is_torn_down();
+        match self.state.ending() {
+            Some(Ending::Gone) => released,
+            // Waits for the API server to say that it is gone.
+            Some(Ending::Deleted) => false,
+            // An older version of the pod may still be on its way here; only one that shows the end proves that
+            // none will come that would start it again.
+            _ => released && is_terminal(self.state.pod()),
+        }
+    }
+}
+
+async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {
+    let found = read_objects(node, pod).await;
+    for claim in found.claims.values() {
+        report::bind_claim(&node.client, claim).await.map_err(|error| error.to_string())?;
+    }
+    let (node, pod) = (Arc::clone(node), Arc::clone(pod));
+    let prepared = spawn_blocking(move || volumes::prepare(&node, &pod, &found)).await;
+    prepared.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+async fn refresh_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {
+    let found = read_objects(node, pod).await;
+    let (node, pod) = (Arc::clone(node), Arc::clone(pod));
+    let refreshed = spawn_blocking(move || volumes::refresh(&node, &pod, &found)).await;
+    refreshed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Reads what the pod's volumes refer to, for as long as the API server takes to answer.
+async fn read_objects(node: &Node, pod: &Pod) -> ropewalk_kubelet::Objects {
+    let references = objects::volume_references(pod);
+    let namespace = pod.namespace().unwrap_or_default();
+    loop {
+        match reader::read(&node.client, &namespace, &references).await {
+            Ok(found) => return found,
+            Err(error) => {
+                tracing::warn!(pod = pod.name_any(), %error, "reading a pod's objects failed, trying again");
+                tokio::time::sleep(API_PAUSE).await;
+            }
+        }
+    }
+}

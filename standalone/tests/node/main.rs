@@ -1,0 +1,35 @@
+//! Real containers run by the node against the in-process API server. Needs root; says loudly when it is not.
+//!
+//! This binary is also the shim its own node starts, hence no default test harness: the subcommand must be
+//! dispatched before any thread exists.
+
+mod cleanup;
+mod pods;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use ropewalk_standalone::node::shim;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(first) if first == "__shim" => return shim::main(arguments),
+        Some(first) if first == cleanup::VICTIM => return cleanup::victim(arguments),
+        _ => {}
+    }
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("WARNING: the node's tests need root and are all skipped; run them with sudo");
+    }
+    let tests = pods::all().into_iter().chain(cleanup::all());
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+        .with_ignored_flag(!root)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}

@@ -1,0 +1,216 @@
+//! An API server and a node in a directory of their own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::api::{LogParams, PostParams};
+use kube::runtime::wait::{Condition, await_condition};
+use kube::{Api, Client};
+use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
+use ropewalk_standalone::node::logs::Logs;
+use ropewalk_standalone::node::{self, Instance, NodeConfig, RootfsMode, RuntimeKind};
+use ropewalk_standalone::server::Server;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What nothing here should ever take, on a machine however busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Several at once: each has its own directory, and containers come and go in any order.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) server: Server,
+    pub(crate) instance: Option<Instance>,
+    shutdown: watch::Sender<bool>,
+    node: JoinHandle<()>,
+    _root: tempfile::TempDir,
+}
+
+pub(crate) fn test(body: impl AsyncFnOnce(&mut World)) {
+    test_with(|_| {}, body);
+}
+
+pub(crate) fn test_with(edit: impl FnOnce(&mut NodeConfig), body: impl AsyncFnOnce(&mut World)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::start(edit);
+        tokio::time::timeout(PATIENCE, body(&mut world)).await.expect("in time");
+        world.stop().await;
+    });
+}
+
+pub(crate) fn config(data_dir: &Path) -> NodeConfig {
+    let executable = std::env::current_exe().expect("this program");
+    NodeConfig { rootfs: RootfsMode::Host, ..NodeConfig::new(data_dir, executable) }
+}
+
+pub(crate) fn server(data_dir: &Path) -> Server {
+    let state = State::new(ResourceTable::built_in(), 1, Timestamp::now());
+    Server::new(state, Arc::new(NoAdmission), Arc::new(Logs::new(data_dir)))
+}
+
+impl World {
+    fn start(edit: impl FnOnce(&mut NodeConfig)) -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let instance = Instance::create(root.path()).expect("an instance");
+        let mut config = config(instance.data_dir());
+        edit(&mut config);
+        let server = server(instance.data_dir());
+        let (shutdown, node) = spawn(&server, config);
+        Self { client: server.client(), server, instance: Some(instance), shutdown, node, _root: root }
+    }
+
+    /// Ends the node without its containers and starts another one on the same directory.
+    pub(crate) async fn restart(&mut self) {
+        self.shutdown.send(true).expect("the node runs");
+        (&mut self.node).await.expect("the node ends");
+        let instance = self.instance.as_ref().expect("an instance");
+        (self.shutdown, self.node) = spawn(&self.server, config(instance.data_dir()));
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.send(true).expect("the node runs");
+        self.node.await.expect("the node ends");
+        let instance = self.instance.take().expect("an instance");
+        let directory = instance.data_dir().to_owned();
+        instance.remove().expect("removed");
+        assert_nothing_left(&directory);
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    /// Creates a pod; every container without a command runs its `script` with sh.
+    pub(crate) async fn create(&self, pod: Value) -> Pod {
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        self.pods().create(&PostParams::default(), &pod).await.expect("created")
+    }
+
+    pub(crate) async fn wait(&self, name: &str, condition: impl Condition<Pod>) -> Option<Pod> {
+        await_condition(self.pods(), name, condition).await.expect("watched")
+    }
+
+    /// Waits until the pod has ended and returns it.
+    pub(crate) async fn ended(&self, name: &str) -> Pod {
+        self.wait(name, phase(&["Succeeded", "Failed"])).await.expect("the pod is there")
+    }
+
+    pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
+        let parameters = LogParams { container: Some(container.to_owned()), ..LogParams::default() };
+        self.pods().logs(pod, &parameters).await.expect("a log")
+    }
+}
+
+fn spawn(server: &Server, config: NodeConfig) -> (watch::Sender<bool>, JoinHandle<()>) {
+    let (shutdown, stopping) = watch::channel(false);
+    let node = node::run(server.client(), config, stopping);
+    (shutdown, tokio::spawn(async { node.await.expect("the node runs") }))
+}
+
+pub(crate) fn phase(wanted: &'static [&'static str]) -> impl Condition<Pod> {
+    move |pod: Option<&Pod>| {
+        let phase = pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref());
+        phase.is_some_and(|phase| wanted.contains(&phase))
+    }
+}
+
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> &'a ContainerStatus {
+    let status = pod.status.as_ref().expect("a status");
+    let init = status.init_container_statuses.iter().flatten();
+    let mut all = init.chain(status.container_statuses.iter().flatten());
+    all.find(|status| status.name == name).expect("a container status")
+}
+
+/// Exit code, reason and message of an ended container.
+pub(crate) fn outcome(pod: &Pod, name: &str) -> (i32, String, String) {
+    let state = container(pod, name).state.clone().expect("a state");
+    let ended =
+        state.terminated.unwrap_or_else(|| panic!("\"{name}\" has not ended: {:?}", container(pod, name)));
+    (ended.exit_code, ended.reason.unwrap_or_default(), ended.message.unwrap_or_default())
+}
+
+/// Reason and message of a waiting container.
+pub(crate) fn waiting(pod: &Pod, name: &str) -> Option<(String, String)> {
+    let waiting = container(pod, name).state.clone()?.waiting?;
+    Some((waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default()))
+}
+
+/// A pod that is never restarted and has at most a second to stop.
+pub(crate) fn pod(name: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    spec["restartPolicy"] = "Never".into();
+    serde_json::json!({"metadata": {"name": name}, "spec": spec})
+}
+
+/// A container that runs a script on the machine's root file system.
+pub(crate) fn script(name: &str, script: &str) -> Value {
+    serde_json::json!({"name": name, "image": "host", "command": ["sh", "-c", script]})
+}
+
+/// `base` with further fields.
+pub(crate) fn with(base: Value, fields: Value) -> Value {
+    let (Value::Object(mut base), Value::Object(fields)) = (base, fields) else { panic!("not objects") };
+    base.extend(fields);
+    Value::Object(base)
+}
+
+/// No process, mount, cgroup or directory of an instance is left.
+pub(crate) fn assert_nothing_left(directory: &Path) {
+    assert!(!directory.exists(), "{} is left", directory.display());
+    let path = directory.to_str().expect("text");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(!mounts.contains(path), "a mount is left: {mounts}");
+    for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        assert!(!read("cmdline").contains(path), "process {pid} is left: {}", read("cmdline"));
+        assert!(
+            !read("mountinfo").contains(path),
+            "process {pid} is left in its mounts: {}",
+            read("cmdline")
+        );
+    }
+    let name = directory.file_name().and_then(|name| name.to_str()).expect("a name");
+    for controller in std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
+        let found = find(&controller.path(), name);
+        assert!(found.is_none(), "a cgroup is left: {found:?}");
+    }
+}
+
+fn find(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.find_map(|entry| {
+        if entry.file_name() == name { Some(entry.path()) } else { find(&entry.path(), name) }
+    })
+}
+
+/// Everything a log stream has until it ends.
+pub(crate) async fn follow(world: &World, pod: &str, container: &str) -> String {
+    use futures::AsyncReadExt;
+    let parameters =
+        LogParams { container: Some(container.to_owned()), follow: true, ..LogParams::default() };
+    let mut stream = Box::pin(world.pods().log_stream(pod, &parameters).await.expect("a stream"));
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("text");
+    text
+}
+
+/// How a container is made.
+pub(crate) fn runc(config: &mut NodeConfig) {
+    config.runtime = RuntimeKind::Runc("runc".into());
+}
+
+/// The next item of a stream, which must not end.
+pub(crate) async fn next<S: StreamExt + Unpin>(stream: &mut S) -> S::Item {
+    stream.next().await.expect("the stream goes on")
+}
