@@ -147,20 +147,17 @@ impl Follower {
         self.ended.taskruns.insert(entry, run);
     }
 
-    /// What holds a task up is worth a line; that it runs is not.
+    /// What holds a task up is worth a line; that it starts or runs is not.
     fn show_waiting(&mut self, task: &str, succeeded: &Condition, all: &[Condition]) {
-        if matches!(succeeded.reason.as_str(), "Started" | "Running") || succeeded.message == "Pending" {
-            return;
-        }
         // Our own condition, where there is one, says more than the one tools compare.
-        let message = all
-            .iter()
-            .find(|condition| condition.type_.starts_with(ropewalk_api::ROPEWALK_GROUP))
-            .map_or(&succeeded.message, |condition| &condition.message);
+        let ours = all.iter().find(|condition| condition.type_.starts_with(ropewalk_api::ROPEWALK_GROUP));
+        let ordinary = matches!(succeeded.reason.as_str(), "Started" | "Running" | "Pending");
+        let Some(condition) = ours.or_else(|| (!ordinary).then_some(succeeded)) else { return };
+        let message = &condition.message;
         if !message.is_empty()
             && self.shown.insert(task.to_owned(), message.clone()).as_ref() != Some(message)
         {
-            self.screen.line(&format!("task \"{task}\" waits ({}): {message}", succeeded.reason));
+            self.screen.line(&format!("task \"{task}\" waits: {message}"));
         }
     }
 
