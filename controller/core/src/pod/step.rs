@@ -16,6 +16,8 @@ use super::workspaces::Mounted;
 use super::{PodError, resources, step_containers, volumes};
 use crate::taskrun::resolve::Resolved;
 
+type Quantities = BTreeMap<String, Quantity>;
+
 /// What a step's container depends on besides the step.
 pub(super) struct Inputs<'a> {
     pub(super) run: &'a TaskRun,
@@ -163,9 +165,6 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
 /// with a key are merged by it, other lists are replaced.
 fn merge(template: &StepTemplate, step: &Step) -> Step {
     let text = |own: &String, base: &String| if own.is_empty() { base.clone() } else { own.clone() };
-    fn list<T: Clone>(own: &[T], base: &[T]) -> Vec<T> {
-        if own.is_empty() { base.to_vec() } else { own.to_vec() }
-    }
     Step {
         image: text(&step.image, &template.image),
         // A script is a command: the template's command is not its argument.
@@ -186,6 +185,10 @@ fn merge(template: &StepTemplate, step: &Step) -> Step {
     }
 }
 
+fn list<T: Clone>(own: &[T], base: &[T]) -> Vec<T> {
+    if own.is_empty() { base.to_vec() } else { own.to_vec() }
+}
+
 fn by_key<T: Clone>(own: &[T], base: &[T], key: impl Fn(&T) -> &String) -> Vec<T> {
     let replaced = base.iter().map(|item| own.iter().find(|mine| key(mine) == key(item)).unwrap_or(item));
     let added = own.iter().filter(|item| base.iter().all(|theirs| key(theirs) != key(item)));
@@ -197,8 +200,7 @@ fn resources_over(
     base: Option<&ResourceRequirements>,
 ) -> Option<ResourceRequirements> {
     let (Some(own), Some(base)) = (own, base) else { return own.or(base).cloned() };
-    type Map = Option<BTreeMap<String, Quantity>>;
-    let map = |own: &Map, base: &Map| {
+    let map = |own: &Option<Quantities>, base: &Option<Quantities>| {
         let mut merged = base.clone().unwrap_or_default();
         merged.extend(own.clone().unwrap_or_default());
         (!merged.is_empty()).then_some(merged)

@@ -1,1 +1,414 @@
-//! Pods.
+//! Pods from runs: whole ones as snapshots, rules as tables.
+
+use ropewalk_api::config::Config;
+use ropewalk_api::{Task, TaskRun};
+use ropewalk_entrypoint_protocol::flags::{self, Command};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn run(spec: &str) -> TaskRun {
+    let yaml = format!("metadata: {{name: run}}\nspec: {spec}");
+    let mut run: TaskRun = serde_saphyr::from_str(&yaml).expect("a TaskRun");
+    run.metadata.namespace = Some("ns".to_owned());
+    run.metadata.uid = Some("run-uid".to_owned());
+    run
+}
+
+fn pod_of(run: &TaskRun) -> Value {
+    pod_with(run, &Config::default())
+}
+
+fn pod_with(run: &TaskRun, config: &Config) -> Value {
+    serde_json::to_value(render(run, None, config, &Settings::default()).expect("a pod")).expect("JSON")
+}
+
+fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    let all = pod["spec"]["containers"].as_array().expect("containers");
+    all.iter().find(|container| container["name"] == name).expect("the container")
+}
+
+fn mounts(container: &Value) -> Vec<String> {
+    let all = container["volumeMounts"].as_array().into_iter().flatten();
+    all.map(|mount| {
+        let flags = if mount["readOnly"] == true { ":ro" } else { "" };
+        let sub = mount["subPath"].as_str().map(|path| format!("[{path}]")).unwrap_or_default();
+        format!(
+            "{}{sub}@{}{flags}",
+            mount["name"].as_str().expect("a name"),
+            mount["mountPath"].as_str().expect("a path")
+        )
+    })
+    .collect()
+}
+
+fn args(container: &Value) -> Vec<String> {
+    serde_json::from_value(container["args"].clone()).expect("args")
+}
+
+const HELLO: &str = "{taskSpec: {steps: [{name: hello, image: alpine, script: echo hello}]}}";
+
+#[test]
+fn a_script_step() {
+    insta::assert_yaml_snapshot!(pod_of(&run(HELLO)));
+}
+
+#[test]
+fn two_steps_a_sidecar_and_a_workspace() {
+    let run = run("
+  serviceAccountName: builder
+  timeout: 10m
+  workspaces: [{name: src, subPath: sub, persistentVolumeClaim: {claimName: disk}}]
+  podTemplate: {nodeSelector: {disk: ssd}, hostNetwork: true, volumes: [{name: extra, emptyDir: {}}]}
+  taskSpec:
+    results: [{name: out}, {name: digest}]
+    workspaces: [{name: src, readOnly: true}]
+    volumes: [{name: cache, emptyDir: {}}]
+    stepTemplate: {env: [{name: A, value: template}, {name: B, value: template}]}
+    sidecars: [{name: db, image: postgres, script: \"#!/bin/bash\\nserve\\n\"}]
+    steps:
+    - name: build
+      image: golang
+      command: [go, build]
+      args: [./..., $(workspaces.src.path)]
+      workingDir: $(workspaces.src.path)/cmd
+      env: [{name: B, value: step}]
+      volumeMounts: [{name: cache, mountPath: /cache}]
+      timeout: 90s
+    - image: alpine
+      script: |
+        #!/usr/bin/env python3
+        print('$(context.taskRun.name)')
+      args: [x]
+      onError: continue
+      results: [{name: own}]
+      when: [{input: a, operator: in, values: [a, b]}]
+      stdoutConfig: {path: /tekton/results/out}
+");
+    insta::assert_yaml_snapshot!(pod_of(&run));
+}
+
+#[test]
+fn the_same_run_has_the_same_pod() {
+    let run = run(HELLO);
+    assert_eq!(pod_of(&run).to_string(), pod_of(&run).to_string());
+}
+
+#[test]
+fn a_referenced_task_lends_its_labels() {
+    let mut run = run("{taskRef: {name: build}}");
+    run.metadata.labels = Some([("team".to_owned(), "mine".to_owned())].into());
+    let task: Task = serde_saphyr::from_str(
+        "{metadata: {name: build, labels: {team: theirs, app: x}}, spec: {steps: [{image: i, script: x}]}}",
+    )
+    .expect("a Task");
+    let pod = render(&run, Some(&task), &Config::default(), &Settings::default()).expect("a pod");
+    let labels = pod.metadata.labels.expect("labels");
+    assert_eq!(labels["team"], "mine");
+    assert_eq!(labels["app"], "x");
+    assert_eq!(labels["tekton.dev/task"], "build");
+    assert_eq!(labels["tekton.dev/taskRun"], "run");
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "tekton-pipelines");
+}
+
+#[test]
+fn annotations_that_are_not_for_pods_stay_behind() {
+    let mut run = run(HELLO);
+    let annotations = [
+        ("app.kubernetes.io/managed-by", "x"),
+        ("kubectl.kubernetes.io/last-applied-configuration", "{}"),
+        ("results.tekton.dev/log", "kept"),
+    ];
+    run.metadata.annotations = Some(annotations.map(|(key, value)| (key.into(), value.into())).into());
+    assert_eq!(
+        pod_of(&run)["metadata"]["annotations"],
+        json!({
+            "pipeline.tekton.dev/release": env!("CARGO_PKG_VERSION"),
+            "results.tekton.dev/log": "kept",
+            "tekton.dev/ready": "READY",
+        })
+    );
+}
+
+#[rstest]
+#[case("10m", 900)]
+#[case("1s", 1)]
+#[case("100ms", 1)]
+#[case("0s", 2_147_483_647)]
+#[case("3s", 4)]
+fn the_pods_own_deadline(#[case] timeout: &str, #[case] seconds: i64) {
+    let run = run(&format!("{{timeout: {timeout}, taskSpec: {{steps: [{{image: i, script: x}}]}}}}"));
+    assert_eq!(pod_of(&run)["spec"]["activeDeadlineSeconds"], seconds);
+}
+
+#[test]
+fn a_retry_has_a_pod_of_its_own() {
+    let mut run = run(HELLO);
+    let mut status = ropewalk_api::TaskRunStatus::default();
+    status.retries_status.push(ropewalk_api::TaskRunStatus::default());
+    run.status = Some(status);
+    assert_eq!(pod_of(&run)["metadata"]["name"], "run-pod-retry1");
+}
+
+#[rstest]
+#[case::no_shebang("echo hi", "#!/bin/sh\nset -e\necho hi")]
+#[case::shebang("#!/bin/bash\necho hi", "#!/bin/bash\necho hi")]
+#[case::blanks_first("\n  #!/bin/bash\necho hi", "#!/bin/bash\necho hi")]
+fn scripts_are_files_written_by_prepare(#[case] script: &str, #[case] content: &str) {
+    let mut run = run(HELLO);
+    let spec = run.spec.task_spec.as_mut().expect("a spec");
+    script.clone_into(&mut spec.steps[0].script);
+    let pod = pod_of(&run);
+    let prepare = args(&pod["spec"]["initContainers"][0]);
+    let Ok(Command::Prepare(prepare)) = flags::parse(&prepare) else {
+        panic!("prepare reads its flags");
+    };
+    let [script] = prepare.scripts.as_slice() else { panic!("one script") };
+    assert_eq!(script.content, content);
+    assert_eq!(prepare.steps, ["step-hello"]);
+    assert_eq!(prepare.copy_to.as_deref(), Some("/tekton/bin/entrypoint"));
+    let Ok(Command::Run(step)) = flags::parse(&args(container(&pod, "step-hello"))) else {
+        panic!("the step reads its flags");
+    };
+    assert_eq!(step.entrypoint.as_deref(), Some(script.path.as_str()));
+    assert!(script.path.starts_with("/tekton/scripts/script-0-"), "{}", script.path);
+}
+
+#[test]
+fn the_first_step_waits_for_sidecars_only_if_there_are_any() {
+    let with = "{taskSpec: {sidecars: [{name: s, image: i}], steps: [{image: i, script: x}]}}";
+    let pod = pod_of(&run(with));
+    assert_eq!(pod["metadata"]["annotations"].get("tekton.dev/ready"), None);
+    let flags = args(container(&pod, "step-unnamed-0"));
+    assert_eq!(flags[..3], ["-wait_file", "/tekton/downward/ready", "-wait_file_content"]);
+
+    let mut config = Config::default();
+    config.features.await_sidecar_readiness = false;
+    let pod = pod_with(&run(with), &config);
+    assert_eq!(pod["metadata"]["annotations"]["tekton.dev/ready"], "READY");
+    assert_eq!(args(container(&pod, "step-unnamed-0"))[0], "-post_file");
+}
+
+#[test]
+fn working_directories_under_workspace_are_made() {
+    let pod = pod_of(&run("
+  taskSpec:
+    steps:
+    - {name: a, image: i, script: x, workingDir: relative/./dir}
+    - {name: b, image: i, script: x, workingDir: /workspace/b/../c}
+    - {name: c, image: i, script: x, workingDir: /elsewhere}
+"));
+    let Ok(Command::Prepare(prepare)) = flags::parse(&args(&pod["spec"]["initContainers"][0])) else {
+        panic!("prepare reads its flags");
+    };
+    assert_eq!(prepare.working_dirs, ["/workspace/c", "/workspace/relative/dir"]);
+    assert!(
+        mounts(&pod["spec"]["initContainers"][0]).contains(&"tekton-internal-workspace@/workspace".into())
+    );
+    assert_eq!(container(&pod, "step-a")["workingDir"], "/workspace/relative/dir");
+    assert_eq!(container(&pod, "step-c")["workingDir"], "/elsewhere");
+}
+
+#[test]
+fn the_results_flag_names_those_that_come_from_files() {
+    for (results, expected) in [
+        ("[]", None),
+        ("[{name: a}, {name: b}]", Some("a,b")),
+        ("[{name: a}, {name: b, value: $(steps.s.results.x)}]", Some("a")),
+        ("[{name: b, value: $(steps.s.results.x)}]", Some("")),
+    ] {
+        let pod = pod_of(&run(&format!(
+            "{{taskSpec: {{results: {results}, steps: [{{name: s, image: i, script: x}}]}}}}"
+        )));
+        let args = args(container(&pod, "step-s"));
+        let at = args.iter().position(|arg| arg == "-results");
+        assert_eq!(at.map(|at| args[at + 1].as_str()), expected, "{results}");
+    }
+}
+
+#[test]
+fn a_mount_of_the_steps_own_replaces_an_implicit_one() {
+    let pod = pod_of(&run("
+  taskSpec:
+    volumes: [{name: mine, emptyDir: {}}]
+    steps: [{name: a, image: i, command: [x], volumeMounts: [{name: mine, mountPath: /workspace/}]}]
+"));
+    assert_eq!(
+        mounts(container(&pod, "step-a")),
+        [
+            "mine@/workspace/",
+            "tekton-internal-downward@/tekton/downward:ro",
+            "tekton-creds-init-home-0@/tekton/creds",
+            "tekton-internal-run-0@/tekton/run/0",
+            "tekton-internal-bin@/tekton/bin:ro",
+            "tekton-internal-home@/tekton/home",
+            "tekton-internal-results@/tekton/results",
+            "tekton-internal-steps@/tekton/steps:ro",
+            "tekton-internal-artifacts@/tekton/artifacts",
+        ]
+    );
+}
+
+#[test]
+fn a_workspace_listed_by_one_step_is_seen_by_no_other() {
+    let pod = pod_of(&run("
+  workspaces: [{name: secret, secret: {secretName: s}}, {name: all, emptyDir: {}}]
+  taskSpec:
+    workspaces: [{name: secret}, {name: all}]
+    sidecars: [{name: side, image: i, volumeMounts: [{name: v, mountPath: /workspace/all}]}, {name: other, image: i}]
+    volumes: [{name: v, emptyDir: {}}]
+    steps:
+    - {name: a, image: i, script: cat $(workspaces.secret.path), workspaces: [{name: secret, mountPath: /keys}]}
+    - {name: b, image: i, script: cat $(workspaces.secret.path)}
+"));
+    let seen = |name: &str| -> Vec<String> {
+        mounts(container(&pod, name)).into_iter().filter(|mount| mount.starts_with("ws-")).collect()
+    };
+    assert_eq!(seen("step-a").len(), 2);
+    assert!(seen("step-a")[1].ends_with("@/keys"), "{:?}", seen("step-a"));
+    assert_eq!(seen("step-b").len(), 1);
+    assert!(seen("step-b")[0].ends_with("@/workspace/all"));
+    assert!(seen("sidecar-side").is_empty(), "it has its own at that path");
+    assert_eq!(seen("sidecar-other").len(), 1);
+}
+
+#[test]
+fn a_claim_bound_twice_is_one_volume() {
+    let pod = pod_of(&run("
+  workspaces:
+  - {name: a, subPath: one, persistentVolumeClaim: {claimName: disk}}
+  - {name: b, subPath: two, persistentVolumeClaim: {claimName: disk}}
+  taskSpec: {workspaces: [{name: a}, {name: b}], steps: [{name: s, image: i, script: x}]}
+"));
+    let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+    assert_eq!(volumes.iter().filter(|volume| volume.get("persistentVolumeClaim").is_some()).count(), 1);
+    let mounts = mounts(container(&pod, "step-s"));
+    assert!(mounts[0].contains("[one]@/workspace/a"), "{mounts:?}");
+    assert!(mounts[1].contains("[two]@/workspace/b"), "{mounts:?}");
+}
+
+#[test]
+fn a_steps_own_fields_win_over_the_template() {
+    let pod = pod_of(&run("
+  podTemplate: {env: [{name: P, value: pod}, {name: DENIED, value: x}]}
+  taskSpec:
+    stepTemplate:
+      image: base
+      command: [base]
+      args: [base]
+      workingDir: /base
+      imagePullPolicy: Always
+      env: [{name: A, value: base}, {name: B, value: base}]
+      computeResources: {requests: {cpu: 1, memory: 1Gi}}
+      securityContext: {runAsUser: 1, capabilities: {add: [X], drop: [Y]}}
+    steps:
+    - {name: bare}
+    - name: own
+      image: mine
+      command: [mine]
+      env: [{name: B, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: C, value: own}]
+      computeResources: {requests: {cpu: 2}}
+      securityContext: {runAsUser: 2, capabilities: {add: [Z]}}
+    - {name: scripted, script: x}
+"));
+    let bare = container(&pod, "step-bare");
+    assert_eq!((&bare["image"], &bare["workingDir"]), (&json!("base"), &json!("/base")));
+    assert_eq!(bare["imagePullPolicy"], "Always");
+    let own = container(&pod, "step-own");
+    assert_eq!(own["image"], "mine");
+    assert!(args(own).ends_with(&["mine", "--", "base"].map(String::from)), "{:?}", args(own));
+    let env: Vec<&str> =
+        own["env"].as_array().expect("env").iter().map(|v| v["name"].as_str().expect("a name")).collect();
+    assert_eq!(env, ["A", "B", "C", "P", "DENIED"]);
+    assert_eq!(
+        own["env"][1],
+        json!({"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+    );
+    assert_eq!(own["resources"]["requests"], json!({"cpu": "2", "memory": "1Gi"}));
+    assert_eq!(
+        own["securityContext"],
+        json!({"runAsUser": 2, "capabilities": {"add": ["Z"], "drop": ["Y"]}})
+    );
+    let scripted = args(container(&pod, "step-scripted"));
+    assert_eq!(scripted.last().map(String::as_str), Some("base"), "the template's args are the script's");
+    assert!(!scripted[..scripted.len() - 1].contains(&"base".to_owned()), "its command is not");
+}
+
+#[test]
+fn forbidden_variables_do_not_come_from_the_pod_template() {
+    let mut config = Config::default();
+    config.defaults.forbidden_env = vec!["DENIED".to_owned()];
+    let run = run("
+  podTemplate: {env: [{name: P, value: pod}, {name: DENIED, value: x}]}
+  taskSpec: {steps: [{name: a, image: i, script: x}]}
+");
+    let pod = pod_with(&run, &config);
+    assert_eq!(container(&pod, "step-a")["env"], json!([{"name": "P", "value": "pod"}]));
+}
+
+#[test]
+fn resources_of_the_run() {
+    let pod = pod_of(&run("
+  computeResources: {requests: {cpu: 1}, limits: {cpu: 2, memory: 1Gi}}
+  taskSpec:
+    steps:
+    - {name: a, image: i, script: x, computeResources: {requests: {cpu: 7}}}
+    - {name: b, image: i, script: x}
+"));
+    let expected =
+        json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "512Mi"}});
+    assert_eq!(container(&pod, "step-a")["resources"], expected);
+    assert_eq!(container(&pod, "step-b")["resources"], expected);
+
+    let pod = pod_of(&run("
+  stepSpecs: [{name: a, computeResources: {requests: {cpu: 3}}}]
+  sidecarSpecs: [{name: s, computeResources: {limits: {cpu: 4}}}]
+  taskSpec:
+    sidecars: [{name: s, image: i}]
+    steps: [{name: a, image: i, script: x, computeResources: {requests: {cpu: 7, memory: 1Gi}}}]
+"));
+    assert_eq!(container(&pod, "step-a")["resources"], json!({"requests": {"cpu": "3", "memory": "1Gi"}}));
+    assert_eq!(container(&pod, "sidecar-s")["resources"], json!({"limits": {"cpu": "4"}}));
+}
+
+#[test]
+fn the_security_context_of_injected_containers() {
+    let mut config = Config::default();
+    config.features.set_security_context = true;
+    let pod = pod_with(&run(HELLO), &config);
+    assert_eq!(
+        pod["spec"]["initContainers"][0]["securityContext"],
+        json!({
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": true,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        })
+    );
+    assert_eq!(container(&pod, "step-hello").get("securityContext"), None);
+}
+
+#[test]
+fn credentials_have_their_path_in_the_pod() {
+    let pod = pod_of(&run(
+        "{taskSpec: {steps: [{name: a, image: i, command: [ls], args: [$(credentials.path)]}]}}",
+    ));
+    assert_eq!(args(container(&pod, "step-a")).last().map(String::as_str), Some("/tekton/creds"));
+}
+
+#[test]
+fn render_says_what_the_run_would_say() {
+    let error = |spec: &str| {
+        render(&run(spec), None, &Config::default(), &Settings::default()).expect_err("no pod").to_string()
+    };
+    assert_eq!(
+        error("{taskSpec: {params: [{name: p}], steps: [{image: i, script: x}]}}"),
+        "[User error] invalid input params for task run: missing values for these params which have no default \
+         values: [p]"
+    );
+    assert_eq!(
+        error("{taskSpec: {steps: [{name: s, image: i}]}}"),
+        "step \"s\" has neither command nor script; set a command, as image entrypoints are not looked up"
+    );
+}

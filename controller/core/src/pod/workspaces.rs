@@ -27,9 +27,8 @@ pub(super) struct Mounted {
 /// The name of the claim made from a template, the same for every attempt of its owner.
 pub fn claim_name(template: &PersistentVolumeClaim, workspace: &str, owner_uid: &str) -> String {
     let digest = Sha256::digest(format!("{workspace}{owner_uid}").as_bytes());
-    let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     let base = template.metadata.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("pvc");
-    format!("{base}-{hex}")
+    format!("{base}-{:02x}{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3], digest[4])
 }
 
 /// The claim to create for a binding with a `volumeClaimTemplate`; none for other bindings.

@@ -6,6 +6,12 @@ use ropewalk_entrypoint_protocol::termination::{REASON_TIMEOUT_EXCEEDED, Termina
 use super::containers::{self, Seen};
 use super::reason;
 
+/// Begins the message when the culprit is an init container.
+const INIT: &str = "init container failed, ";
+
+/// Containers to look through, what to look for, and the reason and beginning of the message if it is found.
+type Class<'a> = (&'a [Seen<'a>], fn(&Seen<'_>) -> bool, &'static str, &'static str);
+
 /// Whether a complete pod counts as failed: its phase says so, or a step ended badly.
 pub(super) fn is_failed(pod: &Pod) -> bool {
     containers::phase(pod) == "Failed"
@@ -24,8 +30,6 @@ pub(super) fn explain(pod: &Pod) -> (&'static str, String) {
     }
     let init = containers::init(pod);
     let regular = containers::regular(pod);
-    type Class<'a> = (&'a [Seen<'a>], fn(&Seen<'_>) -> bool, &'static str, &'static str);
-    const INIT: &str = "init container failed, ";
     let classes: [Class<'_>; 8] = [
         (&init, |c| c.is_sidecar() && c.is_oom_killed(), "SidecarOOM", INIT),
         (&init, |c| !c.is_sidecar() && c.is_oom_killed(), "InitContainerOOM", INIT),

@@ -25,7 +25,7 @@ const CACHE_LAG: Duration = Duration::from_secs(5);
 /// loses more is not going to keep the next.
 const MAX_RECREATIONS: u32 = 3;
 /// A quota is looked at again after this long.
-const QUOTA_RETRY: Duration = Duration::from_secs(60);
+const QUOTA_RETRY: Duration = Duration::from_mins(1);
 /// Two writers of one quota object: over in a moment.
 const QUOTA_CONFLICT_RETRY: Duration = Duration::from_secs(1);
 /// Somebody else's pod of our name: a person has to remove it.
@@ -354,15 +354,13 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
     draft.status.pod_name = pod.metadata.name.clone().unwrap_or_default();
     if draft.status.task_spec.is_none() {
         // The pod was made, and then we died before saying so.
-        match resolve(draft) {
-            Some(resolved) => store(draft, resolved),
-            None => {
-                if draft.condition().is_some_and(|condition| condition.status == "False") {
-                    draft.delete(pod);
-                }
-                return;
+        let Some(resolved) = resolve(draft) else {
+            if draft.condition().is_some_and(|condition| condition.status == "False") {
+                draft.delete(pod);
             }
-        }
+            return;
+        };
+        store(draft, resolved);
     }
     if containers::is_complete(pod) {
         complete(draft, pod);

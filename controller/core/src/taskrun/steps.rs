@@ -33,25 +33,22 @@ fn state(seen: &Seen<'_>, declared: &[Step]) -> StepState {
     };
     let Some(mut terminated) = container_state.terminated else { return step };
     let message = terminated.message.take().unwrap_or_default();
-    match Termination::parse(&message) {
-        Ok(termination) => {
-            step.termination_reason = if message.is_empty() {
-                String::new()
-            } else if let Some(reason) = &termination.reason {
-                reason.clone()
-            } else if termination.exit_code.is_some() {
-                "Continued".to_owned()
-            } else {
-                terminated.reason.clone().unwrap_or_default()
-            };
-            step.results = results(seen, &termination, declared);
-            apply(&termination, &mut terminated);
-        }
+    if let Ok(termination) = Termination::parse(&message) {
+        step.termination_reason = if message.is_empty() {
+            String::new()
+        } else if let Some(reason) = &termination.reason {
+            reason.clone()
+        } else if termination.exit_code.is_some() {
+            "Continued".to_owned()
+        } else {
+            terminated.reason.clone().unwrap_or_default()
+        };
+        step.results = results(seen, &termination, declared);
+        apply(&termination, &mut terminated);
+    } else {
         // Somebody else's words: shown as they are.
-        Err(_) => {
-            step.termination_reason = terminated.reason.clone().unwrap_or_default();
-            terminated.message = Some(message);
-        }
+        step.termination_reason = terminated.reason.clone().unwrap_or_default();
+        terminated.message = Some(message);
     }
     step.terminated = Some(terminated);
     step
