@@ -26,6 +26,15 @@ const METADATA: [&str; 15] = [
     "uid",
 ];
 
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
 fn flag(schema: &Value, key: &str) -> bool {
     schema.get(key).and_then(Value::as_bool).unwrap_or_default()
 }
@@ -50,12 +59,13 @@ fn child(path: &str, key: &str) -> String {
 pub(crate) fn prune(object: &mut Value, schema: Option<&Value>) -> Vec<String> {
     let mut dropped = Vec::new();
     if let Some(Value::Object(meta)) = object.get_mut("metadata") {
-        meta.retain(|key, _| {
+        meta.retain(|key, value| {
             let known = METADATA.contains(&key.as_str());
             if !known {
                 dropped.push(child("metadata", key));
             }
-            known
+            // Go's types leave out what is empty, and so nobody can tell it from what is missing.
+            known && !is_empty(value)
         });
     }
     if let Some(schema) = schema {

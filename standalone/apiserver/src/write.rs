@@ -328,9 +328,11 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
         }
     }
     let mut errors = new_finalizers(&old, &object);
-    errors.extend(builtin::validate_update(writer.behaviour(), &old, &object));
+    if !status {
+        errors.extend(builtin::validate_update(writer.behaviour(), &old, &object));
+    }
     writer.check(&object, errors)?;
-    if writer.resource.counts_generations && !status && content(&writer, &old) != content(&writer, &object) {
+    if writer.resource.counts_generations && !status && content_changed(&writer, &old, &object) {
         let generation = object::at(&old, "metadata.generation").and_then(Value::as_i64).unwrap_or_default();
         object::set_meta(&mut object, "generation", Some(Value::from(generation + 1)));
     }
@@ -426,14 +428,11 @@ fn new_finalizers(old: &Value, object: &Value) -> Vec<FieldError> {
     vec![FieldError::forbidden("metadata.finalizers", &why)]
 }
 
-/// What `metadata.generation` counts the changes of.
-fn content(writer: &Writer<'_>, object: &Value) -> Value {
-    let mut content = object.clone();
-    object::set_field(&mut content, "metadata", None);
-    if writer.has_status() {
-        object::set_field(&mut content, "status", None);
-    }
-    content
+/// Whether anything changed that `metadata.generation` counts: all but metadata and a status of its own.
+fn content_changed(writer: &Writer<'_>, old: &Value, new: &Value) -> bool {
+    let counts = |key: &str| key != "metadata" && !(key == "status" && writer.has_status());
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old != new };
+    old.keys().chain(new.keys()).any(|key| counts(key) && old.get(key) != new.get(key))
 }
 
 /// POST to a pod's `binding`: which node it runs on.

@@ -65,6 +65,23 @@ async fn objects_live_through_the_typed_client() {
     assert_eq!(api_error(&gone), (404, "NotFound".into()));
 }
 
+#[tokio::test]
+async fn discovery_finds_kinds() {
+    let discovery = kube::Discovery::new(server().client()).run().await.unwrap();
+    let kinds: Vec<String> = discovery
+        .groups()
+        .flat_map(|group| {
+            group
+                .recommended_resources()
+                .into_iter()
+                .map(|(resource, _)| resource.api_version + "/" + &resource.kind)
+        })
+        .collect();
+    for kind in ["v1/Pod", "v1/ConfigMap", "apps/v1/StatefulSet", "coordination.k8s.io/v1/Lease"] {
+        assert!(kinds.iter().any(|known| known == kind), "{kind} is not in {kinds:?}");
+    }
+}
+
 async fn watched(config: watcher::Config) {
     let api = config_maps(&server().client());
     api.create(&PostParams::default(), &config_map("before", "")).await.unwrap();

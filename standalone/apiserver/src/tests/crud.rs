@@ -241,3 +241,15 @@ fn methods_and_media_types_are_refused_by_name() {
         assert_eq!((code, &status["kind"]), (expected, &json!("Status")), "{method} {url} {content_type}");
     }
 }
+
+#[test]
+fn empty_metadata_is_no_metadata() {
+    let mut world = World::new();
+    let sent = json!({ "metadata": { "name": "a", "labels": {}, "annotations": null, "finalizers": [] } });
+    let made = world.make(MAPS, &sent);
+    for absent in ["labels", "annotations", "finalizers"] {
+        assert_eq!(made["metadata"].get(absent), None, "{absent}");
+    }
+    world.merge(&format!("{MAPS}/a"), &json!({ "metadata": { "labels": {} } }));
+    assert!(world.deltas.is_empty());
+}
