@@ -13,15 +13,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::SigSet;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::signals::Signals;
+use crate::signals::{Signals, poll_resumed};
+use crate::tee::Tee;
 
 /// Longest single wait; longer timeouts take several. `poll` counts milliseconds in 32 bits.
 const LONGEST_POLL: Duration = Duration::from_hours(1);
+
+/// Reads of output once the command has ended: its last words fit into a pipe, which one read can
+/// empty. More is not waited for, as a background process may go on writing forever.
+const LAST_READS: usize = 4;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +60,23 @@ pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
 }
 
 impl Child {
-    /// Forwards signals to the command's group until the command itself has ended; kills the group
-    /// when `timeout` has passed.
-    pub(crate) fn run_to_end(&self, timeout: Option<Duration>, signals: &Signals) -> Result<End, Errno> {
+    /// Forwards signals to the command's group, and copies output, until the command itself has ended;
+    /// kills the group when `timeout` has passed.
+    ///
+    /// What other processes write after that is not waited for: they end with the container.
+    pub(crate) fn run_to_end(
+        &self,
+        timeout: Option<Duration>,
+        signals: &Signals,
+        tees: &mut [Tee],
+    ) -> io::Result<End> {
         let mut deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut timed_out = false;
         loop {
             if let Some(end) = self.reap()? {
+                for _ in 0..LAST_READS {
+                    wait(PollTimeout::ZERO, signals, tees)?;
+                }
                 return Ok(if timed_out { End::TimedOut } else { end });
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -69,11 +84,7 @@ impl Child {
                 timed_out = true;
                 deadline = None;
             }
-            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, poll_timeout(deadline)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error),
-            }
+            wait(poll_timeout(deadline), signals, tees)?;
             while let Some(signal) = signals.next()? {
                 if signal != libc::SIGCHLD {
                     self.signal_group(signal);
@@ -84,7 +95,7 @@ impl Child {
 
     /// Collects every child that has ended; says how the command did when it is among them. As process
     /// 1 of the container we inherit orphans, and nobody else would collect them.
-    fn reap(&self) -> Result<Option<End>, Errno> {
+    fn reap(&self) -> io::Result<Option<End>> {
         let mut end = None;
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -92,7 +103,7 @@ impl Child {
                 Ok(WaitStatus::Signaled(pid, _, _)) if pid == self.pid => end = Some(End::Killed),
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(end),
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -104,6 +115,19 @@ impl Child {
             libc::kill(-self.pid.as_raw(), signal);
         }
     }
+}
+
+/// Waits for a signal or output, and copies the output.
+fn wait(timeout: PollTimeout, signals: &Signals, tees: &mut [Tee]) -> io::Result<()> {
+    let mut open: Vec<_> = tees.iter_mut().filter(|tee| tee.is_open()).collect();
+    let mut fds: Vec<_> = open.iter().map(|tee| PollFd::new(tee.as_fd(), PollFlags::POLLIN)).collect();
+    fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+    poll_resumed(&mut fds, timeout)?;
+    let readable: Vec<_> = fds.iter().map(|fd| fd.any().unwrap_or_default()).collect();
+    for (tee, _) in open.iter_mut().zip(readable).filter(|(_, readable)| *readable) {
+        tee.copy();
+    }
+    Ok(())
 }
 
 /// Time to the deadline in whole milliseconds, rounded up so that it has passed on waking.

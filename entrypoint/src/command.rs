@@ -1,6 +1,5 @@
 //! Which program a step runs, and what to say when there is none.
 
-use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -10,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ropewalk_entrypoint_protocol::flags::StepFlags;
+use serde_json::Value;
 
 /// Commands by platform, put there by the controller when the image decides what runs.
 const PLATFORM_COMMANDS: &str = "TEKTON_PLATFORM_COMMANDS";
@@ -56,8 +56,10 @@ pub(crate) fn argv(flags: &StepFlags) -> Result<Vec<String>, CommandError> {
 
 /// The entry of this platform: with its usual variant first, as image indexes name it so.
 fn for_platform(commands: &str, arch: &str) -> Result<Vec<String>, CommandError> {
-    let mut commands: BTreeMap<String, Vec<String>> =
-        serde_json::from_str(commands).map_err(CommandError::PlatformCommands)?;
+    let commands: Value = serde_json::from_str(commands).map_err(CommandError::PlatformCommands)?;
+    let command = |platform: &str| -> Option<Vec<String>> {
+        commands.get(platform)?.as_array()?.iter().map(|part| part.as_str().map(str::to_owned)).collect()
+    };
     let (arch, variant) = match arch {
         "x86_64" => ("amd64", None),
         "x86" => ("386", None),
@@ -68,8 +70,8 @@ fn for_platform(commands: &str, arch: &str) -> Result<Vec<String>, CommandError>
     };
     let plain = format!("linux/{arch}");
     variant
-        .and_then(|variant| commands.remove(&format!("{plain}/{variant}")))
-        .or_else(|| commands.remove(&plain))
+        .and_then(|variant| command(&format!("{plain}/{variant}")))
+        .or_else(|| command(&plain))
         .filter(|command| !command.is_empty())
         .ok_or(CommandError::Platform(plain))
 }
@@ -151,7 +153,7 @@ mod tests {
     fn a_platform_the_image_lacks_is_named() {
         let error = for_platform(COMMANDS, "s390x").map_err(|e| e.to_string());
         assert_eq!(error, Err("the image has no command for platform \"linux/s390x\"".to_owned()));
-        assert!(matches!(for_platform("[]", "x86_64"), Err(CommandError::PlatformCommands(_))));
+        assert!(matches!(for_platform("{", "x86_64"), Err(CommandError::PlatformCommands(_))));
         assert!(matches!(for_platform(r#"{"linux/amd64":[]}"#, "x86_64"), Err(CommandError::Platform(_))));
     }
 }

@@ -14,6 +14,7 @@ mod report;
 mod signals;
 mod step;
 mod substitute;
+mod tee;
 mod wait;
 
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! The init container: lays out what the steps rely on (contract 5.2, in one container).
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -58,9 +58,10 @@ fn copy_self(to: &Path) -> io::Result<()> {
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     remove(&partial)?;
-    let mut source = fs::File::open("/proc/self/exe")?;
+    // Read whole: the program is small, and `io::copy` would make it larger.
+    let program = fs::read("/proc/self/exe")?;
     let mut target = OpenOptions::new().write(true).create_new(true).mode(BINARY_MODE).open(&partial)?;
-    io::copy(&mut source, &mut target)?;
+    target.write_all(&program)?;
     target.set_permissions(fs::Permissions::from_mode(BINARY_MODE))?;
     drop(target);
     fs::rename(&partial, to)

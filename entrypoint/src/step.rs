@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use nix::errno::Errno;
 use ropewalk_entrypoint_protocol::flags::StepFlags;
 use ropewalk_entrypoint_protocol::paths;
-use ropewalk_entrypoint_protocol::termination::ResultType;
+use ropewalk_entrypoint_protocol::termination::{FAILURE, ResultType, RunResult};
 
 use crate::child::{self, End};
 use crate::command::{self, CommandError};
@@ -17,6 +16,7 @@ use crate::ending::{Consequences, Ending};
 use crate::report::{self, Message, ReportError};
 use crate::signals::Signals;
 use crate::substitute::Texts;
+use crate::tee::{Log, Tee};
 use crate::wait::{self, WaitError, Waited};
 use crate::{FAILED, clock, describe, log};
 
@@ -27,7 +27,7 @@ const SIGNAL_EXIT_BASE: i32 = 128;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
     #[error("setting up signals")]
-    Signals(#[source] Errno),
+    Signals(#[source] io::Error),
     #[error("creating directory {path:?}")]
     Directory { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -86,8 +86,10 @@ enum ExecuteError {
     Command(#[from] CommandError),
     #[error("CEL in a step's when expression is not supported: {0:?}; use input, operator and values")]
     Cel(String),
+    #[error("opening {path:?} for a copy of the step's output")]
+    Output { path: String, source: io::Error },
     #[error("waiting for command {command:?}")]
-    Supervise { command: String, source: Errno },
+    Supervise { command: String, source: io::Error },
 }
 
 fn run_command(flags: &StepFlags, signals: &Signals) -> Result<Ending, ExecuteError> {
@@ -110,20 +112,38 @@ fn run_command(flags: &StepFlags, signals: &Signals) -> Result<Ending, ExecuteEr
         return Ok(Ending::WhenFalse);
     }
     let (name, arguments) = texts.argv.split_first().ok_or(CommandError::None)?;
-    let path = texts.env.get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
+    let filled_path = texts.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.into());
+    let path = filled_path.or_else(|| std::env::var_os("PATH"));
     let program = command::locate(name, path.as_deref())?;
     let mut command = Command::new(&program);
-    command.args(arguments).envs(&texts.env);
+    command.args(arguments).envs(texts.env);
     set_argv0(&mut command, name);
+    let mut tees = Vec::new();
+    if let Some(path) = &flags.stdout_path {
+        let (tee, writer) = open_tee(path, Log::Stdout)?;
+        tees.push(tee);
+        command.stdout(writer);
+    }
+    if let Some(path) = &flags.stderr_path {
+        let (tee, writer) = open_tee(path, Log::Stderr)?;
+        tees.push(tee);
+        command.stderr(writer);
+    }
     let child = child::start(&mut command).map_err(|source| command::explain(name, &program, source))?;
+    // It holds our copies of the pipes, without which they have no end.
+    drop(command);
     let timeout = flags.timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| timeout.as_std());
     let end = child
-        .run_to_end(timeout, signals)
+        .run_to_end(timeout, signals, &mut tees)
         .map_err(|source| ExecuteError::Supervise { command: name.clone(), source })?;
     if end == End::TimedOut {
         log(&format!("command {name:?} was stopped: it ran longer than the step's timeout"));
     }
     Ok(Ending::Ran(end))
+}
+
+fn open_tee(path: &str, log: Log) -> Result<(Tee, io::PipeWriter), ExecuteError> {
+    Tee::open(Path::new(path), log).map_err(|source| ExecuteError::Output { path: path.to_owned(), source })
 }
 
 /// Programs such as busybox look at the name they were called by, not at the file found for it.
@@ -159,8 +179,11 @@ fn write_message(
 ) -> Result<(), ReportError> {
     let mut message = Message::open(&flags.termination_path);
     let results = if consequences.results { add_results(flags, &mut message) } else { Ok(()) };
-    let finished = message.finish(&clock::rfc3339_millis(started_at), &consequences.entries);
-    results.and(finished)
+    let mut entries = consequences.entries.clone();
+    if let Err(error) = &results {
+        entries.push(RunResult::internal(FAILURE, describe(error)));
+    }
+    results.and(message.finish(&clock::rfc3339_millis(started_at), &entries))
 }
 
 fn add_results(flags: &StepFlags, message: &mut Message) -> Result<(), ReportError> {

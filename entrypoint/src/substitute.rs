@@ -1,6 +1,5 @@
 //! Results of earlier steps, filled in right before the command starts (contract 5.5).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -32,8 +31,8 @@ pub(crate) enum SubstituteError {
 
 /// What the results go into.
 pub(crate) struct Texts {
-    /// Environment variables by name; afterwards only the changed ones are left.
-    pub(crate) env: BTreeMap<String, String>,
+    /// Environment variables, name and value; afterwards only the changed ones are left.
+    pub(crate) env: Vec<(String, String)>,
     /// Guards of the step.
     pub(crate) when: Vec<WhenExpression>,
     /// Command and arguments.
@@ -49,7 +48,7 @@ impl Texts {
         for (name, value) in env {
             let filled = one(&value, steps_dir)?;
             if filled != value {
-                self.env.insert(name, filled);
+                self.env.push((name, filled));
             }
         }
         let mut when = self.when.clone();

@@ -5,13 +5,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use ropewalk_entrypoint_protocol::paths::ERR_SUFFIX;
 
-use crate::signals::Signals;
+use crate::signals::{Signals, poll_resumed};
 
 /// Time between looks at a watched directory, in milliseconds: the net below inotify, which is silent
 /// on network file systems and some sandboxes. One second is what upstream polls at.
@@ -27,7 +26,7 @@ pub(crate) enum WaitError {
     #[error("looking at wait file {path:?}")]
     Look { path: PathBuf, source: io::Error },
     #[error("waiting for {path:?}")]
-    Poll { path: PathBuf, source: Errno },
+    Poll { path: PathBuf, source: io::Error },
 }
 
 /// How waiting ended.
@@ -86,19 +85,17 @@ fn for_file(
 }
 
 /// Sleeps until a file event, a signal, or the next look is due.
-fn sleep(inotify: Option<&Inotify>, watched: bool, signals: &Signals) -> Result<(), Errno> {
+fn sleep(inotify: Option<&Inotify>, watched: bool, signals: &Signals) -> io::Result<()> {
     let timeout = if watched { WATCHED_POLL_MILLIS } else { UNWATCHED_POLL_MILLIS };
     let signal_fd = PollFd::new(signals.as_fd(), PollFlags::POLLIN);
     match inotify {
         Some(inotify) => {
             let mut fds = [signal_fd, PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-            poll(&mut fds, PollTimeout::from(timeout))?;
+            poll_resumed(&mut fds, PollTimeout::from(timeout))?;
             // The events only say "look again"; an empty queue is EAGAIN.
             let _ = inotify.read_events();
         }
-        None => {
-            poll(&mut [signal_fd], PollTimeout::from(timeout))?;
-        }
+        None => poll_resumed(&mut [signal_fd], PollTimeout::from(timeout))?,
     }
     Ok(())
 }

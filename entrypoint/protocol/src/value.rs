@@ -57,21 +57,7 @@ impl ParamValue {
     /// `null` is the empty string, also inside arrays and objects. Numbers, booleans, and arrays or
     /// objects with elements other than strings become their compact JSON text.
     pub fn from_json(value: &Value) -> Self {
-        match value {
-            Value::Null => ParamValue::default(),
-            Value::String(text) => ParamValue::String(text.clone()),
-            Value::Array(items) => match items.iter().map(string_or_null).collect() {
-                Some(strings) => ParamValue::Array(strings),
-                None => ParamValue::String(value.to_string()),
-            },
-            Value::Object(entries) => {
-                match entries.iter().map(|(k, v)| Some((k.clone(), string_or_null(v)?))).collect() {
-                    Some(strings) => ParamValue::Object(strings),
-                    None => ParamValue::String(value.to_string()),
-                }
-            }
-            Value::Bool(_) | Value::Number(_) => ParamValue::String(value.to_string()),
-        }
+        typed(value).unwrap_or_else(|| ParamValue::String(value.to_string()))
     }
 
     /// The value the content of a result file stands for (contract 12.5).
@@ -79,25 +65,13 @@ impl ParamValue {
     /// The type is chosen by the very first byte, so a blank before `[` or `{` makes the content a
     /// string, as does anything that is no JSON at all; such text is kept as it is.
     pub fn decode(text: &str) -> Self {
-        match text.as_bytes().first() {
-            Some(b'[') => {
-                if let Ok(items) = serde_json::from_str::<Vec<Option<String>>>(text) {
-                    return ParamValue::Array(items.into_iter().map(Option::unwrap_or_default).collect());
-                }
-            }
-            Some(b'{') => {
-                if let Ok(entries) = serde_json::from_str::<BTreeMap<String, Option<String>>>(text) {
-                    let strings = entries.into_iter().map(|(k, v)| (k, v.unwrap_or_default()));
-                    return ParamValue::Object(strings.collect());
-                }
-            }
-            _ => {
-                if let Ok(string) = serde_json::from_str::<Option<String>>(text) {
-                    return ParamValue::String(string.unwrap_or_default());
-                }
-            }
-        }
-        ParamValue::String(text.to_owned())
+        serde_json::from_str(text)
+            .ok()
+            .filter(|value| {
+                !matches!(value, Value::Array(_) | Value::Object(_)) || text.starts_with(['[', '{'])
+            })
+            .and_then(|value| typed(&value))
+            .unwrap_or_else(|| text.into())
     }
 
     /// The type of this value.
@@ -115,6 +89,19 @@ impl ParamValue {
             ParamValue::String(text) => Some(text),
             ParamValue::Array(_) | ParamValue::Object(_) => None,
         }
+    }
+}
+
+/// The value of a document that has one of the three types, counting `null` as the empty string.
+fn typed(value: &Value) -> Option<ParamValue> {
+    match value {
+        Value::Array(items) => items.iter().map(string_or_null).collect::<Option<_>>().map(ParamValue::Array),
+        Value::Object(entries) => entries
+            .iter()
+            .map(|(key, value)| Some((key.clone(), string_or_null(value)?)))
+            .collect::<Option<_>>()
+            .map(ParamValue::Object),
+        other => string_or_null(other).map(ParamValue::String),
     }
 }
 
