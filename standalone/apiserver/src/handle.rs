@@ -124,7 +124,7 @@ fn respond<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Co
     let headers = request.headers();
     let target = match route {
         Route::Object(target) => target,
-        other => return about_server(state, &other, method, headers),
+        other => return about_server(state, &other, method),
     };
     let dry_run = match query.text("dryRun") {
         "" => method == Method::DELETE && delete::asks_for_dry_run(body),
@@ -141,7 +141,7 @@ fn respond<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Co
     Ok(reply)
 }
 
-fn about_server(state: &State, route: &Route, method: &Method, headers: &HeaderMap) -> Result<Reply> {
+fn about_server(state: &State, route: &Route, method: &Method) -> Result<Reply> {
     if method != Method::GET && method != Method::HEAD {
         return Err(Failure::method_not_allowed());
     }
@@ -160,8 +160,7 @@ fn about_server(state: &State, route: &Route, method: &Method, headers: &HeaderM
         }
         Route::Object(_) => return Err(Failure::unknown_path()),
     };
-    // The documents come as JSON whatever form is asked for, as protobuf for one; clients read the content type.
-    let _ = headers;
+    // As JSON whatever form is asked for (kubectl would like protobuf): clients read the content type.
     Ok(Reply::json(&value))
 }
 
