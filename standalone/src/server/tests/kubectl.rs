@@ -31,7 +31,6 @@ fn server() -> Server {
 }
 
 /// Whether kubectl is there, on a line nobody overlooks if not.
-#[expect(clippy::print_stderr, reason = "a test that is skipped must say so")]
 async fn has_kubectl() -> bool {
     let found = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status().await;
     let found = found.is_ok_and(|status| status.success());
