@@ -3,6 +3,7 @@
 //! A run that goes well costs four writes: its pod, `Started`, `Running`, and its end.
 
 mod containers;
+mod creation;
 mod diagnosis;
 mod draft;
 mod failure;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::scripts::Placed;
 use super::sidecar::some;
 use super::workspaces::Mounted;
-use super::{PodError, resources, step_containers, volumes};
+use super::{PodError, STEP_PREFIX, resources, step_containers, volumes};
 use crate::taskrun::resolve::Resolved;
 
 type Quantities = BTreeMap<String, Quantity>;
@@ -114,7 +114,7 @@ fn mounts(inputs: &Inputs<'_>, index: usize, step: &Step, steps: usize) -> Vec<V
 
 fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Result<StepFlags, PodError> {
     let spec = &inputs.task.spec;
-    let shown = if step.name.is_empty() { container } else { &step.name };
+    let shown = container.strip_prefix(STEP_PREFIX).unwrap_or(container);
     let (entrypoint, args) = match (inputs.scripts.of_step(index), step.command.split_first()) {
         (Some(script), _) => (script.to_owned(), step.args.clone()),
         (None, Some((program, rest))) => (program.clone(), rest.iter().chain(&step.args).cloned().collect()),

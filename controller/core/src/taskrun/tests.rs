@@ -1,5 +1,6 @@
 //! Walks through the life of a run: a tiny world that applies plans, and a pod that tests move along.
 
+mod crashes;
 mod failures;
 mod lifecycle;
 mod passes;
