@@ -1,6 +1,7 @@
 //! The graph of a Pipeline's tasks: who waits for whom (contract 7.1). Pure.
 //!
-//! Tasks are known by their position in the spec, and every order this module gives breaks ties by that position.
+//! Tasks are known by their position in the spec, and every order this module gives breaks ties by that
+//! position.
 
 mod references;
 #[cfg(test)]
@@ -26,8 +27,8 @@ pub enum DagError {
     },
     /// A task waits for one that is not there.
     #[error(
-        "couldn't add link between {task} and {dependency}: task {task} depends on {dependency} but {dependency} wasn't \
-         present in Pipeline"
+        "couldn't add link between {task} and {dependency}: task {task} depends on {dependency} but \
+         {dependency} wasn't present in Pipeline"
     )]
     UnknownDependency {
         /// The one that waits.
@@ -127,8 +128,8 @@ fn neighbours(
     found.into_iter()
 }
 
-/// The order of the graph, or a cycle. Written here because petgraph's `toposort` neither breaks ties by position nor
-/// tells a cycle's path, and its `tarjan_scc` recurses as deep as the graph.
+/// The order of the graph, or a cycle. Written here because petgraph's `toposort` neither breaks ties by
+/// position nor tells a cycle's path, and its `tarjan_scc` recurses as deep as the graph.
 fn topological(graph: &DiGraph<(), ()>) -> Result<Vec<usize>, Vec<usize>> {
     let mut waiting: Vec<usize> = graph
         .node_indices()

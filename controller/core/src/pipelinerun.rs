@@ -1,8 +1,8 @@
 //! PipelineRun: from a snapshot to a plan (contract 7). Pure.
 //!
-//! Every decision is worked out anew from the run, its children and the clock: [`facts`] says what is known about each
-//! pipeline task, [`schedule`] what is to be done about it, [`children`] builds what is due, [`status`] what the run's
-//! condition becomes.
+//! Every decision is worked out anew from the run, its children and the clock: [`facts`] says what is known
+//! about each pipeline task, [`schedule`] what is to be done about it, [`children`] builds what is due,
+//! [`status`] what the run's condition becomes.
 
 mod checks;
 mod children;
@@ -163,7 +163,8 @@ fn cancel(snapshot: &Snapshot, draft: &mut Draft<'_>) {
         draft.go_on(
             "PipelineRunCouldntCancel",
             &format!(
-                "PipelineRun \"{name}\" was cancelled but had errors trying to cancel TaskRuns and/or Runs: {}",
+                "PipelineRun \"{name}\" was cancelled but had errors trying to cancel TaskRuns and/or Runs: \
+                 {}",
                 errors.join("\n")
             ),
         );
@@ -271,8 +272,8 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
             draft.end(succeeded, reason, &message);
             if !invalid.is_empty() {
                 let message = format!(
-                    "Failed to get PipelineResult from TaskRun Results for PipelineRun {name}: invalid pipelineresults {}, the \
-                     referenced results don't exist",
+                    "Failed to get PipelineResult from TaskRun Results for PipelineRun {name}: invalid \
+                     pipelineresults {}, the referenced results don't exist",
                     params::go_list(&invalid)
                 );
                 draft.end(false, "CouldntGetPipelineResult", &message);
@@ -322,19 +323,21 @@ fn stop_children(
     let errors = errors.join("\n");
     Some(if is_timeout {
         let text = format!(
-            "PipelineRun \"{name}\" was timed out but had errors trying to time out TaskRuns and/or Runs: {errors}"
+            "PipelineRun \"{name}\" was timed out but had errors trying to time out TaskRuns and/or Runs: \
+             {errors}"
         );
         ("PipelineRunCouldntTimeOut", text)
     } else {
         let text = format!(
-            "PipelineRun \"{name}\" was cancelled but had errors trying to cancel TaskRuns and/or Runs: {errors}"
+            "PipelineRun \"{name}\" was cancelled but had errors trying to cancel TaskRuns and/or Runs: \
+             {errors}"
         );
         ("PipelineRunCouldntCancel", text)
     })
 }
 
-/// Makes the children that are due, and before the first of them the claims they need. Returns the display names of the
-/// new ones by position.
+/// Makes the children that are due, and before the first of them the claims they need. Returns the display
+/// names of the new ones by position.
 fn create_children(
     snapshot: &Snapshot,
     draft: &mut Draft<'_>,
@@ -405,7 +408,8 @@ fn workspace_bindings(facts: &Facts<'_>, origin: &Origin) -> Vec<WorkspaceBindin
     run.spec.workspaces.iter().map(|binding| workspaces::resolved(binding, &passes)).collect()
 }
 
-/// Replaces `tasks.T.status`, `tasks.T.reason` and `tasks.status` in `finally`, then the results (contract 4.3).
+/// Replaces `tasks.T.status`, `tasks.T.reason` and `tasks.status` in `finally`, then the results (contract
+/// 4.3).
 fn fill_in_finally(facts: &mut Facts<'_>, verdicts: &[Verdict]) {
     let mut set = Replacements::new();
     let mut failed = false;

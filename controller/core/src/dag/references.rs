@@ -33,7 +33,8 @@ pub enum Place {
 }
 
 impl ResultReference {
-    /// Reads the text between `$(` and `)`. Quoted spellings are not recognised, nor are results with dots in their name.
+    /// Reads the text between `$(` and `)`. Quoted spellings are not recognised, nor are results with dots in
+    /// their name.
     pub fn parse(key: &str) -> Option<Self> {
         let reference = variables::Reference::parse(key)?;
         if reference.quoted {
@@ -71,7 +72,8 @@ pub fn in_value(value: &ParamValue) -> Vec<ResultReference> {
     }
 }
 
-/// The references of a pipeline task that make edges: in params, matrix, when, and an embedded Task's steps and sidecars.
+/// The references of a pipeline task that make edges: in params, matrix, when, and an embedded Task's steps
+/// and sidecars.
 pub fn in_task(task: &PipelineTask) -> Vec<(Place, ResultReference)> {
     let mut found = Vec::new();
     let mut params = |place: Place, params: &[Param]| {

@@ -153,7 +153,8 @@ pub(super) fn params(
         return Err(failure(
             "ObjectParameterMissKeys",
             format!(
-                "PipelineRun {run} parameters is missing object keys required by Pipeline {pipeline}'s parameters: "
+                "PipelineRun {run} parameters is missing object keys required by Pipeline {pipeline}'s \
+                 parameters: "
             ),
             format!("pipelineRun missing object keys for parameters: {}", go_map(&problems.missing_keys)),
         ));
@@ -202,8 +203,8 @@ pub(super) fn array_indices(origin: &Origin, spec: &PipelineSpec, values: &[Para
     Err(failure(
         "ParamArrayIndexingInvalid",
         format!(
-            "PipelineRun {} failed validation: failed to validate Pipeline {}'s parameter which has an invalid index while \
-             referring to an array: ",
+            "PipelineRun {} failed validation: failed to validate Pipeline {}'s parameter which has an \
+             invalid index while referring to an array: ",
             origin.run, origin.pipeline
         ),
         format!("non-existent param references:{}", go_list(&beyond)),
@@ -273,7 +274,8 @@ pub(super) fn substituted(origin: &Origin, spec: &PipelineSpec) -> Result<(), Fa
     for task in spec.tasks.iter().chain(&spec.finally) {
         if !matches!(task.on_error.as_str(), "" | "continue" | "stopAndFail") {
             let text = format!(
-                "pipeline task \"{}\" has the onError value \"{}\", which must be one of \"continue\" and \"stopAndFail\"",
+                "pipeline task \"{}\" has the onError value \"{}\", which must be one of \"continue\" and \
+                 \"stopAndFail\"",
                 task.name, task.on_error
             );
             return Err(failure("PipelineValidationFailed", context(), text));
@@ -317,8 +319,8 @@ pub(super) fn task_params(run_name: &str, facts: &Facts<'_>) -> Result<(), Failu
     Ok(())
 }
 
-/// No. 16, only before the first child: results that nobody declares, and optional workspaces given to Tasks that need
-/// theirs.
+/// No. 16, only before the first child: results that nobody declares, and optional workspaces given to Tasks
+/// that need theirs.
 pub(super) fn before_first_child(
     run_name: &str,
     facts: &Facts<'_>,
@@ -368,7 +370,8 @@ pub(super) fn before_first_child(
                     "RequiredWorkspaceMarkedOptional",
                     "Optional workspace not supported by task: ",
                     format!(
-                        "pipeline workspace \"{}\" is marked optional but pipeline task \"{}\" requires it be provided",
+                        "pipeline workspace \"{}\" is marked optional but pipeline task \"{}\" requires it \
+                         be provided",
                         entry.workspace, node.task.name
                     ),
                 ));

@@ -55,8 +55,8 @@ pub(super) struct Newborn {
 }
 
 impl Nursery<'_> {
-    /// The TaskRun of a task that is due. `task` is the referenced Task, for its labels. An error is the sentence
-    /// about why it cannot be made.
+    /// The TaskRun of a task that is due. `task` is the referenced Task, for its labels. An error is the
+    /// sentence about why it cannot be made.
     pub(super) fn child(&self, node: &Node<'_>, task: Option<&Task>) -> Result<Newborn, String> {
         let run = self.run;
         let pipeline_task = &node.task;
@@ -120,7 +120,8 @@ impl Nursery<'_> {
         Ok(Newborn { write: Write::Create { target, object }, display_name })
     }
 
-    /// A limit on the graph or on `finally` reaches a child only where the default would be shorter (contract 7.4).
+    /// A limit on the graph or on `finally` reaches a child only where the default would be shorter (contract
+    /// 7.4).
     fn inherited_timeout(&self, finally: bool) -> Option<GoDuration> {
         let limit = if finally { self.timeouts.finally } else { self.timeouts.tasks };
         limit.filter(|limit| limit.is_zero() || *limit > self.config.defaults.timeout)
@@ -173,8 +174,8 @@ impl Nursery<'_> {
     }
 }
 
-/// The task's own pod template over the run's: lists with names are merged by name, other fields are taken where the
-/// task's has none (contract 1.1).
+/// The task's own pod template over the run's: lists with names are merged by name, other fields are taken
+/// where the task's has none (contract 1.1).
 fn merge(own: Option<&PodTemplate>, base: Option<&PodTemplate>) -> Option<PodTemplate> {
     let (Some(own), Some(base)) = (own, base) else {
         return own.or(base).cloned();

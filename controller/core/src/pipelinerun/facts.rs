@@ -49,8 +49,9 @@ pub(super) struct Node<'a> {
     pub(super) child_name: String,
     /// Its child.
     pub(super) child: Option<&'a TaskRun>,
-    /// The run's status lists a child that was not seen: a cache that lags behind, or somebody deleted it. It is made
-    /// again under its name, which is nothing new where it exists, and never counts as skipped.
+    /// The run's status lists a child that was not seen: a cache that lags behind, or somebody deleted it.
+    /// It is made again under its name, which is nothing new where it exists, and never counts as
+    /// skipped.
     pub(super) recorded: bool,
     /// What became of the child.
     pub(super) outcome: Outcome,
@@ -169,8 +170,8 @@ fn outcome(task: &PipelineTask, child: Option<&TaskRun>) -> Outcome {
     }
 }
 
-/// Finds a pipeline task's child by the run's status, by its derived name, or by its label: the status may have been
-/// lost between making the child and writing it down.
+/// Finds a pipeline task's child by the run's status, by its derived name, or by its label: the status may
+/// have been lost between making the child and writing it down.
 struct Children<'a> {
     run_name: String,
     by_name: BTreeMap<&'a str, &'a TaskRun>,

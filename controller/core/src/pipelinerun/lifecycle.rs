@@ -18,8 +18,8 @@ pub(super) const TIMED_OUT_MESSAGE: &str =
 /// The `statusMessage` of children that are cancelled with the run.
 pub(super) const CANCELLED_MESSAGE: &str =
     "TaskRun cancelled as the PipelineRun it belongs to has been cancelled.";
-/// When to try again to cancel children the API server refused to cancel: soon enough for a person who waits, seldom
-/// enough not to press an API server in trouble.
+/// When to try again to cancel children the API server refused to cancel: soon enough for a person who waits,
+/// seldom enough not to press an API server in trouble.
 pub(super) const RETRY_CANCEL: Duration = Duration::from_secs(5);
 
 /// What `spec.status` asks for while the graph runs.
@@ -132,7 +132,8 @@ impl Limits {
 /// A child that may have to be cancelled: its name, and itself if it was seen.
 pub(super) type Candidate<'a> = (&'a str, Option<&'a TaskRun>);
 
-/// The children of these tasks, those that were recorded but not seen included: they may be running all the same.
+/// The children of these tasks, those that were recorded but not seen included: they may be running all the
+/// same.
 pub(super) fn candidates<'n>(
     nodes: impl Iterator<Item = &'n Node<'n>>,
 ) -> impl Iterator<Item = Candidate<'n>> {
@@ -141,7 +142,8 @@ pub(super) fn candidates<'n>(
         .map(|node| (node.child_name.as_str(), node.child))
 }
 
-/// The patches that cancel the ones among these that still run, and what the API server said against earlier patches.
+/// The patches that cancel the ones among these that still run, and what the API server said against earlier
+/// patches.
 pub(super) fn cancel<'c>(
     run: &PipelineRun,
     children: impl Iterator<Item = Candidate<'c>>,

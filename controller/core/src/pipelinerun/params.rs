@@ -1,5 +1,5 @@
-//! Params of a Pipeline and of its tasks: what is missing, what has the wrong type, and the defaults (contract 4.1 and
-//! 7.6). Pure.
+//! Params of a Pipeline and of its tasks: what is missing, what has the wrong type, and the defaults
+//! (contract 4.1 and 7.6). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,8 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Compares declarations with values. With `variables`, a string that holds a variable fits any type: what it
-    /// will become is not known yet.
+    /// Compares declarations with values. With `variables`, a string that holds a variable fits any type:
+    /// what it will become is not known yet.
     pub(super) fn find(declared: &[ParamSpec], given: &[Param], variables: bool) -> Self {
         let values: BTreeMap<&str, &ParamValue> =
             given.iter().map(|param| (param.name.as_str(), &param.value)).collect();
@@ -78,7 +78,8 @@ pub(super) enum DefaultError {
     #[error("parameter resolution failed: circular dependency detected in param \"params.{0}\"")]
     Circular(String),
     #[error(
-        "parameter resolution failed: maximum recursion depth ({MAX_DEPTH}) exceeded for param \"params.{0}\""
+        "parameter resolution failed: maximum recursion depth ({MAX_DEPTH}) exceeded for param \
+         \"params.{0}\""
     )]
     TooDeep(String),
     #[error("parameter resolution failed: param \"params.{0}\" references undefined param \"params.{1}\"")]

@@ -65,8 +65,8 @@ pub(super) fn pipeline(run: &PipelineRun, found: &Lookup<Pipeline>) -> Result<(O
         return Err(Stop::failed(
             "PipelineValidationFailed",
             format!(
-                "PipelineRun {qualified} can't be Run; its \"pipelineRef\" uses the resolver \"{}\", and remote references are \
-                 not supported yet: refer to a Pipeline in the namespace by \"name\"",
+                "PipelineRun {qualified} can't be Run; its \"pipelineRef\" uses the resolver \"{}\", and \
+                 remote references are not supported yet: refer to a Pipeline in the namespace by \"name\"",
                 reference.resolver
             ),
         ));
@@ -85,15 +85,15 @@ pub(super) fn pipeline(run: &PipelineRun, found: &Lookup<Pipeline>) -> Result<(O
             Ok((origin, pipeline.spec.clone()))
         }
         Lookup::Missing => fail(format!(
-            "error when getting Pipeline for PipelineRun {run_name}: tekton client cannot get pipeline {name} from local \
-             cluster: pipelines.tekton.dev \"{name}\" not found"
+            "error when getting Pipeline for PipelineRun {run_name}: tekton client cannot get pipeline \
+             {name} from local cluster: pipelines.tekton.dev \"{name}\" not found"
         )),
         Lookup::NotNeeded => Err(Stop::Unseen(format!("the Pipeline \"{name}\""))),
     }
 }
 
-/// The patch that gives a run its Pipeline's labels and annotations when the spec is first stored. It is a plan of its
-/// own: it changes the resource version that the status write depends on.
+/// The patch that gives a run its Pipeline's labels and annotations when the spec is first stored. It is a
+/// plan of its own: it changes the resource version that the status write depends on.
 pub(super) fn metadata_patch(run: &PipelineRun, origin: &Origin, refusals: &[Refusal]) -> Option<Write> {
     let name = run.metadata.name.as_deref().unwrap_or_default();
     let stored = run.status.as_ref().is_some_and(|status| status.pipeline_spec.is_some());
@@ -161,8 +161,8 @@ pub(super) fn tasks(
                 return Err(Failure {
                     reason: "CouldntGetTask",
                     message: format!(
-                        "Pipeline {} can't be Run; it contains Tasks that don't exist: Couldn't retrieve Task \"{name}\": \
-                         tasks.tekton.dev \"{name}\" not found",
+                        "Pipeline {} can't be Run; it contains Tasks that don't exist: Couldn't retrieve \
+                         Task \"{name}\": tasks.tekton.dev \"{name}\" not found",
                         origin.pipeline
                     ),
                 });

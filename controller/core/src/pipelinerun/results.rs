@@ -1,4 +1,5 @@
-//! Results of tasks: filled into other tasks, and collected into the run's own (contract 4.3, 7.1 and 7.7). Pure.
+//! Results of tasks: filled into other tasks, and collected into the run's own (contract 4.3, 7.1 and 7.7).
+//! Pure.
 
 use ropewalk_api::variables::{self, Subscript};
 use ropewalk_api::{ParamValue, PipelineResult, PipelineRunResult};
@@ -34,8 +35,8 @@ pub(super) enum Cause {
     NoKey,
 }
 
-/// What the references of a task resolve to, and those that do not. References in `displayName`, `workspaces.subPath`
-/// and `taskRef` make no edge and hold nothing up.
+/// What the references of a task resolve to, and those that do not. References in `displayName`,
+/// `workspaces.subPath` and `taskRef` make no edge and hold nothing up.
 pub(super) fn for_task(facts: &Facts<'_>, node: &Node<'_>) -> (Vec<Unresolved>, Replacements) {
     let mut set = Replacements::new();
     let mut unresolved = Vec::new();
@@ -113,18 +114,20 @@ pub(super) fn complaint(facts: &Facts<'_>, consumer: &str, unresolved: &Unresolv
     let succeeded = facts.named(task).is_some_and(|node| node.outcome == Outcome::Succeeded);
     match (unresolved.cause, key, subscript) {
         (Cause::OutOfBounds { size }, _, Some(Subscript::Index(index))) => format!(
-            "invalid result reference in pipeline task \"{consumer}\": array Result Index {index} for Task {task} Result \
-             {result} is out of bound of size {size}"
+            "invalid result reference in pipeline task \"{consumer}\": array Result Index {index} for Task \
+             {task} Result {result} is out of bound of size {size}"
         ),
         (Cause::NoKey, Some(key), _) => format!(
-            "Invalid task result reference: Could not find key {key} of result with name {result} for pipeline task {task}"
+            "Invalid task result reference: Could not find key {key} of result with name {result} for \
+             pipeline task {task}"
         ),
         (Cause::NotEmitted, ..) if succeeded => format!(
-            "task \"{task}\" completed successfully but did not emit the result \"{result}\", which is referenced by task \
-             \"{consumer}\""
+            "task \"{task}\" completed successfully but did not emit the result \"{result}\", which is \
+             referenced by task \"{consumer}\""
         ),
         _ => format!(
-            "Invalid task result reference: Could not find result with name {result} for pipeline task {task}"
+            "Invalid task result reference: Could not find result with name {result} for pipeline task \
+             {task}"
         ),
     }
 }

@@ -92,7 +92,8 @@ fn judge(
         Request::StopRunFinally => return Verdict::Skipped(SkipReason::GracefullyStopped),
         Request::Run => {}
     }
-    // A parent that turns out invalid in this pass stops the run in the next one; until then its children wait.
+    // A parent that turns out invalid in this pass stops the run in the next one; until then its children
+    // wait.
     let open: Vec<usize> = facts
         .dag
         .parents(position)
@@ -144,8 +145,8 @@ fn without_results(facts: &Facts<'_>, node: &Node<'_>) -> Option<Verdict> {
     if node.unresolved.is_empty() {
         return None;
     }
-    // A result whose task ran and did not write it is a mistake. One whose task was skipped is no mistake, unless only
-    // an embedded Task asks for it (contract 7.1).
+    // A result whose task ran and did not write it is a mistake. One whose task was skipped is no mistake,
+    // unless only an embedded Task asks for it (contract 7.1).
     let mistake = node.unresolved.iter().find(|unresolved| unresolved.cause != Cause::NotRun).or_else(|| {
         let excused = |place: Place| matches!(place, Place::Params | Place::When);
         let none_excused = !node.unresolved.iter().any(|unresolved| excused(unresolved.place));

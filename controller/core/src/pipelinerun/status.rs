@@ -1,4 +1,5 @@
-//! The status of a run while it is being worked out, and the condition it ends in (contract 7.6 and 12.10). Pure.
+//! The status of a run while it is being worked out, and the condition it ends in (contract 7.6 and 12.10).
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -103,8 +104,8 @@ pub(super) fn skipped_tasks(facts: &Facts<'_>, verdicts: &[Verdict]) -> Vec<Skip
         .collect()
 }
 
-/// `childReferences` in spec order: those there, and those of `born`, the display names of children made just now.
-/// An entry once written is kept.
+/// `childReferences` in spec order: those there, and those of `born`, the display names of children made just
+/// now. An entry once written is kept.
 pub(super) fn child_references(
     facts: &Facts<'_>,
     written: &[ChildStatusReference],

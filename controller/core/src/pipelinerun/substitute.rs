@@ -21,7 +21,8 @@ pub(super) fn pipeline(
     let contexts = contexts(run, pipeline_name);
     let bound = bound_workspaces(run, &spec);
     for task in spec.tasks.iter_mut().chain(&mut spec.finally) {
-        // A param of the pipeline task itself wins over what the run propagates: the TaskRun fills that one in.
+        // A param of the pipeline task itself wins over what the run propagates: the TaskRun fills that one
+        // in.
         let own: BTreeSet<&str> = own_params(task);
         if params.iter().any(|param| own.contains(param.name.as_str())) {
             let others: Vec<Param> =

@@ -4,6 +4,7 @@ mod lifecycle;
 mod refusals;
 mod scheduling;
 mod texts;
+mod worlds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

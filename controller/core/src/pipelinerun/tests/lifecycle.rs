@@ -12,7 +12,8 @@ const CANCELLED: &str = "TaskRun cancelled as the PipelineRun it belongs to has 
 fn with_finally(spec: &str) -> World {
     World::with_spec(
         &format!(
-            "tasks: [{{name: a, {TASK}}}, {{name: b, runAfter: [a], {TASK}}}]\nfinally: [{{name: f, {TASK}}}]"
+            "tasks: [{{name: a, {TASK}}}, {{name: b, runAfter: [a], {TASK}}}]\nfinally: [{{name: f, \
+             {TASK}}}]"
         ),
         spec,
     )
@@ -81,7 +82,8 @@ fn conditions_on_the_way() {
     );
 
     let mut world = World::embedded(&format!(
-        "tasks: [{{name: a, {TASK}}}, {{name: b, runAfter: [a], when: [{{input: a, operator: in, values: [b]}}], {TASK}}}]"
+        "tasks: [{{name: a, {TASK}}}, {{name: b, runAfter: [a], when: [{{input: a, operator: in, values: \
+         [b]}}], {TASK}}}]"
     ));
     world.settle();
     world.succeed("a");
@@ -135,7 +137,8 @@ fn cancelled_run_finally() {
     assert_eq!(told(&world).len(), 1, "finally is spared");
     assert_eq!(
         world.condition(),
-        "Unknown/CancelledRunningFinally Tasks Completed: 1 (Failed: 0, Cancelled 1), Incomplete: 1, Skipped: 1"
+        "Unknown/CancelledRunningFinally Tasks Completed: 1 (Failed: 0, Cancelled 1), Incomplete: 1, \
+         Skipped: 1"
     );
     world.succeed("f");
     assert_eq!(world.condition(), r#"False/Cancelled PipelineRun "x" was cancelled"#);
@@ -231,7 +234,8 @@ fn the_tasks_timeout_leaves_finally_its_time() {
     assert_eq!(world.born(), ["a", "f"]);
     assert_eq!(
         world.condition(),
-        "Unknown/PipelineRunTimeoutRunningFinally Tasks Completed: 1 (Failed: 1, Cancelled 0), Incomplete: 1, Skipped: 1"
+        "Unknown/PipelineRunTimeoutRunningFinally Tasks Completed: 1 (Failed: 1, Cancelled 0), Incomplete: \
+         1, Skipped: 1"
     );
     world.succeed("f");
     assert_eq!(
@@ -306,7 +310,8 @@ fn timeouts_of_children() {
 #[test]
 fn retries_are_the_childs_business() {
     let mut world = World::embedded(&format!(
-        "tasks: [{{name: a, retries: 2, params: [{{name: p, value: $(context.pipelineTask.retries)}}], {TASK}}}]"
+        "tasks: [{{name: a, retries: 2, params: [{{name: p, value: $(context.pipelineTask.retries)}}], \
+         {TASK}}}]"
     ));
     world.settle();
     assert_eq!(world.children["x-a"].spec.retries, 2);

@@ -36,8 +36,8 @@ fn a_refused_cancellation_is_said_and_tried_again() {
     world.settle();
     assert_eq!(
         world.condition(),
-        "Unknown/PipelineRunCouldntCancel PipelineRun \"x\" was cancelled but had errors trying to cancel TaskRuns and/or \
-         Runs: not now"
+        "Unknown/PipelineRunCouldntCancel PipelineRun \"x\" was cancelled but had errors trying to cancel \
+         TaskRuns and/or Runs: not now"
     );
     assert!(world.plan().requeue.is_some());
     world.refusals.clear();
@@ -62,7 +62,8 @@ fn claims_come_before_the_first_child_and_only_once() {
     let spec = format!(
         "workspaces: [{{name: w}}]
 tasks:
-- {{name: a, workspaces: [{{name: source, workspace: w, subPath: '../$(context.pipelineRun.name)'}}], {TASK}}}
+- {{name: a, workspaces: [{{name: source, workspace: w, subPath: '../$(context.pipelineRun.name)'}}], \
+         {TASK}}}
 - {{name: b, runAfter: [a], {TASK}}}"
     );
     let run = "workspaces:
@@ -92,8 +93,8 @@ tasks:
     assert_eq!(
         world.condition(),
         format!(
-            "False/CouldntCreateWorkspacePVC Failed to create PVC for PipelineRun ns/x correctly: PVC creation error for {claim}: \
-             exceeded quota"
+            "False/CouldntCreateWorkspacePVC Failed to create PVC for PipelineRun ns/x correctly: PVC \
+             creation error for {claim}: exceeded quota"
         )
     );
     assert!(world.born().is_empty());

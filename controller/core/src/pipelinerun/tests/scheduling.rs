@@ -154,14 +154,15 @@ fn a_result_not_written_is_failed_validation() {
     assert_eq!(world.skipped(), skips(&rest));
     let complaint = |consumer: &str| {
         format!(
-            "task \"a\" completed successfully but did not emit the result \"r\", which is referenced by task \"{consumer}\""
+            "task \"a\" completed successfully but did not emit the result \"r\", which is referenced by \
+             task \"{consumer}\""
         )
     };
     assert_eq!(
         world.condition(),
         format!(
-            "False/PipelineValidationFailed Tasks Completed: 1 (Failed: 0, Cancelled 0), Skipped: 5, Failed Validation: 2 \
-             ({}; {})",
+            "False/PipelineValidationFailed Tasks Completed: 1 (Failed: 0, Cancelled 0), Skipped: 5, Failed \
+             Validation: 2 ({}; {})",
             complaint("b"),
             complaint("f")
         )
@@ -177,8 +178,8 @@ fn an_ignored_failure_without_the_result_is_failed_validation() {
     assert_eq!(
         world.condition(),
         format!(
-            "False/PipelineValidationFailed Tasks Completed: 1 (Failed: 1 (Ignored: 1), Cancelled 0), Skipped: 5, Failed \
-             Validation: 2 ({text}; {text})"
+            "False/PipelineValidationFailed Tasks Completed: 1 (Failed: 1 (Ignored: 1), Cancelled 0), \
+             Skipped: 5, Failed Validation: 2 ({text}; {text})"
         )
     );
 }
@@ -243,7 +244,8 @@ tasks:
   - {{name: map, value: '$(tasks.a.results.map[*])'}}
   - {{name: key, value: '$(tasks.a.results.map.k)'}}
   - {{name: longer, value: [z, '$(tasks.a.results.list[*])']}}
-  taskSpec: {{steps: [{{name: s, image: i, script: 'echo $(tasks.a.results.word) $(tasks.a.results.map.k)'}}]}}
+  taskSpec: {{steps: [{{name: s, image: i, script: 'echo $(tasks.a.results.word) \
+         $(tasks.a.results.map.k)'}}]}}
 finally:
 - {{name: f, taskSpec: {{results: [{{name: r}}], {STEP}}}}}"
     );
@@ -289,8 +291,8 @@ tasks: [{{name: a, taskSpec: {{results: [{{name: r}}, {{name: s}}], {STEP}}}}}]"
     world.succeed_with("a", &[("r", json!("1"))]);
     assert_eq!(
         world.condition(),
-        "False/CouldntGetPipelineResult Failed to get PipelineResult from TaskRun Results for PipelineRun x: invalid \
-         pipelineresults [bad], the referenced results don't exist"
+        "False/CouldntGetPipelineResult Failed to get PipelineResult from TaskRun Results for PipelineRun \
+         x: invalid pipelineresults [bad], the referenced results don't exist"
     );
     assert_eq!(json!(world.status().results), json!([{"name": "good", "value": "1"}]));
 
@@ -328,7 +330,8 @@ fn finally_hears_how_the_graph_went() {
 finally:
 - name: f
   taskSpec: {{{STEP}}}
-  params: [{{name: p, value: '$(tasks.a.status) $(tasks.a.reason) $(tasks.b.status) $(tasks.b.reason)$(tasks.status)'}}]
+  params: [{{name: p, value: '$(tasks.a.status) $(tasks.a.reason) $(tasks.b.status) \
+         $(tasks.b.reason)$(tasks.status)'}}]
 - {{name: g, taskSpec: {{{STEP}}}, params: [{{name: p, value: $(tasks.a.results.r)}}]}}
 - {{name: h, taskSpec: {{{STEP}}}, when: [{{input: $(tasks.status), operator: in, values: [Succeeded]}}]}}"
     );
@@ -377,12 +380,14 @@ fn a_recorded_child_that_is_not_seen_is_never_skipped() {
 
 #[test]
 fn params_propagate_into_embedded_tasks_by_precedence() {
-    let spec = "params: [{name: a, default: pipeline}, {name: b, default: pipeline}, {name: c, default: pipeline}]
+    let spec = "params: [{name: a, default: pipeline}, {name: b, default: pipeline}, {name: c, default: \
+                pipeline}]
 tasks:
 - name: t
   params: [{name: c, value: task}]
   taskSpec:
-    params: [{name: a, default: spec}, {name: b, default: spec}, {name: c, default: spec}, {name: d, default: spec}]
+    params: [{name: a, default: spec}, {name: b, default: spec}, {name: c, default: spec}, {name: d, \
+                default: spec}]
     steps: [{name: s, image: i, script: '$(params.a) $(params.b) $(params.c) $(params.d)'}]";
     let mut world = World::with_spec(spec, "params: [{name: a, value: run}]");
     world.settle();

@@ -21,113 +21,132 @@ fn what_fails_before_anything_starts() {
         (
             format!("tasks: [{{name: a, runAfter: [b], {task}}}, {{name: b, runAfter: [a], {task}}}]"),
             "",
-            "False/PipelineInvalidGraph PipelineRun ns/x's Pipeline DAG is invalid: [User error] cycle detected; task \"a\" \
-             depends on \"b\"",
+            "False/PipelineInvalidGraph PipelineRun ns/x's Pipeline DAG is invalid: [User error] cycle \
+             detected; task \"a\" depends on \"b\"",
         ),
         (
             format!("tasks: [{{name: b, runAfter: [a], {task}}}]"),
             "",
-            "False/PipelineInvalidGraph PipelineRun ns/x's Pipeline DAG is invalid: [User error] couldn't add link between b \
-             and a: task b depends on a but a wasn't present in Pipeline",
+            "False/PipelineInvalidGraph PipelineRun ns/x's Pipeline DAG is invalid: [User error] couldn't \
+             add link between b and a: task b depends on a but a wasn't present in Pipeline",
         ),
         (
             format!("tasks: [{{name: a, {task}}}]\nfinally: [{{name: a, {task}}}]"),
             "",
-            "False/PipelineInvalidGraph PipelineRun ns/x's Pipeline DAG is invalid for finally clause: [User error] duplicate \
-             pipeline task \"a\"",
+            "False/PipelineInvalidGraph PipelineRun ns/x's Pipeline DAG is invalid for finally clause: \
+             [User error] duplicate pipeline task \"a\"",
         ),
         (
-            format!("params: [{{name: a}}, {{name: b}}, {{name: c, default: d}}]\ntasks: [{{name: a, {task}}}]"),
+            format!(
+                "params: [{{name: a}}, {{name: b}}, {{name: c, default: d}}]\ntasks: [{{name: a, {task}}}]"
+            ),
             "",
-            "False/ParameterMissing PipelineRun ns/x is missing some parameters required by Pipeline ns/x: [User error] \
-             pipelineRun missing parameters: [a b]",
+            "False/ParameterMissing PipelineRun ns/x is missing some parameters required by Pipeline ns/x: \
+             [User error] pipelineRun missing parameters: [a b]",
         ),
         (
             format!("params: [{{name: a, type: array}}]\ntasks: [{{name: a, {task}}}]"),
             "params: [{name: a, value: text}]",
-            "False/ParameterTypeMismatch PipelineRun ns/x parameters have mismatching types with Pipeline ns/x's parameters: \
-             [User error] parameters have inconsistent types : [a]",
+            "False/ParameterTypeMismatch PipelineRun ns/x parameters have mismatching types with Pipeline \
+             ns/x's parameters: [User error] parameters have inconsistent types : [a]",
         ),
         (
             format!(
-                "params: [{{name: o, type: object, properties: {{k: {{}}, l: {{}}}}}}]\ntasks: [{{name: a, {task}}}]"
+                "params: [{{name: o, type: object, properties: {{k: {{}}, l: {{}}}}}}]\ntasks: [{{name: a, \
+                 {task}}}]"
             ),
             "params: [{name: o, value: {l: v}}]",
-            "False/ObjectParameterMissKeys PipelineRun ns/x parameters is missing object keys required by Pipeline ns/x's \
-             parameters: [User error] pipelineRun missing object keys for parameters: map[o:[k]]",
+            "False/ObjectParameterMissKeys PipelineRun ns/x parameters is missing object keys required by \
+             Pipeline ns/x's parameters: [User error] pipelineRun missing object keys for parameters: \
+             map[o:[k]]",
         ),
         (
             format!(
-                "params: [{{name: a, type: array}}]\ntasks: [{{name: a, {task}, params: [{{name: p, value: '$(params.a[3])'}}]}}]"
+                "params: [{{name: a, type: array}}]\ntasks: [{{name: a, {task}, params: [{{name: p, value: \
+                 '$(params.a[3])'}}]}}]"
             ),
             "params: [{name: a, value: [x]}]",
-            "False/ParamArrayIndexingInvalid PipelineRun ns/x failed validation: failed to validate Pipeline ns/x's parameter \
-             which has an invalid index while referring to an array: [User error] non-existent param \
-             references:[$(params.a[3])]",
+            "False/ParamArrayIndexingInvalid PipelineRun ns/x failed validation: failed to validate \
+             Pipeline ns/x's parameter which has an invalid index while referring to an array: [User error] \
+             non-existent param references:[$(params.a[3])]",
         ),
         (
             format!("workspaces: [{{name: w}}, {{name: v, optional: true}}]\ntasks: [{{name: a, {task}}}]"),
             "",
-            "False/InvalidWorkspaceBindings PipelineRun ns/x doesn't bind Pipeline ns/x's Workspaces correctly: [User error] \
-             pipeline requires workspace with name \"w\" be provided by pipelinerun",
+            "False/InvalidWorkspaceBindings PipelineRun ns/x doesn't bind Pipeline ns/x's Workspaces \
+             correctly: [User error] pipeline requires workspace with name \"w\" be provided by pipelinerun",
         ),
         (
             format!("tasks: [{{name: a, {task}}}]"),
             "taskRunSpecs: [{pipelineTaskName: t}]",
-            "False/InvalidTaskRunSpecs PipelineRun ns/x doesn't define taskRunSpecs correctly: [User error] pipelineRun's \
-             taskrunSpecs defined wrong taskName: \"t\", does not exist in Pipeline",
+            "False/InvalidTaskRunSpecs PipelineRun ns/x doesn't define taskRunSpecs correctly: [User error] \
+             pipelineRun's taskrunSpecs defined wrong taskName: \"t\", does not exist in Pipeline",
         ),
         (
             format!(
-                "params: [{{name: a, default: $(params.b)}}, {{name: b, default: $(params.a)}}]\ntasks: [{{name: a, {task}}}]"
+                "params: [{{name: a, default: $(params.b)}}, {{name: b, default: $(params.a)}}]\ntasks: \
+                 [{{name: a, {task}}}]"
             ),
             "",
-            "False/PipelineValidationFailed Failed to apply parameters to Pipeline ns/x: [User error] parameter resolution \
-             failed: circular dependency detected in param \"params.a\"",
+            "False/PipelineValidationFailed Failed to apply parameters to Pipeline ns/x: [User error] \
+             parameter resolution failed: circular dependency detected in param \"params.a\"",
         ),
         (
             "tasks: [{name: a, taskRef: {name: t}}]".to_owned(),
             "",
-            "False/CouldntGetTask Pipeline ns/x can't be Run; it contains Tasks that don't exist: Couldn't retrieve Task \"t\": \
-             tasks.tekton.dev \"t\" not found",
+            "False/CouldntGetTask Pipeline ns/x can't be Run; it contains Tasks that don't exist: Couldn't \
+             retrieve Task \"t\": tasks.tekton.dev \"t\" not found",
         ),
         (
-            format!("tasks: [{{name: a, taskSpec: {{params: [{{name: p}}, {{name: q, default: d}}], {STEP}}}}}]"),
+            format!(
+                "tasks: [{{name: a, taskSpec: {{params: [{{name: p}}, {{name: q, default: d}}], {STEP}}}}}]"
+            ),
             "",
-            "False/PipelineValidationFailed Validation failed for pipelinerun x with error [User error] invalid input params for \
-             task a: missing values for these params which have no default values: [p]",
+            "False/PipelineValidationFailed Validation failed for pipelinerun x with error [User error] \
+             invalid input params for task a: missing values for these params which have no default values: \
+             [p]",
         ),
         (
-            format!("tasks: [{{name: a, {task}}}, {{name: b, {task}, params: [{{name: p, value: $(tasks.a.results.r)}}]}}]"),
+            format!(
+                "tasks: [{{name: a, {task}}}, {{name: b, {task}, params: [{{name: p, value: \
+                 $(tasks.a.results.r)}}]}}]"
+            ),
             "",
-            "False/InvalidTaskResultReference [User error] invalid result reference in pipeline task \"b\": \"r\" is not a named \
-             result returned by pipeline task \"a\"",
+            "False/InvalidTaskResultReference [User error] invalid result reference in pipeline task \"b\": \
+             \"r\" is not a named result returned by pipeline task \"a\"",
         ),
         (
             format!("results: [{{name: o, value: $(tasks.a.results.r)}}]\ntasks: [{{name: a, {task}}}]"),
             "",
-            "False/InvalidPipelineResultReference Failed to resolve pipeline result reference for \"x\" with error [User error] \
-             invalid pipeline result \"o\": \"r\" is not a named result returned by pipeline task \"a\"",
+            "False/InvalidPipelineResultReference Failed to resolve pipeline result reference for \"x\" \
+             with error [User error] invalid pipeline result \"o\": \"r\" is not a named result returned by \
+             pipeline task \"a\"",
         ),
         (
             format!(
                 "workspaces: [{{name: w, optional: true}}]
-tasks: [{{name: a, workspaces: [{{name: v, workspace: w}}], taskSpec: {{workspaces: [{{name: v}}], {STEP}}}}}]"
+tasks: [{{name: a, workspaces: [{{name: v, workspace: w}}], taskSpec: {{workspaces: [{{name: v}}], \
+                 {STEP}}}}}]"
             ),
             "",
-            "False/RequiredWorkspaceMarkedOptional Optional workspace not supported by task: [User error] pipeline workspace \
-             \"w\" is marked optional but pipeline task \"a\" requires it be provided",
+            "False/RequiredWorkspaceMarkedOptional Optional workspace not supported by task: [User error] \
+             pipeline workspace \"w\" is marked optional but pipeline task \"a\" requires it be provided",
         ),
         (
-            "tasks: [{name: a, taskSpec: {steps: [{name: s, image: i, script: 'ls $(workspaces.w.path)'}]}}]".to_owned(),
+            "tasks: [{name: a, taskSpec: {steps: [{name: s, image: i, script: 'ls $(workspaces.w.path)'}]}}]"
+                .to_owned(),
             "",
-            "False/CreateRunFailed expected workspace \"w\" to be provided by pipelinerun for pipeline task \"a\"",
+            "False/CreateRunFailed expected workspace \"w\" to be provided by pipelinerun for pipeline task \
+             \"a\"",
         ),
         (
-            format!("params: [{{name: e, default: maybe}}]\ntasks: [{{name: a, onError: $(params.e), {task}}}]"),
+            format!(
+                "params: [{{name: e, default: maybe}}]\ntasks: [{{name: a, onError: $(params.e), {task}}}]"
+            ),
             "",
-            "False/PipelineValidationFailed Pipeline ns/x can't be Run; it has an invalid spec: [User error] pipeline task \"a\" \
-             has the onError value \"maybe\", which must be one of \"continue\" and \"stopAndFail\"",
+            "False/PipelineValidationFailed Pipeline ns/x can't be Run; it has an invalid spec: [User \
+             error] pipeline task \"a\" has the onError value \"maybe\", which must be one of \"continue\" \
+             and \"stopAndFail\"",
         ),
     ] {
         assert_eq!(outcome(&pipeline, run), expected);
@@ -149,8 +168,8 @@ fn features_of_later_days_are_refused_by_name() {
         assert_eq!(
             condition,
             format!(
-                "False/PipelineValidationFailed Pipeline ns/x can't be Run; it has an invalid spec: [User error] pipeline task \
-                 \"a\" uses \"{feature}\", which is not supported yet"
+                "False/PipelineValidationFailed Pipeline ns/x can't be Run; it has an invalid spec: [User \
+                 error] pipeline task \"a\" uses \"{feature}\", which is not supported yet"
             )
         );
     }
@@ -166,8 +185,9 @@ fn a_pipeline_that_is_not_there() {
     world.settle();
     assert_eq!(
         world.condition(),
-        "False/CouldntGetPipeline Error retrieving pipeline for pipelinerun ns/x: error when getting Pipeline for PipelineRun x: \
-         tekton client cannot get pipeline p from local cluster: pipelines.tekton.dev \"p\" not found"
+        "False/CouldntGetPipeline Error retrieving pipeline for pipelinerun ns/x: error when getting \
+         Pipeline for PipelineRun x: tekton client cannot get pipeline p from local cluster: \
+         pipelines.tekton.dev \"p\" not found"
     );
 }
 
@@ -190,7 +210,8 @@ fn defaults_of_params_see_each_other() {
 - {{name: b, default: 'b-$(params.given)'}}
 - {{name: given}}
 - {{name: list, default: ['$(params.a)', z]}}
-tasks: [{{name: t, taskSpec: {{{STEP}}}, params: [{{name: p, value: $(params.a)}}, {{name: q, value: '$(params.list[*])'}}]}}]"
+tasks: [{{name: t, taskSpec: {{{STEP}}}, params: [{{name: p, value: $(params.a)}}, {{name: q, value: \
+             '$(params.list[*])'}}]}}]"
         ),
         "params: [{name: given, value: g}]",
     );
