@@ -288,7 +288,7 @@ async fn prepare(client: Client, config: NodeConfig) -> Result<Node, NodeError> 
 
 /// Lays out the data directory and finds the cgroups to use.
 fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     let image = data_dir.join("images").join("entrypoint").join("ko-app");
     std::fs::create_dir_all(&image).map_err(NodeError::path("make", &image))?;
@@ -300,8 +300,10 @@ fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&binary, executable).map_err(NodeError::path("make executable", &binary))?;
 
-    let name = data_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let cgroups = cgroup::parents(&name);
+    // The inode keeps apart directories of the same name below different roots.
+    let inode = std::fs::metadata(data_dir).map_err(NodeError::path("read", data_dir))?.ino();
+    let name = data_dir.file_name().unwrap_or_default().to_string_lossy();
+    let cgroups = cgroup::parents(&format!("{name}-{inode}"));
     instance::remember_cgroups(data_dir, &cgroups)?;
     Ok(cgroups)
 }

@@ -1,6 +1,6 @@
 //! An API server and a node in a directory of their own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,9 +78,9 @@ impl World {
         self.shutdown.send(true).expect("the node runs");
         self.node.await.expect("the node ends");
         let instance = self.instance.take().expect("an instance");
-        let directory = instance.data_dir().to_owned();
+        let left = Left::of(instance.data_dir());
         instance.remove().expect("removed");
-        assert_nothing_left(&directory);
+        left.assert_nothing();
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -161,37 +161,40 @@ pub(crate) fn with(base: Value, fields: Value) -> Value {
     Value::Object(base)
 }
 
-/// No process, mount, cgroup or directory of an instance is left.
-pub(crate) fn assert_nothing_left(directory: &Path) {
-    assert!(!directory.exists(), "{} is left", directory.display());
-    let path = directory.to_str().expect("text");
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    assert!(!mounts.contains(path), "a mount is left: {mounts}");
-    for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        assert!(!read("cmdline").contains(path), "process {pid} is left: {}", read("cmdline"));
-        assert!(
-            !read("mountinfo").contains(path),
-            "process {pid} is left in its mounts: {}",
-            read("cmdline")
-        );
-    }
-    let name = directory.file_name().and_then(|name| name.to_str()).expect("a name");
-    for controller in std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
-        let found = find(&controller.path(), name);
-        assert!(found.is_none(), "a cgroup is left: {found:?}");
-    }
+/// Where an instance may leave something behind.
+pub(crate) struct Left {
+    directory: PathBuf,
+    cgroups: Vec<PathBuf>,
 }
 
-fn find(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.find_map(|entry| {
-        if entry.file_name() == name { Some(entry.path()) } else { find(&entry.path(), name) }
-    })
+impl Left {
+    /// Must be called while the instance exists.
+    pub(crate) fn of(directory: &Path) -> Self {
+        let cgroups = std::fs::read(directory.join("cgroups.json")).unwrap_or_else(|_| b"[]".to_vec());
+        Self {
+            directory: directory.to_owned(),
+            cgroups: serde_json::from_slice(&cgroups).expect("a list of cgroups"),
+        }
+    }
+
+    /// No process, mount, cgroup or directory of the instance is left.
+    pub(crate) fn assert_nothing(&self) {
+        assert!(!self.directory.exists(), "{} is left", self.directory.display());
+        let path = self.directory.to_str().expect("text");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(!mounts.contains(path), "a mount is left: {mounts}");
+        for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            assert!(!read("cmdline").contains(path), "process {pid} is left: {}", read("cmdline"));
+            assert!(!read("mountinfo").contains(path), "process {pid} has mounts left: {}", read("cmdline"));
+        }
+        for cgroup in &self.cgroups {
+            assert!(!cgroup.exists(), "cgroup {} is left", cgroup.display());
+        }
+    }
 }
 
 /// Everything a log stream has until it ends.

@@ -67,11 +67,11 @@ impl Upper<'_> {
                 fs::set_permissions(&directory, Permissions::from_mode(*mode))?;
             }
         }
-        for path in &rootfs.hidden {
-            for place in self.places(path) {
-                if fs::symlink_metadata(self.lower.join(&place)).is_ok() {
-                    self.whiteout(&place)?;
-                }
+        let empty: Vec<_> = rootfs.empty.keys().flat_map(|path| self.places(path)).collect();
+        for place in rootfs.hidden.iter().flat_map(|path| self.places(path)) {
+            let covered = empty.iter().any(|directory| place.starts_with(directory));
+            if !covered && fs::symlink_metadata(self.lower.join(&place)).is_ok() {
+                self.whiteout(&place)?;
             }
         }
         for (path, contents) in &rootfs.files {
