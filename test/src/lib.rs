@@ -1,1 +1,3 @@
-//! (in progress)
+//! What tests of whole parts share.
+
+pub mod sim;

@@ -1,0 +1,157 @@
+//! The API server of a simulation: the kernel, the webhooks, and the changes nobody has been told of yet. No IO.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use http::Request;
+use jiff::Timestamp;
+use ropewalk_api::config::Config;
+use ropewalk_apiserver::{
+    Admission, AdmissionDecision, AdmissionRequest, Context, Delta, Operation, Outcome, ResourceTable, State,
+    TableError, handle,
+};
+use ropewalk_core::settings::Settings;
+use ropewalk_webhook as webhook;
+use serde_json::Value;
+
+/// What every world serves; made once, as it takes longer than many a simulation.
+static TABLE: LazyLock<Result<ResourceTable, TableError>> = LazyLock::new(|| {
+    ropewalk_api::crd::all().iter().try_fold(ResourceTable::built_in(), ResourceTable::with_crd)
+});
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub code: u16,
+    /// The object asked for, or a `Status`; null when the body is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// A field of a `Status`.
+    pub fn text(&self, field: &str) -> &str {
+        self.body.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// The kernel and what goes with it.
+pub struct Api {
+    /// Everything stored.
+    pub state: State,
+    admission: Webhooks,
+    untold: Vec<Arc<Delta>>,
+}
+
+impl Api {
+    /// An API server that serves Kubernetes' kinds and ours; `seed` makes its UIDs and generated names.
+    pub fn new(
+        config: Arc<Config>,
+        settings: &Settings,
+        seed: u64,
+        now: Timestamp,
+    ) -> Result<Self, &'static TableError> {
+        let table = TABLE.as_ref()?.clone();
+        let settings = webhook::Settings { release: settings.release.clone() };
+        Ok(Self {
+            state: State::new(table, seed, now),
+            admission: Webhooks { config, settings },
+            untold: Vec::new(),
+        })
+    }
+
+    /// Handles one request.
+    pub fn send(&mut self, request: &Request<Vec<u8>>, now: Timestamp) -> Answer {
+        let handled = handle(&mut self.state, request, &Context { now, admission: &self.admission });
+        self.untold.extend(handled.deltas);
+        match handled.outcome {
+            Outcome::Response(response) => Answer {
+                code: response.status().as_u16(),
+                body: serde_json::from_slice(response.body()).unwrap_or_default(),
+            },
+            // Nothing here asks for a stream.
+            Outcome::Watch(_) | Outcome::Log(_) => Answer { code: 405, body: Value::Null },
+        }
+    }
+
+    /// The changes since the last call, in order.
+    pub fn take_untold(&mut self) -> Vec<Arc<Delta>> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// All objects of a resource, in order of namespace and name.
+    pub fn objects(&self, resource: Watched) -> impl Iterator<Item = &Arc<Value>> {
+        let (group, version, plural) = resource.url();
+        let found = self.state.table().find(group, version, plural);
+        found.into_iter().flat_map(|(id, _)| self.state.objects(id, None).map(|(_, object)| object))
+    }
+
+    /// The watched resource a change belongs to, if any.
+    pub fn watched(&self, delta: &Delta) -> Option<Watched> {
+        let plural = &self.state.table().get(delta.resource).plural;
+        Watched::ALL.into_iter().find(|resource| resource.url().2 == plural)
+    }
+}
+
+/// The resources that the controllers watch.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Watched {
+    /// `pods`
+    Pods,
+    /// `taskruns`
+    TaskRuns,
+    /// `pipelineruns`
+    PipelineRuns,
+    /// `tasks`
+    Tasks,
+    /// `pipelines`
+    Pipelines,
+}
+
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pods, Self::TaskRuns, Self::PipelineRuns, Self::Tasks, Self::Pipelines];
+
+    /// Group, version and plural.
+    fn url(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Pods => ("", "v1", "pods"),
+            Self::TaskRuns => (ropewalk_api::GROUP, "v1", "taskruns"),
+            Self::PipelineRuns => (ropewalk_api::GROUP, "v1", "pipelineruns"),
+            Self::Tasks => (ropewalk_api::GROUP, "v1", "tasks"),
+            Self::Pipelines => (ropewalk_api::GROUP, "v1", "pipelines"),
+        }
+    }
+}
+
+/// The webhooks as function calls.
+struct Webhooks {
+    config: Arc<Config>,
+    settings: webhook::Settings,
+}
+
+impl Admission for Webhooks {
+    fn admit(&self, request: &AdmissionRequest<'_>) -> AdmissionDecision {
+        let request = webhook::Request {
+            operation: match request.operation {
+                Operation::Create => webhook::Operation::Create,
+                Operation::Update => webhook::Operation::Update,
+                Operation::Delete => webhook::Operation::Delete,
+            },
+            group: request.group,
+            kind: request.kind,
+            subresource: request.subresource,
+            object: request.object,
+            old_object: request.old_object,
+        };
+        match webhook::admit(&request, &self.config, &self.settings) {
+            webhook::Decision::Allow { object, warnings } => {
+                AdmissionDecision::Allow { object: Some(object), warnings }
+            }
+            webhook::Decision::Deny { code, message } => AdmissionDecision::Deny { code, message },
+        }
+    }
+}
+
+/// How many requests of each verb went to each resource.
+pub type Tally = BTreeMap<(&'static str, &'static str), usize>;
