@@ -5,10 +5,20 @@
 //! are upstream's.
 
 mod common;
+mod customrun;
 mod errors;
+mod graph;
 mod names;
 mod params;
+mod pipeline;
+mod pipeline_results;
+mod pipeline_task;
+mod pipeline_variables;
+mod pipelinerun;
+mod stepaction;
 mod task;
+mod taskrun;
+mod update;
 mod usage;
 
 pub use errors::{FieldError, FieldErrors};
@@ -37,31 +47,5 @@ pub trait Validated: Resource + Sized {
             return FieldErrors::default();
         }
         names::validate_object_name(name).via_field("metadata")
-    }
-}
-
-impl Validated for crate::TaskRun {
-    fn validate(&self, _config: &Config) -> FieldErrors {
-        self.validate_metadata()
-    }
-}
-impl Validated for crate::Pipeline {
-    fn validate(&self, _config: &Config) -> FieldErrors {
-        self.validate_metadata()
-    }
-}
-impl Validated for crate::PipelineRun {
-    fn validate(&self, _config: &Config) -> FieldErrors {
-        self.validate_metadata()
-    }
-}
-impl Validated for crate::StepAction {
-    fn validate(&self, _config: &Config) -> FieldErrors {
-        self.validate_metadata()
-    }
-}
-impl Validated for crate::CustomRun {
-    fn validate(&self, _config: &Config) -> FieldErrors {
-        self.validate_metadata()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FieldError, FieldErrors};
 use crate::variables::{self, Reference, Subscript, Variable};
-use crate::{ParamSpec, ParamType, ParamValue, Step, TaskResult};
+use crate::{Param, ParamSpec, ParamType, ParamValue, Step, TaskResult};
 
 /// The params that steps may refer to.
 pub(super) struct Pool<'a> {
@@ -36,6 +36,20 @@ impl<'a> Pool<'a> {
         Self { declared, others }
     }
 
+    /// What a run gives beside what is declared: more names, and more keys of objects.
+    pub(super) fn given(mut self, given: &'a [Param]) -> Self {
+        for param in given {
+            if let Some(others) = &mut self.others {
+                others.insert(param.name.as_str());
+            }
+            let declared = self.declared.get_mut(param.name.as_str()).and_then(|known| known.keys.as_mut());
+            if let (Some(keys), ParamValue::Object(value)) = (declared, &param.value) {
+                keys.extend(value.keys().map(String::as_str));
+            }
+        }
+        self
+    }
+
     fn knows(&self, name: &str) -> bool {
         self.declared.contains_key(name) || self.others.as_ref().is_none_or(|others| others.contains(name))
     }
@@ -54,11 +68,13 @@ fn keys(param: &ParamSpec) -> Option<BTreeSet<&str>> {
 
 /// What a field does with an array.
 #[derive(Clone, Copy, PartialEq)]
-enum Takes {
+pub(super) enum Takes {
     /// Nothing: it is one string.
     OneString,
     /// Takes its elements in its own place, when it is the whole text.
     Elements,
+    /// Takes the array or object itself, when it is the whole text.
+    AnyValue,
 }
 
 /// The variables of one step, with paths from the step on. `results` are those of the Task.
@@ -133,7 +149,7 @@ fn fields(step: &Step) -> Vec<(String, &str, Takes)> {
     fields
 }
 
-fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErrors {
+pub(super) fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     for variable in variables::variables(text) {
         let Some(reference) = param_reference(&variable) else { continue };
@@ -155,7 +171,9 @@ fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErro
         let Some(declared) = pool.declared.get(name) else { continue };
         let whole = key.is_none() && !matches!(reference.subscript, Some(Subscript::Index(_)));
         match declared.kind {
-            ParamType::Array if whole && takes == Takes::OneString => {
+            ParamType::Array | ParamType::Object
+                if whole && takes == Takes::AnyValue && variable.raw == text => {}
+            ParamType::Array if whole && takes != Takes::Elements => {
                 errors.push(FieldError::new(format!("variable type invalid in \"{text}\""), &[path]));
             }
             ParamType::Array if whole && variable.raw != text => {
@@ -258,7 +276,7 @@ pub(super) fn uses_artifacts(step: &Step) -> bool {
     })
 }
 
-fn non_existent(text: &str, path: &str) -> FieldError {
+pub(super) fn non_existent(text: &str, path: &str) -> FieldError {
     FieldError::new(format!("non-existent variable in \"{text}\""), &[path])
 }
 

@@ -1,0 +1,108 @@
+//! The graph of a Pipeline's tasks, as far as admission looks at it: unknown dependencies and cycles (contract 2.3).
+
+use std::collections::BTreeMap;
+
+use petgraph::algo::{astar, tarjan_scc};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use super::{FieldError, FieldErrors};
+use crate::{PipelineTask, references};
+
+/// Errors name the whole way round a cycle, which upstream's do not.
+///
+/// Edges lead from a task to those it depends on. The path is `tasks`.
+pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
+    let mut graph: DiGraph<&str, ()> = DiGraph::new();
+    let nodes: Vec<NodeIndex> = tasks.iter().map(|task| graph.add_node(task.name.as_str())).collect();
+    // Of tasks of one name, which is refused elsewhere, the first is meant.
+    let by_name: BTreeMap<&str, NodeIndex> = nodes.iter().rev().map(|node| (graph[*node], *node)).collect();
+    let mut errors = FieldErrors::default();
+    for (task, node) in tasks.iter().zip(&nodes) {
+        for dependency in references::dependencies(task) {
+            if let Some(target) = by_name.get(dependency.as_str()) {
+                graph.update_edge(*node, *target, ());
+            } else {
+                let name = &task.name;
+                errors.push(FieldError::invalid(
+                    format!(
+                        "couldn't add link between {name} and {dependency}: task {name} depends on {dependency} but \
+                         {dependency} wasn't present in Pipeline"
+                    ),
+                    "tasks",
+                ));
+            }
+        }
+    }
+    for component in tarjan_scc(&graph) {
+        // Spec order decides where the cycle is shown to begin.
+        let cycle = component.into_iter().min().and_then(|first| cycle_through(&graph, first));
+        if let Some([first, second, rest @ ..]) = cycle.as_deref() {
+            let mut text = format!("cycle detected; task \"{first}\" depends on \"{second}\"");
+            if let (Some(cycle), false) = (&cycle, rest.is_empty()) {
+                let names: Vec<_> = cycle.iter().map(|name| format!("\"{name}\"")).collect();
+                text = format!("{text} ({})", names.join(" -> "));
+            }
+            errors.push(FieldError::invalid(text, "tasks"));
+        }
+    }
+    errors
+}
+
+/// The shortest way from a task back to itself, both ends included.
+fn cycle_through<'a>(graph: &DiGraph<&'a str, ()>, start: NodeIndex) -> Option<Vec<&'a str>> {
+    let mut next: Vec<NodeIndex> = graph.neighbors(start).collect();
+    next.sort();
+    let back = next
+        .into_iter()
+        .filter_map(|node| astar(graph, node, |at| at == start, |_| 1, |_| 0))
+        .min_by_key(|(length, _)| *length)?;
+    Some(std::iter::once(start).chain(back.1).map(|node| graph[node]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!([]), "")]
+    #[case(json!([{"name": "a"}, {"name": "b", "runAfter": ["a"]}]), "")]
+    #[case(
+        json!([{"name": "b", "runAfter": ["a"]}]),
+        "invalid value: couldn't add link between b and a: task b depends on a but a wasn't present in Pipeline: tasks"
+    )]
+    #[case(
+        json!([{"name": "b", "params": [{"name": "p", "value": "$(tasks.a.results.r)"}]}]),
+        "invalid value: couldn't add link between b and a: task b depends on a but a wasn't present in Pipeline: tasks"
+    )]
+    #[case(
+        json!([{"name": "a", "runAfter": ["a"]}]),
+        "invalid value: cycle detected; task \"a\" depends on \"a\": tasks"
+    )]
+    #[case(
+        json!([
+            {"name": "x", "runAfter": ["c"]},
+            {"name": "a", "runAfter": ["c"]},
+            {"name": "b", "runAfter": ["a"]},
+            {"name": "c", "when": [{"input": "$(tasks.b.results.r)", "operator": "in", "values": ["v"]}]},
+        ]),
+        "invalid value: cycle detected; task \"a\" depends on \"c\" (\"a\" -> \"c\" -> \"b\" -> \"a\"): tasks"
+    )]
+    fn graphs(#[case] tasks: Value, #[case] text: &str) {
+        let tasks: Vec<PipelineTask> = serde_json::from_value(tasks).unwrap();
+        assert_eq!(validate(&tasks).to_string(), text);
+    }
+
+    #[test]
+    fn every_cycle_is_named() {
+        let tasks: Vec<PipelineTask> = serde_json::from_value(json!([
+            {"name": "a", "runAfter": ["b"]}, {"name": "b", "runAfter": ["a"]},
+            {"name": "c", "runAfter": ["d"]}, {"name": "d", "runAfter": ["c"]},
+        ]))
+        .unwrap();
+        let errors = validate(&tasks).merged();
+        assert_eq!(errors.len(), 2);
+    }
+}

@@ -1,0 +1,244 @@
+//! The variables in the params, matrix and when expressions of pipeline tasks (contract 2.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::usage::{Pool, Takes, non_existent, params_in};
+use super::{FieldError, FieldErrors};
+use crate::references::{self, Section};
+use crate::variables::{self, Reference, Subscript, Variable};
+use crate::{Param, ParamType, ParamValue, PipelineSpec, PipelineTask};
+
+/// What a variable may begin with here.
+const PREFIXES: [&str; 6] = ["params", "tasks", "finally", "context", "workspaces", "results"];
+
+/// The part of a pipeline task a text stands in.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Params,
+    Matrix,
+    When,
+}
+
+/// A text of a pipeline task, and where it stands.
+struct Place<'a> {
+    part: Part,
+    path: String,
+    text: &'a str,
+    takes: Takes,
+}
+
+/// Paths from the Pipeline's spec on.
+pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    let names: BTreeSet<&str> = spec.tasks.iter().map(|task| task.name.as_str()).collect();
+    let matrixed: BTreeMap<&str, &PipelineTask> = spec
+        .tasks
+        .iter()
+        .filter(|task| task.matrix.is_some())
+        .map(|task| (task.name.as_str(), task))
+        .collect();
+    for (index, task) in spec.tasks.iter().enumerate() {
+        let mut own = FieldErrors::default();
+        // Upstream looks at the contexts of the last task of each list only; what the others hold may be meant for
+        // the Task it is passed to.
+        let last = index + 1 == spec.tasks.len();
+        for place in places(task) {
+            own.also(everywhere(&place, pool, last));
+            own.also(no_execution_status(&place));
+            own.also(matrixed_in_aggregate(&place, &matrixed));
+        }
+        errors.also(own.via_index("tasks", index));
+    }
+    for (index, task) in spec.finally.iter().enumerate() {
+        let mut own = FieldErrors::default();
+        let last = index + 1 == spec.finally.len();
+        for place in places(task) {
+            own.also(everywhere(&place, pool, last));
+            own.also(status_of_known_tasks(&place, &names));
+            own.also(results_of_known_tasks(&place, &names, &spec.finally));
+        }
+        errors.also(own.via_index("finally", index));
+    }
+    errors
+}
+
+fn places(task: &PipelineTask) -> Vec<Place<'_>> {
+    let mut places = Vec::new();
+    values("", &task.params, Part::Params, &mut places);
+    if let Some(matrix) = &task.matrix {
+        values("matrix.", &matrix.params, Part::Matrix, &mut places);
+        for (index, include) in matrix.include.iter().enumerate() {
+            values(&format!("matrix.include[{index}]."), &include.params, Part::Matrix, &mut places);
+        }
+    }
+    for (index, when) in task.when.iter().enumerate() {
+        let path = format!("when[{index}]");
+        let texts = [(when.input.as_str(), Takes::OneString), (when.cel.as_str(), Takes::OneString)];
+        let values = when.values.iter().map(|text| (text.as_str(), Takes::Elements));
+        for (text, takes) in texts.into_iter().chain(values) {
+            places.push(Place { part: Part::When, path: path.clone(), text, takes });
+        }
+    }
+    places
+}
+
+fn values<'a>(prefix: &str, params: &'a [Param], part: Part, places: &mut Vec<Place<'a>>) {
+    for Param { name, value } in params {
+        let path = format!("{prefix}params[{name}].value");
+        match value {
+            ParamValue::String(text) => {
+                places.push(Place { part, path, text, takes: Takes::AnyValue });
+            }
+            ParamValue::Array(items) => places.extend(items.iter().enumerate().map(|(index, text)| Place {
+                part,
+                path: format!("{path}[{index}]"),
+                text,
+                takes: Takes::Elements,
+            })),
+            ParamValue::Object(entries) => places.extend(entries.iter().map(|(key, text)| Place {
+                part,
+                path: format!("{path}.{key}"),
+                text,
+                takes: Takes::OneString,
+            })),
+        }
+    }
+}
+
+/// The variable as upstream recognises it here: dotted, without quoted brackets.
+fn dotted(variable: &Variable<'_>) -> Option<Reference> {
+    variable.path().filter(|reference| !reference.quoted)
+}
+
+fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldErrors {
+    let mut errors = params_in(place.text, &place.path, place.takes, pool);
+    for variable in variables::variables(place.text) {
+        let Some(reference) = dotted(&variable) else { continue };
+        let names = reference.names();
+        if !names.first().is_some_and(|first| PREFIXES.contains(first)) {
+            errors.push(FieldError::invalid(
+                format!(
+                    "invalid variable reference \"{}\", must start with a valid prefix: params, tasks, finally, \
+                     context, workspaces, or results; if you meant a shell variable, use ${{VAR}} instead",
+                    variable.raw
+                ),
+                &place.path,
+            ));
+        }
+        let known_context = match names.as_slice() {
+            ["context", "pipelineRun", name, ..] => ["name", "namespace", "uid"].contains(name),
+            ["context", "pipeline", name, ..] => *name == "name",
+            ["context", "pipelineTask", name, ..] => *name == "retries",
+            _ => true,
+        };
+        if with_contexts && place.part != Part::When && !known_context {
+            errors.push(non_existent(place.text, &place.path));
+        }
+    }
+    errors
+}
+
+/// `tasks.<name>.status`, `tasks.<name>.reason` and `tasks.status`: the name, or `None` for the aggregate.
+///
+/// Upstream sees none of them in a text that also holds a result reference, nor in a matrix.
+fn execution_status(place: &Place<'_>) -> Vec<Option<String>> {
+    if place.part == Part::Matrix || !references::in_text(place.text).is_empty() {
+        return Vec::new();
+    }
+    variables::variables(place.text)
+        .filter_map(|variable| {
+            let reference = dotted(&variable)?;
+            match reference.names().as_slice() {
+                ["tasks", "status"] => Some(None),
+                ["tasks", name, "status" | "reason"] => Some(Some((*name).to_owned())),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+fn no_execution_status(place: &Place<'_>) -> FieldErrors {
+    execution_status(place)
+        .into_iter()
+        .map(|_| {
+            FieldError::invalid(
+                "pipeline tasks can not refer to execution status of any other pipeline task or aggregate status of \
+                 tasks",
+                &place.path,
+            )
+        })
+        .collect()
+}
+
+fn status_of_known_tasks(place: &Place<'_>, names: &BTreeSet<&str>) -> FieldErrors {
+    execution_status(place)
+        .into_iter()
+        .flatten()
+        .filter(|name| !names.contains(name.as_str()))
+        .map(|name| {
+            FieldError::invalid(format!("pipeline task {name} is not defined in the pipeline"), &place.path)
+        })
+        .collect()
+}
+
+fn results_of_known_tasks(
+    place: &Place<'_>,
+    names: &BTreeSet<&str>,
+    finally: &[PipelineTask],
+) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    if place.part == Part::Matrix {
+        return errors;
+    }
+    for reference in references::in_text(place.text) {
+        let name = &reference.pipeline_task;
+        let what = if finally.iter().any(|task| task.name == *name) {
+            format!("a final task {name}")
+        } else if !names.contains(name.as_str()) || reference.section == Section::Finally {
+            format!("a task {name} which is not defined in the pipeline")
+        } else {
+            continue;
+        };
+        errors.push(FieldError::invalid(
+            format!("invalid task result reference, final task has task result reference from {what}"),
+            &place.path,
+        ));
+    }
+    errors
+}
+
+/// The runs of a matrix give a list of results, and each of those is a string.
+fn matrixed_in_aggregate(place: &Place<'_>, matrixed: &BTreeMap<&str, &PipelineTask>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    if place.part != Part::Params {
+        return errors;
+    }
+    for reference in references::in_text(place.text) {
+        let Some(task) = matrixed.get(reference.pipeline_task.as_str()) else { continue };
+        if reference.subscript != Some(Subscript::All) {
+            errors.push(FieldError::invalid(
+                format!(
+                    "A matrixed pipelineTask can only be consumed in aggregate using [*] notation, but is currently \
+                     set to {}",
+                    reference.key()
+                ),
+                &place.path,
+            ));
+        }
+        let results = task.task_spec.iter().flat_map(|embedded| &embedded.task_spec.results);
+        for result in results.filter(|result| result.name == reference.result) {
+            let kind = result.value_type();
+            if kind != ParamType::String {
+                errors.push(FieldError::invalid(
+                    format!(
+                        "Matrixed PipelineTasks emitting results must have an underlying type string, but result {} \
+                         has type {kind} in pipelineTask",
+                        result.name
+                    ),
+                    &place.path,
+                ));
+            }
+        }
+    }
+    errors
+}
