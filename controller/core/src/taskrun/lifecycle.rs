@@ -103,7 +103,10 @@ fn decide(draft: &mut Draft<'_>) {
 fn replace(draft: &mut Draft<'_>) {
     let snapshot = draft.snapshot;
     let name = draft.pod_name();
-    let started = draft.status.steps.iter().find(|step| step.running.is_some() || step.terminated.is_some());
+    // A retry shows the steps of the attempt before until its own pod has been seen (contract 12.8).
+    let seen = draft.status.retries_status.last().is_none_or(|last| last.steps != draft.status.steps);
+    let mut steps = draft.status.steps.iter().filter(|_| seen);
+    let started = steps.find(|step| step.running.is_some() || step.terminated.is_some());
     let annotations = snapshot.run.metadata.annotations.as_ref();
     let may_rerun = annotations.and_then(|all| all.get(&rerun_key())).is_some_and(|value| value == "true");
     if let Some(step) = started
@@ -121,7 +124,7 @@ fn replace(draft: &mut Draft<'_>) {
     let appeared = draft.status.conditions.iter().filter_map(|c| c.last_transition_time.as_ref()).max();
     let appears_by = appeared.and_then(|time| time.0.saturating_add(CACHE_LAG).ok());
     if let Some(by) = appears_by
-        && draft.status.steps.is_empty()
+        && (draft.status.steps.is_empty() || !seen)
         && by > snapshot.now
     {
         draft.wait(&name, "the pod has been created but not been seen");

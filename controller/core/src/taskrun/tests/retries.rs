@@ -109,3 +109,17 @@ spec: {retries: 3, taskSpec: {steps: [{name: a, image: i, script: x}]}}
     assert_eq!(world.succeeded().reason, "TaskRunCancelled");
     assert_eq!(world.status().retries_status.len(), 1);
 }
+
+#[test]
+fn a_retry_whose_pod_is_lost_early_is_made_again_although_the_attempt_before_had_started() {
+    let mut world = World::new("{metadata: {name: run}, spec: {retries: 1, taskSpec: {steps: [{name: a, image: i, script: x}]}}}");
+    world.settle();
+    world.steps_exit(&[1]);
+    world.settle();
+    assert_eq!(world.status().pod_name, "run-pod-retry1");
+    world.pods.retain(|pod| pod["metadata"]["name"] != "run-pod-retry1");
+    world.pass(6);
+    world.settle();
+    assert_eq!(world.succeeded().status, "Unknown", "{}", world.said());
+    assert!(world.pods.iter().any(|pod| pod["metadata"]["name"] == "run-pod-retry1"));
+}
