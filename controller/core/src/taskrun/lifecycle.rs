@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use ropewalk_api::conditions::ConditionStatus;
-use ropewalk_api::{Artifacts, ROPEWALK_GROUP, conditions, labels, taskrun_spec_status};
+use ropewalk_api::{Artifacts, GoDuration, ROPEWALK_GROUP, conditions, labels, taskrun_spec_status};
 
 use super::creation::{create, held_back, resolve, store};
 use super::draft::Draft;
@@ -20,6 +20,9 @@ const CACHE_LAG: Duration = Duration::from_secs(5);
 /// Pods lost before any step started are made again this often: a node going down takes one or two, a cluster that
 /// loses more is not going to keep the next.
 const MAX_RECREATIONS: u32 = 3;
+/// Times in objects are cut to whole seconds. An attempt may take this much longer rather than that much shorter.
+const TIME_PRECISION: Duration = Duration::from_secs(1);
+
 /// The annotation in the status that counts lost pods.
 pub(super) fn recreations_key() -> String {
     format!("{ROPEWALK_GROUP}/pod-recreations")
@@ -71,12 +74,7 @@ fn decide(draft: &mut Draft<'_>) {
     }
     let pod = draft.pod();
     let timeout = pod::timeout(run, &draft.snapshot.config);
-    let deadline = draft
-        .status
-        .start_time
-        .as_ref()
-        .filter(|_| !timeout.is_zero())
-        .map(|start| start.0.saturating_add(timeout.as_std()).unwrap_or(Timestamp::MAX));
+    let deadline = deadline(draft, timeout);
     let complete = pod.is_some_and(containers::is_complete);
     if !complete && deadline.is_some_and(|deadline| deadline <= draft.snapshot.now) {
         stop(draft, reason::TIMED_OUT, format!("TaskRun \"{name}\" failed to finish within \"{timeout}\""));
@@ -91,12 +89,17 @@ fn decide(draft: &mut Draft<'_>) {
         None if draft.status.pod_name.is_empty() => create(draft),
         None => replace(draft),
     }
-    let started = draft.status.start_time.as_ref().filter(|_| !timeout.is_zero()).map(|time| time.0);
-    if let Some(started) = started
+    if let Some(deadline) = self::deadline(draft, timeout)
         && !conditions::is_done(&draft.status.conditions)
     {
-        draft.look_at(started.saturating_add(timeout.as_std()).unwrap_or(Timestamp::MAX));
+        draft.look_at(deadline);
     }
+}
+
+/// When the attempt has had its time; `None` before it started and when it has no limit.
+fn deadline(draft: &Draft<'_>, timeout: GoDuration) -> Option<Timestamp> {
+    let start = draft.status.start_time.as_ref().filter(|_| !timeout.is_zero())?;
+    Some(start.0.saturating_add(timeout.as_std() + TIME_PRECISION).unwrap_or(Timestamp::MAX))
 }
 
 /// The recorded pod is gone.

@@ -15,6 +15,12 @@ pub(super) const QUIET: Duration = Duration::from_secs(5);
 
 /// A container that will not start, as the reason and message of the run's failure.
 pub(super) fn fatal(pod: &Pod, run: &str) -> Option<(&'static str, String)> {
+    let config_error = || (reason::CONFIG_ERROR, "Failed to create pod due to config error".to_owned());
+    let init = containers::init(pod);
+    let mut waiting_in_init = init.iter().filter_map(Seen::waiting);
+    if waiting_in_init.any(|waiting| waiting.reason.as_deref() == Some("CreateContainerConfigError")) {
+        return Some(config_error());
+    }
     containers::regular(pod).iter().filter(|c| c.is_step() || c.is_sidecar()).find_map(|container| {
         let waiting = container.waiting()?;
         let message = waiting.message.as_deref().unwrap_or_default();
@@ -37,9 +43,7 @@ pub(super) fn fatal(pod: &Pod, run: &str) -> Option<(&'static str, String)> {
                 ))
             }
             "CreateContainerConfigError" if is_subpath_race(message) => None,
-            "CreateContainerConfigError" => {
-                Some((reason::CONFIG_ERROR, "Failed to create pod due to config error".to_owned()))
-            }
+            "CreateContainerConfigError" => Some(config_error()),
             "CreateContainerError" => Some((reason::POD_CREATION_FAILED, failed_to_start())),
             _ => None,
         }

@@ -219,6 +219,22 @@ fn a_container_that_cannot_start_fails_the_run(
 }
 
 #[test]
+fn the_init_container_may_lack_its_configuration_too() {
+    let mut world = World::new(ONE_STEP);
+    world.settle();
+    world.pod_says(
+        "{phase: Pending, initContainerStatuses: [{name: prepare, image: i, imageID: '', ready: false, restartCount: 0, \
+         state: {waiting: {reason: CreateContainerConfigError, message: 'configmap \" x\" not found'}}}]}",
+    );
+    world.settle();
+    assert_eq!(world.said(), "False/CreateContainerConfigError: Failed to create pod due to config error");
+    assert_eq!(
+        world.diagnosis().expect("a diagnosis"),
+        "container \"prepare\" cannot start: CreateContainerConfigError: configmap \" x\" not found"
+    );
+}
+
+#[test]
 fn a_subpath_race_is_waited_out() {
     let world = waits("CreateContainerConfigError", "failed to create subPath directory for x");
     assert_eq!(world.said(), "Unknown/Pending: Waiting for subPath directory creation to complete");

@@ -77,12 +77,12 @@ spec: {retries: 1, timeout: 10s, taskSpec: {steps: [{name: a, image: i, script: 
     world.settle();
     world.pod_runs();
     world.settle();
-    world.pass(10);
+    world.pass(11);
     world.settle();
     assert_eq!(world.status().retries_status.len(), 1);
     assert_eq!(world.status().pod_name, "t-pod-retry1");
     assert_eq!(world.pods.len(), 1, "the pod of the timed out attempt is deleted");
-    world.pass(10);
+    world.pass(11);
     world.settle();
     assert_eq!(world.said(), "False/TaskRunTimeout: TaskRun \"t\" failed to finish within \"10s\"");
 
@@ -112,7 +112,9 @@ spec: {retries: 3, taskSpec: {steps: [{name: a, image: i, script: x}]}}
 
 #[test]
 fn a_retry_whose_pod_is_lost_early_is_made_again_although_the_attempt_before_had_started() {
-    let mut world = World::new("{metadata: {name: run}, spec: {retries: 1, taskSpec: {steps: [{name: a, image: i, script: x}]}}}");
+    let mut world = World::new(
+        "{metadata: {name: run}, spec: {retries: 1, taskSpec: {steps: [{name: a, image: i, script: x}]}}}",
+    );
     world.settle();
     world.steps_exit(&[1]);
     world.settle();
