@@ -8,7 +8,7 @@ use crate::documents::Document;
 
 /// Everything wrong with the form of a document of our own kinds: unknown fields, wrong types. What stands in them is
 /// judged at admission.
-pub fn check(document: &Document) -> Vec<Diagnostic> {
+pub(super) fn check(document: &Document) -> Vec<Diagnostic> {
     let Some((group, version)) = document.api_version().split_once('/') else { return Vec::new() };
     if group != ropewalk_api::GROUP {
         return Vec::new();

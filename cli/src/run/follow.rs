@@ -28,7 +28,7 @@ pub struct RunKey {
 
 /// Runs as they ended, and the TaskRuns that belong to them, by [`key`].
 #[derive(Debug, Default)]
-pub struct Ended {
+pub(super) struct Ended {
     /// Started PipelineRuns.
     pub pipelineruns: BTreeMap<String, PipelineRun>,
     /// Every TaskRun.
@@ -44,12 +44,16 @@ enum Change {
 }
 
 /// `kind/namespace/name`, the key of [`Ended`].
-pub fn key(kind: &str, namespace: &str, name: &str) -> String {
+pub(super) fn key(kind: &str, namespace: &str, name: &str) -> String {
     format!("{kind}/{namespace}/{name}")
 }
 
 /// Shows progress and logs until every run is done and every log has been read to its end.
-pub async fn follow(client: &Client, runs: &[RunKey], screen: &Arc<Screen>) -> Result<Ended, kube::Error> {
+pub(super) async fn follow(
+    client: &Client,
+    runs: &[RunKey],
+    screen: &Arc<Screen>,
+) -> Result<Ended, kube::Error> {
     let mut follower = Follower {
         client: client.clone(),
         screen: Arc::clone(screen),
@@ -79,7 +83,7 @@ pub async fn follow(client: &Client, runs: &[RunKey], screen: &Arc<Screen>) -> R
             Some(Ok(change)) => follower.see(change),
             // The watcher backs off and lists again by itself.
             Some(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "watch interrupted")
+                tracing::debug!(error = &error as &dyn std::error::Error, "watch interrupted");
             }
             None => break,
         }

@@ -9,7 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::documents::Document;
 
 /// The annotation by which a claim of the standalone node names a directory of the machine.
-pub const DIRECTORY_ANNOTATION: &str = "ropewalk.dev/directory";
+pub(super) const DIRECTORY_ANNOTATION: &str = "ropewalk.dev/directory";
 
 /// Objects in the order they are to be created.
 #[derive(Debug, Default)]
@@ -154,7 +154,7 @@ fn claim(workspace: &str, directory: &str, namespace: &str) -> Value {
 }
 
 /// Makes the directories of `--workspace` absolute; each has to exist.
-pub fn directories(workspaces: &[(String, String)]) -> Result<Vec<(String, String)>, Diagnostic> {
+pub(super) fn directories(workspaces: &[(String, String)]) -> Result<Vec<(String, String)>, Diagnostic> {
     workspaces
         .iter()
         .map(|(name, directory)| {

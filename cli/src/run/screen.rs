@@ -13,7 +13,7 @@ use crate::args::Output;
 const TICK: Duration = Duration::from_millis(120);
 
 /// Where progress goes. Logs and progress share one stream, so that their order is that of events.
-pub struct Screen {
+pub(super) struct Screen {
     output: Output,
     color: bool,
     bars: Option<MultiProgress>,
@@ -22,7 +22,7 @@ pub struct Screen {
 
 impl Screen {
     /// A screen for this kind of output; live only on a terminal.
-    pub fn new(output: Output) -> Self {
+    pub(super) fn new(output: Output) -> Self {
         let terminal = std::io::stderr().is_terminal()
             && (output == Output::Json || std::io::stdout().is_terminal())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -31,12 +31,12 @@ impl Screen {
     }
 
     /// Colors are wanted and possible.
-    pub fn color(&self) -> bool {
+    pub(super) fn color(&self) -> bool {
         self.color
     }
 
     /// Prints one line. A reader that has gone away is not an error: the run goes on.
-    pub fn line(&self, text: &str) {
+    pub(super) fn line(&self, text: &str) {
         let print = || {
             let mut line = text.to_owned();
             line.push('\n');
@@ -53,7 +53,7 @@ impl Screen {
     }
 
     /// A line of a step's log, with the step in front of it.
-    pub fn log(&self, task: &str, step: &str, text: &str) {
+    pub(super) fn log(&self, task: &str, step: &str, text: &str) {
         if self.color {
             self.line(&format!("\u{1b}[36m[{task} : {step}]\u{1b}[0m {text}"));
         } else {
@@ -62,7 +62,7 @@ impl Screen {
     }
 
     /// A task is running.
-    pub fn started(&self, task: &str) {
+    pub(super) fn started(&self, task: &str) {
         let Some(bars) = &self.bars else { return };
         let Ok(mut running) = self.running.lock() else { return };
         running.entry(task.to_owned()).or_insert_with(|| {
@@ -75,7 +75,7 @@ impl Screen {
     }
 
     /// A task has ended; its line leaves the screen.
-    pub fn ended(&self, task: &str) {
+    pub(super) fn ended(&self, task: &str) {
         if let Ok(mut running) = self.running.lock()
             && let Some(bar) = running.remove(task)
         {

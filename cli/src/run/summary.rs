@@ -8,7 +8,7 @@ use ropewalk_api::{ParamValue, PipelineRun, TaskRun};
 use super::follow::{Ended, RunKey, key};
 
 /// The summary of all runs, and whether every one succeeded.
-pub fn summarize(runs: &[RunKey], ended: &Ended) -> (String, bool) {
+pub(super) fn summarize(runs: &[RunKey], ended: &Ended) -> (String, bool) {
     let mut text = String::new();
     let mut succeeded = true;
     for run in runs {

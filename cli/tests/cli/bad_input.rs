@@ -1,8 +1,6 @@
 //! What users get wrong: one clear message each, with its place, and the exit code that belongs to it.
 
-mod common;
-
-use common::{can_run_containers, printed, run_text};
+use crate::common::{can_run_containers, printed, run_text};
 
 /// Refused before anything runs: exit code 2, the message, and where it stands.
 #[track_caller]
@@ -56,7 +54,7 @@ fn a_file_that_is_not_there() {
     if !can_run_containers() {
         return;
     }
-    let output = common::run_file(std::path::Path::new("no-such-file.yaml"));
+    let output = crate::common::run_file(std::path::Path::new("no-such-file.yaml"));
     assert_eq!(output.status.code(), Some(2));
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("\"no-such-file.yaml\""),
@@ -136,7 +134,7 @@ fn an_image_without_a_root_file_system() {
     let file = directory.path().join("input.yaml");
     std::fs::write(&file, taskrun("  taskSpec:\n    steps:\n    - image: debian:12\n      script: echo\n"))
         .expect("written");
-    let output = common::ropewalk().arg("run").arg(&file).output().expect("the command starts");
+    let output = crate::common::ropewalk().arg("run").arg(&file).output().expect("the command starts");
     assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("\"debian:12\"") && stdout.contains("--rootfs host"), "{}", printed(&output));

@@ -1,8 +1,6 @@
 //! Every example runs as its folder says it does.
 
-mod common;
-
-use common::{can_run_containers, example, printed, run_file};
+use crate::common::{can_run_containers, example, printed, run_file};
 
 fn yaml_files(folder: &str) -> Vec<std::path::PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(example(folder))

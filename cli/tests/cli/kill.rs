@@ -1,14 +1,12 @@
 //! SIGKILL at any moment: the next command clears away whatever the killed one left.
 
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{can_run_containers, printed, ropewalk};
+use crate::common::{can_run_containers, printed, ropewalk};
 
 /// Tasks side by side and one after the other, so that a kill finds containers in every state.
 const BUSY: &str = "\

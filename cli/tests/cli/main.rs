@@ -1,0 +1,6 @@
+//! The built command, run as a user runs it.
+
+mod bad_input;
+mod common;
+mod examples;
+mod kill;
