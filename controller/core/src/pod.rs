@@ -25,8 +25,8 @@ use ropewalk_entrypoint_protocol::flags::PrepareFlags;
 use ropewalk_entrypoint_protocol::paths;
 
 use crate::settings::Settings;
-use crate::taskrun::passes;
 use crate::taskrun::resolve::{self, Resolved};
+use crate::taskrun::{passes, validate};
 
 pub use resources::check as check_resources;
 pub(crate) use workspaces::bound_claim;
@@ -58,6 +58,9 @@ pub enum PodError {
     /// A script for Windows.
     #[error("the script of \"{0}\" starts with \"#!win\", and Windows is not supported")]
     WindowsScript(String),
+    /// A param's value referred to a param that is not declared.
+    #[error("non-existent variable in \"{0}\"")]
+    UnknownVariable(String),
     /// Two volumes of the same name.
     #[error("multiple volumes with same name \"{0}\"")]
     DuplicateVolume(String),
@@ -105,6 +108,9 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
     let mut task = task.clone();
     passes::credentials(&mut task.spec);
     let task = &task;
+    if let Some(text) = validate::unknown_param(&task.spec) {
+        return Err(PodError::UnknownVariable(text));
+    }
     let mounted = workspaces::mount(run, task);
     let scripts = scripts::place(&task.spec)?;
     let wait_for_ready = waits_for_sidecars(task, config);

@@ -13,7 +13,7 @@ pub mod resolve;
 mod results;
 mod sidecars;
 mod steps;
-mod validate;
+pub(crate) mod validate;
 mod waiting;
 
 #[cfg(test)]

@@ -199,6 +199,31 @@ pub(super) fn overrides(run: &TaskRun, spec: &TaskSpec) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The first text of a substituted step that refers to a param nobody declares. A value can bring such a reference in;
+/// passing it on would hand the step a text its author never meant.
+pub(crate) fn unknown_param(spec: &TaskSpec) -> Option<String> {
+    let mut found = Vec::new();
+    for step in &spec.steps {
+        let mut value = serde_json::to_value(step).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            // Words for people are never substituted.
+            fields.retain(|field, _| field != "displayName" && field != "results");
+        }
+        collect(&value, &mut found);
+    }
+    let unknown = |text: &String| {
+        variables::variables(text).filter_map(|variable| variable.path()).any(|reference| {
+            match reference.names().as_slice() {
+                ["params", name, ..] | ["inputs", "params", name, ..] => {
+                    spec.params.iter().all(|declared| declared.name != *name)
+                }
+                _ => false,
+            }
+        })
+    };
+    found.into_iter().find(unknown)
+}
+
 /// Every string of a Task's steps, sidecars, template and volumes that holds a variable.
 fn texts(spec: &TaskSpec) -> Vec<String> {
     let mut found = Vec::new();

@@ -146,6 +146,12 @@ spec:
     "failed to create task run pod \"t\": translating TaskSpec to Pod: step \"s\" has onError \"maybe\", expected \
      \"continue\" or \"stopAndFail\". Maybe invalid TaskSpec"
 )]
+#[case(
+    "{params: [{name: p, value: $(params.zzz)}], taskSpec: {params: [{name: p}], steps: [{name: s, image: i, script: echo $(params.p)}]}}",
+    "PodCreationFailed",
+    "failed to create task run pod \"t\": translating TaskSpec to Pod: non-existent variable in \"echo $(params.zzz)\". \
+     Maybe invalid TaskSpec"
+)]
 fn a_run_that_cannot_become_a_pod(#[case] spec: &str, #[case] reason: &str, #[case] message: &str) {
     let mut world = World::new(&format!("{{metadata: {{name: t}}, spec: {spec}}}"));
     world.settle();
