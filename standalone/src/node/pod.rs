@@ -41,6 +41,13 @@ pub(super) async fn run(
     task.adopt().await;
     // Deletion may have been asked for before this process saw the pod.
     task.handle(Event::PodChanged(Box::new(pod)));
+    // As a rule there is room, and then nobody needs to read that the pod waits for some.
+    if !task.state.is_finished()
+        && let Ok(permit) = Arc::clone(&task.node.room).try_acquire_owned()
+    {
+        task.permit = Some(permit);
+        task.handle(Event::Admitted);
+    }
     loop {
         while let Ok(event) = events.try_recv() {
             task.handle(event);
@@ -153,6 +160,9 @@ impl Task {
         let (node, uid) = (Arc::clone(&self.node), self.uid.clone());
         let pod = Arc::new(self.state.pod().clone());
         match command {
+            Command::Bind => {
+                tokio::spawn(async move { report::bind(&node.client, &pod, &node.config.node_name).await });
+            }
             Command::PrepareVolumes => {
                 tokio::spawn(async move {
                     let event = match prepare_volumes(&node, &pod).await {

@@ -147,9 +147,15 @@ fn missing_objects_are_named_and_awaited() {
         let pending = world.wait("p", failed).await.expect("the pod");
         assert_eq!(phase_of(&pending), "Pending");
         let events: Api<Event> = Api::default_namespaced(world.client.clone());
-        let events = events.list(&ListParams::default()).await.expect("events").items;
-        let found = events.iter().find(|event| event.message.as_deref() == Some(message));
-        assert_eq!(found.and_then(|event| event.reason.as_deref()), Some("FailedMount"));
+        // It is written beside the status, not before.
+        let found = loop {
+            let events = events.list(&ListParams::default()).await.expect("events").items;
+            match events.into_iter().find(|event| event.message.as_deref() == Some(message)) {
+                Some(event) => break event,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(found.reason.as_deref(), Some("FailedMount"));
 
         let config_maps: Api<ConfigMap> = Api::default_namespaced(world.client.clone());
         let config_map = json!({"metadata": {"name": "cm"}, "data": {"k": "from config"}});
@@ -200,13 +206,14 @@ fn processes_with(marker: &str) -> usize {
 
 fn deletion_ends_the_whole_process_tree() {
     test(async |world: &mut World| {
+        let marker = format!("98765.{}", std::process::id());
         // One that heeds TERM, one that ignores it, one that cannot handle it; all with children that try to
         // stay behind.
-        let stray = "setsid sleep 98765.4321 & ";
+        let stray = format!("setsid sleep {marker} & ");
         let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [
             script("heeds", &format!("trap 'exit 7' TERM; {stray} echo up; wait")),
-            script("ignores", &format!("trap '' TERM; {stray} echo up; while :; do sleep 98765.4321; done")),
-            {"name": "cannot", "image": "host", "command": ["sleep", "98765.4321"]}]});
+            script("ignores", &format!("trap '' TERM; {stray} echo up; while :; do sleep {marker}; done")),
+            {"name": "cannot", "image": "host", "command": ["sleep", marker]}]});
         world.create(pod("p", spec)).await;
         world.wait("p", phase(&["Running"])).await;
         for name in ["heeds", "ignores"] {
@@ -214,11 +221,14 @@ fn deletion_ends_the_whole_process_tree() {
                 tokio::task::yield_now().await;
             }
         }
-        assert!(processes_with("98765.4321") >= 3);
+        // The background processes may not have got as far as their exec yet.
+        while processes_with(&marker) < 3 {
+            tokio::task::yield_now().await;
+        }
         let begun = Instant::now();
         world.pods().delete("p", &DeleteParams::default()).await.expect("deleted");
         world.wait("p", |pod: Option<&Pod>| pod.is_none()).await;
-        assert_eq!(processes_with("98765.4321"), 0);
+        assert_eq!(processes_with(&marker), 0);
         assert!(begun.elapsed() < Duration::from_secs(20), "the grace period of one second counts");
     });
 }
@@ -260,12 +270,12 @@ fn users_groups_and_privileges() {
             "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}});
         let root = json!({"securityContext": {"runAsUser": 0, "readOnlyRootFilesystem": true}});
         let spec = json!({
-            "securityContext": {"runAsUser": 1234, "runAsGroup": 2345, "fsGroup": 3456, "supplementalGroups": [77]},
-            "volumes": volumes,
-            "containers": [
-                with(script("user", shown), limited),
-                with(script("root", "touch /x 2>/dev/null || echo read-only; id -u; mknod /dev/sda b 8 0 2>/dev/null || echo no device"), root),
-            ]});
+        "securityContext": {"runAsUser": 1234, "runAsGroup": 2345, "fsGroup": 3456, "supplementalGroups": [77]},
+        "volumes": volumes,
+        "containers": [
+            with(script("user", shown), limited),
+            with(script("root", "touch /x 2>/dev/null || echo read-only; id -u; mknod /dev/sda b 8 0 2>/dev/null || echo no device"), root),
+        ]});
         world.create(pod("p", spec)).await;
         world.ended("p").await;
         let log = world.log("p", "user").await;
@@ -284,14 +294,14 @@ fn the_machines_root_hides_what_is_private() {
     test(async |world: &mut World| {
         let data = world.instance.as_ref().expect("an instance").data_dir().display().to_string();
         let text = format!(
-            "cat /etc/shadow && echo BAD; ls -A /root /home /run /tmp; ls {data} && echo BAD; \
+            "exec 2>/dev/null; cat /etc/shadow && echo BAD; ls -A /root /home /run /tmp; ls {data} && echo BAD; \
              echo x > /etc/made-by-a-step && rm /etc/passwd && echo wrote; cat /proc/1/comm; hostname; \
              ls /sys/fs/cgroup; mount -t tmpfs x /mnt 2>/dev/null && echo BAD; ls /dev | tr '\\n' ' '"
         );
         world.create(pod("p", json!({"containers": [script("c", &text)]}))).await;
         world.ended("p").await;
         let log = world.log("p", "c").await;
-        let output: Vec<_> = log.lines().filter(|line| !line.contains("No such file")).collect();
+        let output: Vec<_> = log.lines().collect();
         assert_eq!(output[..8], ["/home:", "", "/root:", "", "/run:", ".containerenv", "", "/tmp:"], "{log}");
         assert_eq!(output[8..11], ["wrote", "sh", "p"], "{log}");
         assert!(!log.contains("BAD"), "{log}");
@@ -388,7 +398,10 @@ fn the_embedded_image_and_its_volume() {
             world.create(pod("q", spec)).await;
             world.ended("q").await;
             let log = world.log("q", "c").await;
-            assert!(log.contains("-rwxr-xr-x") && log.contains("entrypoint") && log.contains("read-only"), "{log}");
+            assert!(
+                log.contains("-rwxr-xr-x") && log.contains("entrypoint") && log.contains("read-only"),
+                "{log}"
+            );
         },
     );
 }
@@ -442,9 +455,11 @@ fn without_a_root_an_image_is_refused() {
             let spec = json!({"containers": [{"name": "c", "image": "alpine:3", "command": ["true"]}]});
             world.create(pod("p", spec)).await;
             let refused = |pod: Option<&Pod>| {
-                pod.filter(|pod| pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some()))
-                    .and_then(|pod| waiting(pod, "c"))
-                    .is_some_and(|(reason, _)| reason == "InvalidImageName")
+                pod.filter(|pod| {
+                    pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
+                })
+                .and_then(|pod| waiting(pod, "c"))
+                .is_some_and(|(reason, _)| reason == "InvalidImageName")
             };
             let pending = world.wait("p", refused).await.expect("the pod");
             let (_, message) = waiting(&pending, "c").expect("waiting");
@@ -458,7 +473,9 @@ fn readiness_probes() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let mounted = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
-        let probed = |text: &str, probe: Value| with(with(script("x", text), mounted.clone()), json!({"readinessProbe": probe}));
+        let probed = |text: &str, probe: Value| {
+            with(with(script("x", text), mounted.clone()), json!({"readinessProbe": probe}))
+        };
         let named = |name: &str, base: Value| with(base, json!({"name": name}));
         let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "terminationGracePeriodSeconds": 0, "containers": [
             named("exec", probed("sleep 1.5; touch /v/up; sleep 1000",
@@ -466,10 +483,13 @@ fn readiness_probes() {
             named("tcp", probed("sleep 1000",
                 json!({"tcpSocket": {"host": "127.0.0.1", "port": port}, "periodSeconds": 1})))]});
         world.create(pod("p", spec)).await;
-        let ready = |wanted: &'static str| move |pod: Option<&Pod>| {
-            let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.clone());
-            let found = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-            pod.is_some_and(|pod| phase_of(pod) == "Running") && found.is_some_and(|found| found.status == wanted)
+        let ready = |wanted: &'static str| {
+            move |pod: Option<&Pod>| {
+                let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.clone());
+                let found = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+                pod.is_some_and(|pod| phase_of(pod) == "Running")
+                    && found.is_some_and(|found| found.status == wanted)
+            }
         };
         let before = world.wait("p", ready("False")).await.expect("the pod");
         assert!(!container(&before, "exec").ready);
@@ -493,7 +513,8 @@ fn containers_are_adopted_after_a_restart() {
         let running = world.wait("p", phase(&["Running"])).await.expect("the pod");
         world.restart().await;
         let uid = running.metadata.uid.clone().unwrap_or_default();
-        let volume = world.instance.as_ref().expect("an instance").data_dir().join("pods").join(uid).join("volumes/v");
+        let volume =
+            world.instance.as_ref().expect("an instance").data_dir().join("pods").join(uid).join("volumes/v");
         std::fs::write(volume.join("go"), "").expect("written");
         let ended = world.ended("p").await;
         assert_eq!((outcome(&ended, "ends").0, outcome(&ended, "stays").0), (5, 6));
@@ -548,17 +569,19 @@ fn statuses_are_few() {
                        "containers": [script("a", "sleep 0.2"), script("b", "sleep 0.2"), script("c", "sleep 0.2")]}),
             ))
             .await;
-        let mut statuses = 0;
+        let mut statuses = Vec::new();
         while let Some(Ok(event)) = changes.next().await {
             use kube::runtime::watcher::Event;
             if let Event::Apply(pod) | Event::InitApply(pod) = event {
-                statuses += usize::from(pod.status.as_ref().is_some_and(|status| status.conditions.is_some()));
-                if phase_of(&pod) == "Succeeded" {
+                let ended = phase_of(&pod) == "Succeeded";
+                statuses.extend(pod.status.filter(|status| status.conditions.is_some()));
+                statuses.dedup();
+                if ended {
                     break;
                 }
             }
         }
         // Initialising, running, and the ends of three containers.
-        assert!((2..=5).contains(&statuses), "{statuses} writes");
+        assert!((2..=5).contains(&statuses.len()), "{} writes: {statuses:#?}", statuses.len());
     });
 }

@@ -28,7 +28,7 @@ pub(crate) struct World {
     pub(crate) instance: Option<Instance>,
     shutdown: watch::Sender<bool>,
     node: JoinHandle<()>,
-    _root: tempfile::TempDir,
+    root: Option<tempfile::TempDir>,
 }
 
 pub(crate) fn test(body: impl AsyncFnOnce(&mut World)) {
@@ -58,12 +58,18 @@ pub(crate) fn server(data_dir: &Path) -> Server {
 impl World {
     fn start(edit: impl FnOnce(&mut NodeConfig)) -> Self {
         let root = tempfile::tempdir().expect("a directory");
-        let instance = Instance::create(root.path()).expect("an instance");
+        let mut world = Self::start_in(root.path(), edit);
+        world.root = Some(root);
+        world
+    }
+
+    pub(crate) fn start_in(root: &Path, edit: impl FnOnce(&mut NodeConfig)) -> Self {
+        let instance = Instance::create(root).expect("an instance");
         let mut config = config(instance.data_dir());
         edit(&mut config);
         let server = server(instance.data_dir());
         let (shutdown, node) = spawn(&server, config);
-        Self { client: server.client(), server, instance: Some(instance), shutdown, node, _root: root }
+        Self { client: server.client(), server, instance: Some(instance), shutdown, node, root: None }
     }
 
     /// Ends the node without its containers and starts another one on the same directory.
@@ -76,7 +82,7 @@ impl World {
 
     async fn stop(mut self) {
         self.shutdown.send(true).expect("the node runs");
-        self.node.await.expect("the node ends");
+        (&mut self.node).await.expect("the node ends");
         let instance = self.instance.take().expect("an instance");
         let left = Left::of(instance.data_dir());
         instance.remove().expect("removed");
@@ -105,6 +111,16 @@ impl World {
     pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
         let parameters = LogParams { container: Some(container.to_owned()), ..LogParams::default() };
         self.pods().logs(pod, &parameters).await.expect("a log")
+    }
+}
+
+/// A failed test leaves nothing running either.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.node.abort();
+        if let Some(instance) = self.instance.take() {
+            let _ = instance.remove();
+        }
     }
 }
 
@@ -187,7 +203,8 @@ impl Left {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
-            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let read =
+                |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
             assert!(!read("cmdline").contains(path), "process {pid} is left: {}", read("cmdline"));
             assert!(!read("mountinfo").contains(path), "process {pid} has mounts left: {}", read("cmdline"));
         }

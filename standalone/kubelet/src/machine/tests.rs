@@ -40,7 +40,7 @@ impl Drive {
     }
 
     fn ready(&mut self) -> Vec<String> {
-        assert_eq!(self.send(Event::Admitted), ["prepare"]);
+        assert_eq!(self.send(Event::Admitted), ["bind", "prepare"]);
         self.send(Event::VolumesReady)
     }
 
@@ -62,6 +62,7 @@ impl Drive {
 
 fn word(command: &Command) -> String {
     match command {
+        Command::Bind => "bind".into(),
         Command::PrepareVolumes => "prepare".into(),
         Command::RefreshVolumes => "refresh".into(),
         Command::Start { name, attempt } => format!("start {name}/{attempt}"),
@@ -91,6 +92,12 @@ fn init_first_then_all_regular_together() {
     assert_eq!(drive.exited("b", 0, 0), ["tear down"]);
     assert_eq!(drive.send(Event::TornDown), NOTHING);
     assert!(drive.state.is_finished() && drive.state.is_torn_down());
+}
+
+#[test]
+fn a_pod_that_has_a_node_is_not_bound_again() {
+    let mut drive = Drive::new(json!({"nodeName": "here", "containers": [{"name": "a", "image": "i"}]}));
+    assert_eq!(drive.send(Event::Admitted), ["prepare"]);
 }
 
 #[test]
@@ -211,7 +218,7 @@ fn deletion_before_admission_removes_at_once() {
 #[test]
 fn deletion_while_volumes_are_made_waits_for_them() {
     let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
-    assert_eq!(drive.send(Event::Admitted), ["prepare"]);
+    assert_eq!(drive.send(Event::Admitted), ["bind", "prepare"]);
     assert_eq!(drive.send(Event::PodGone), NOTHING);
     assert_eq!(drive.send(Event::VolumesReady), ["tear down"]);
 }
