@@ -27,6 +27,9 @@ use super::faults::Faults;
 use super::script::Script;
 use super::watch::{key_of, read};
 
+/// The name of the node.
+const NODE: &str = "sim";
+
 /// Exit code of what a SIGTERM ended.
 const TERMINATED: i32 = 143;
 
@@ -70,7 +73,7 @@ struct End {
 impl Node {
     pub(super) fn new(script: Script) -> Self {
         let facts = HostFacts {
-            node_name: "sim".to_owned(),
+            node_name: NODE.to_owned(),
             host_ip: "127.0.0.1".to_owned(),
             cpus: 2,
             memory_bytes: 1 << 32,
@@ -124,7 +127,6 @@ impl Node {
                     unreported: false,
                     gone: false,
                 };
-                guest.bind(&self.facts, api, now)?;
                 guest.feed(Event::Admitted, &self.script, now);
                 self.guests.insert(uid, guest);
             }
@@ -190,8 +192,8 @@ impl Guest {
         Target { resource: Resource::Pod, namespace: self.key.namespace.clone(), name: self.key.name.clone() }
     }
 
-    fn bind(&self, facts: &HostFacts, api: &mut Api, now: Timestamp) -> Result<(), SimError> {
-        let binding = json!({ "target": { "kind": "Node", "name": facts.node_name } });
+    fn bind(&self, api: &mut Api, now: Timestamp) -> Result<(), SimError> {
+        let binding = json!({ "target": { "kind": "Node", "name": NODE } });
         let pods = kube::core::Request::new(format!("/api/v1/namespaces/{}/pods", self.key.namespace));
         let body = binding.to_string().into_bytes();
         let request = pods.create_subresource("binding", &self.key.name, &PostParams::default(), body);
@@ -214,6 +216,7 @@ impl Guest {
         now: Timestamp,
     ) -> Result<(), SimError> {
         match command {
+            Command::Bind => self.bind(api, now)?,
             Command::PrepareVolumes => self.feed(Event::VolumesReady, script, now),
             Command::Start { name, attempt } => self.start(name, *attempt, script, now),
             Command::Stop { name, .. } => {
