@@ -4,6 +4,7 @@ mod crashes;
 mod failures;
 mod lifecycle;
 mod passes;
+mod properties;
 mod refusals;
 mod results;
 mod retries;
