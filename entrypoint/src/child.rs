@@ -1,25 +1,18 @@
-//! The step's own command: started in a process group of its own, and waited for while signals and
-//! the timeout are served.
-
-// The one place that needs unsafe code: `pre_exec`, which std cannot know to be harmless, and `kill`
-// with a real-time signal, for which nix has no name.
-#![allow(unsafe_code)]
+//! The step's own command while it runs: signals and the timeout are served, its output is copied.
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::SigSet;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::signals::{Signals, poll_resumed};
 use crate::tee::Tee;
+use crate::watch::Watch;
 
 /// Longest single wait; longer timeouts take several. `poll` counts milliseconds in 32 bits.
 const LONGEST_POLL: Duration = Duration::from_hours(1);
@@ -27,6 +20,9 @@ const LONGEST_POLL: Duration = Duration::from_hours(1);
 /// Reads of output once the command has ended: its last words fit into a pipe, which one read can
 /// empty. More is not waited for, as a background process may go on writing forever.
 const LAST_READS: usize = 4;
+
+/// When the inotify instance of the wait is closed: by then that takes the kernel no time.
+const WATCH_SETTLES: Duration = Duration::from_millis(100);
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,38 +35,25 @@ pub(crate) enum End {
     TimedOut,
 }
 
-/// A running command.
+/// A running command that leads a process group.
 pub(crate) struct Child {
-    pid: Pid,
-}
-
-/// Starts a command in a process group of its own.
-pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
-    command.process_group(0);
-    // SAFETY: the closure runs between fork and exec and makes one system call, which is
-    // async-signal-safe; it neither allocates nor locks. Without it the command would inherit our
-    // blocked signals and could not be stopped.
-    unsafe {
-        command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from));
-    }
-    let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
-    // Dropping the handle does not wait: `run_to_end` reaps it together with orphans.
-    Ok(Child { pid })
+    pub(crate) pid: Pid,
 }
 
 impl Child {
     /// Forwards signals to the command's group, and copies output, until the command itself has ended;
-    /// kills the group when `timeout` has passed.
+    /// kills the group when `timeout` has passed. Closes `watch`, which has done its work, in between.
     ///
     /// What other processes write after that is not waited for: they end with the container.
     pub(crate) fn run_to_end(
         &self,
         timeout: Option<Duration>,
         signals: &Signals,
+        watch: &mut Watch,
         tees: &mut [Tee],
     ) -> io::Result<End> {
         let mut deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut settled = watch.is_open().then(|| Instant::now() + WATCH_SETTLES);
         let mut timed_out = false;
         loop {
             if let Some(end) = self.reap()? {
@@ -84,7 +67,11 @@ impl Child {
                 timed_out = true;
                 deadline = None;
             }
-            wait(poll_timeout(deadline), signals, tees)?;
+            if settled.is_some_and(|settled| settled <= Instant::now()) {
+                watch.close();
+                settled = None;
+            }
+            wait(poll_timeout([deadline, settled].into_iter().flatten().min()), signals, tees)?;
             while let Some(signal) = signals.next()? {
                 if signal != libc::SIGCHLD {
                     self.signal_group(signal);
@@ -109,6 +96,10 @@ impl Child {
     }
 
     /// Sends a signal to the command's group. A group that is gone already is no error.
+    #[allow(
+        unsafe_code,
+        reason = "images may ask to be stopped by a real-time signal; nix has no name for it"
+    )]
     fn signal_group(&self, signal: i32) {
         // SAFETY: `kill` has no memory effects; a negative id names the group the child leads.
         unsafe {
@@ -130,9 +121,9 @@ fn wait(timeout: PollTimeout, signals: &Signals, tees: &mut [Tee]) -> io::Result
     Ok(())
 }
 
-/// Time to the deadline in whole milliseconds, rounded up so that it has passed on waking.
-fn poll_timeout(deadline: Option<Instant>) -> PollTimeout {
-    let Some(deadline) = deadline else { return PollTimeout::NONE };
-    let left = deadline.saturating_duration_since(Instant::now()).min(LONGEST_POLL);
+/// Time to `wake` in whole milliseconds, rounded up so that it has passed on waking.
+fn poll_timeout(wake: Option<Instant>) -> PollTimeout {
+    let Some(wake) = wake else { return PollTimeout::NONE };
+    let left = wake.saturating_duration_since(Instant::now()).min(LONGEST_POLL);
     PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
 }

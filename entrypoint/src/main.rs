@@ -12,10 +12,12 @@ mod ending;
 mod prepare;
 mod report;
 mod signals;
+mod spawn;
 mod step;
 mod substitute;
 mod tee;
 mod wait;
+mod watch;
 
 use std::error::Error;
 use std::fmt::Write as _;

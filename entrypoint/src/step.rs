@@ -3,21 +3,22 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 use ropewalk_entrypoint_protocol::flags::StepFlags;
 use ropewalk_entrypoint_protocol::paths;
 use ropewalk_entrypoint_protocol::termination::{FAILURE, ResultType, RunResult};
 
-use crate::child::{self, End};
+use crate::child::{Child, End};
 use crate::command::{self, CommandError};
 use crate::ending::{Consequences, Ending};
 use crate::report::{self, Message, ReportError};
 use crate::signals::Signals;
+use crate::spawn::{self, Invocation};
 use crate::substitute::Texts;
 use crate::tee::{Log, Tee};
 use crate::wait::{self, WaitError, Waited};
+use crate::watch::Watch;
 use crate::{FAILED, clock, describe, log};
 
 /// Added to a signal's number to make an exit code, as shells do.
@@ -37,10 +38,11 @@ pub(crate) enum StepError {
 /// Runs a step and returns the exit code of its container.
 pub(crate) fn run(flags: &StepFlags) -> Result<u8, StepError> {
     let signals = Signals::block().map_err(StepError::Signals)?;
-    match wait_for_turn(flags, &signals) {
+    let mut watch = Watch::default();
+    match wait_for_turn(flags, &mut watch, &signals) {
         Ok(Waited::Ready) => {
             let started_at = SystemTime::now();
-            let ending = execute(flags, &signals);
+            let ending = execute(flags, &mut watch, &signals);
             Ok(finish(flags, started_at, &ending))
         }
         Ok(Waited::EarlierStepFailed) => {
@@ -61,18 +63,18 @@ pub(crate) fn run(flags: &StepFlags) -> Result<u8, StepError> {
     }
 }
 
-fn wait_for_turn(flags: &StepFlags, signals: &Signals) -> Result<Waited, StepError> {
+fn wait_for_turn(flags: &StepFlags, watch: &mut Watch, signals: &Signals) -> Result<Waited, StepError> {
     if !flags.step_metadata_dir.is_empty() {
         for name in [paths::STEP_RESULTS, paths::STEP_ARTIFACTS] {
             let path = Path::new(&flags.step_metadata_dir).join(name);
             fs::create_dir_all(&path).map_err(|source| StepError::Directory { path, source })?;
         }
     }
-    Ok(wait::for_files(&flags.wait_files, flags.wait_file_content, signals)?)
+    Ok(wait::for_files(&flags.wait_files, flags.wait_file_content, watch, signals)?)
 }
 
-fn execute(flags: &StepFlags, signals: &Signals) -> Ending {
-    run_command(flags, signals).unwrap_or_else(|error| {
+fn execute(flags: &StepFlags, watch: &mut Watch, signals: &Signals) -> Ending {
+    run_command(flags, watch, signals).unwrap_or_else(|error| {
         let message = describe(&error);
         log(&format!("error executing command: {message}"));
         Ending::NotStarted(message)
@@ -92,12 +94,9 @@ enum ExecuteError {
     Supervise { command: String, source: io::Error },
 }
 
-fn run_command(flags: &StepFlags, signals: &Signals) -> Result<Ending, ExecuteError> {
+fn run_command(flags: &StepFlags, watch: &mut Watch, signals: &Signals) -> Result<Ending, ExecuteError> {
     let mut texts = Texts {
-        // Variables that are no UTF-8 cannot hold a reference and reach the command untouched.
-        env: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        env: std::env::vars_os().collect(),
         when: flags.when_expressions.clone(),
         argv: command::argv(flags)?,
     };
@@ -111,44 +110,30 @@ fn run_command(flags: &StepFlags, signals: &Signals) -> Result<Ending, ExecuteEr
         log("skipping this step because its when expressions do not hold");
         return Ok(Ending::WhenFalse);
     }
-    let (name, arguments) = texts.argv.split_first().ok_or(CommandError::None)?;
-    let filled_path = texts.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.into());
-    let path = filled_path.or_else(|| std::env::var_os("PATH"));
-    let program = command::locate(name, path.as_deref())?;
-    let mut command = Command::new(&program);
-    command.args(arguments).envs(texts.env);
-    set_argv0(&mut command, name);
-    let mut tees = Vec::new();
-    if let Some(path) = &flags.stdout_path {
-        let (tee, writer) = open_tee(path, Log::Stdout)?;
-        tees.push(tee);
-        command.stdout(writer);
+    let name = texts.argv.first().ok_or(CommandError::None)?;
+    let path = texts.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+    let program = command::locate(name, path)?;
+    let (mut tees, mut outputs) = (Vec::new(), Vec::new());
+    for (path, log) in [(&flags.stdout_path, Log::Stdout), (&flags.stderr_path, Log::Stderr)] {
+        if let Some(path) = path {
+            let (tee, writer) = Tee::open(Path::new(path), log)
+                .map_err(|source| ExecuteError::Output { path: path.clone(), source })?;
+            tees.push(tee);
+            outputs.push((log.descriptor(), writer));
+        }
     }
-    if let Some(path) = &flags.stderr_path {
-        let (tee, writer) = open_tee(path, Log::Stderr)?;
-        tees.push(tee);
-        command.stderr(writer);
-    }
-    let child = child::start(&mut command).map_err(|source| command::explain(name, &program, source))?;
-    // It holds our copies of the pipes, without which they have no end.
-    drop(command);
+    let invocation = Invocation { program: &program, argv: &texts.argv, env: &texts.env, outputs: &outputs };
+    let pid = spawn::spawn(&invocation).map_err(|source| command::explain(name, &program, source))?;
+    // With our copies open, the pipes would have no end.
+    drop(outputs);
     let timeout = flags.timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| timeout.as_std());
-    let end = child
-        .run_to_end(timeout, signals, &mut tees)
+    let end = Child { pid }
+        .run_to_end(timeout, signals, watch, &mut tees)
         .map_err(|source| ExecuteError::Supervise { command: name.clone(), source })?;
     if end == End::TimedOut {
         log(&format!("command {name:?} was stopped: it ran longer than the step's timeout"));
     }
     Ok(Ending::Ran(end))
-}
-
-fn open_tee(path: &str, log: Log) -> Result<(Tee, io::PipeWriter), ExecuteError> {
-    Tee::open(Path::new(path), log).map_err(|source| ExecuteError::Output { path: path.to_owned(), source })
-}
-
-/// Programs such as busybox look at the name they were called by, not at the file found for it.
-fn set_argv0(command: &mut Command, name: &str) {
-    std::os::unix::process::CommandExt::arg0(command, name);
 }
 
 /// Leaves behind what an ending entails. A failure to do so fails the step, but stops nothing that

@@ -1,5 +1,6 @@
 //! Results of earlier steps, filled in right before the command starts (contract 5.5).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -31,8 +32,8 @@ pub(crate) enum SubstituteError {
 
 /// What the results go into.
 pub(crate) struct Texts {
-    /// Environment variables, name and value; afterwards only the changed ones are left.
-    pub(crate) env: Vec<(String, String)>,
+    /// Environment variables, name and value.
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// Guards of the step.
     pub(crate) when: Vec<WhenExpression>,
     /// Command and arguments.
@@ -44,11 +45,10 @@ impl Texts {
     ///
     /// The first error ends it: what was done before stays done, the rest stays literal.
     pub(crate) fn fill_in(&mut self, steps_dir: &Path) -> Result<(), SubstituteError> {
-        let env = std::mem::take(&mut self.env);
-        for (name, value) in env {
-            let filled = one(&value, steps_dir)?;
-            if filled != value {
-                self.env.push((name, filled));
+        for (_, value) in &mut self.env {
+            // What is no UTF-8 cannot hold a reference and stays as it is.
+            if let Some(text) = value.to_str() {
+                *value = one(text, steps_dir)?.into();
             }
         }
         let mut when = self.when.clone();

@@ -5,9 +5,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use nix::libc;
 
 use crate::log;
 
@@ -21,6 +23,16 @@ pub(crate) enum Log {
     Stdout,
     /// Our standard error.
     Stderr,
+}
+
+impl Log {
+    /// The descriptor the command knows the stream by.
+    pub(crate) fn descriptor(self) -> RawFd {
+        match self {
+            Log::Stdout => libc::STDOUT_FILENO,
+            Log::Stderr => libc::STDERR_FILENO,
+        }
+    }
 }
 
 /// One stream on its way.

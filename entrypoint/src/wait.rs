@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::poll::PollTimeout;
 use ropewalk_entrypoint_protocol::paths::ERR_SUFFIX;
 
-use crate::signals::{Signals, poll_resumed};
+use crate::signals::Signals;
+use crate::watch::Watch;
 
 /// Time between looks at a watched directory, in milliseconds: the net below inotify, which is silent
 /// on network file systems and some sandboxes. One second is what upstream polls at.
@@ -42,10 +41,16 @@ pub(crate) enum Waited {
 
 /// Waits until each file exists (and, with `content`, is not empty), or a file of that name ending in
 /// `.err` does.
-pub(crate) fn for_files(files: &[String], content: bool, signals: &Signals) -> Result<Waited, WaitError> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+pub(crate) fn for_files(
+    files: &[String],
+    content: bool,
+    watch: &mut Watch,
+    signals: &Signals,
+) -> Result<Waited, WaitError> {
     for file in files {
-        match for_file(Path::new(file), content, inotify.as_ref(), signals)? {
+        let waited = for_file(Path::new(file), content, watch, signals);
+        watch.clear();
+        match waited? {
             Waited::Ready => {}
             other => return Ok(other),
         }
@@ -53,62 +58,30 @@ pub(crate) fn for_files(files: &[String], content: bool, signals: &Signals) -> R
     Ok(Waited::Ready)
 }
 
-fn for_file(
-    file: &Path,
-    content: bool,
-    inotify: Option<&Inotify>,
-    signals: &Signals,
-) -> Result<Waited, WaitError> {
+fn for_file(file: &Path, content: bool, watch: &mut Watch, signals: &Signals) -> Result<Waited, WaitError> {
     let mut failed = file.as_os_str().to_owned();
     failed.push(ERR_SUFFIX);
     let failed = PathBuf::from(failed);
-    let mut watched = false;
+    let mut timeout = None;
     loop {
-        // Watch first and look second, or a file created in between would be noticed a second late.
-        watched = watched || inotify.is_some_and(|inotify| watch(inotify, file));
         if size(file)?.is_some_and(|size| !content || size > 0) {
             return Ok(Waited::Ready);
         }
         if size(&failed)?.is_some() {
             return Ok(Waited::EarlierStepFailed);
         }
-        sleep(inotify, watched, signals)
-            .map_err(|source| WaitError::Poll { path: file.to_owned(), source })?;
-        while let Some(signal) =
-            signals.next().map_err(|source| WaitError::Poll { path: file.to_owned(), source })?
-        {
+        let poll_error = |source| WaitError::Poll { path: file.to_owned(), source };
+        // Not before the second look: a file created just before the watch was set would go unnoticed.
+        if let Some(timeout) = timeout {
+            watch.sleep(signals, PollTimeout::from(timeout)).map_err(poll_error)?;
+        }
+        timeout = Some(if watch.set(file) { WATCHED_POLL_MILLIS } else { UNWATCHED_POLL_MILLIS });
+        while let Some(signal) = signals.next().map_err(poll_error)? {
             if ends_waiting(signal) {
                 return Ok(Waited::Interrupted(signal));
             }
         }
     }
-}
-
-/// Sleeps until a file event, a signal, or the next look is due.
-fn sleep(inotify: Option<&Inotify>, watched: bool, signals: &Signals) -> io::Result<()> {
-    let timeout = if watched { WATCHED_POLL_MILLIS } else { UNWATCHED_POLL_MILLIS };
-    let signal_fd = PollFd::new(signals.as_fd(), PollFlags::POLLIN);
-    match inotify {
-        Some(inotify) => {
-            let mut fds = [signal_fd, PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-            poll_resumed(&mut fds, PollTimeout::from(timeout))?;
-            // The events only say "look again"; an empty queue is EAGAIN.
-            let _ = inotify.read_events();
-        }
-        None => poll_resumed(&mut [signal_fd], PollTimeout::from(timeout))?,
-    }
-    Ok(())
-}
-
-/// Watches the directory of a file; false while that directory does not exist.
-///
-/// Renames count because a kubelet publishes downward API files by swapping a link beside them.
-fn watch(inotify: &Inotify, file: &Path) -> bool {
-    let events = AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_MOVED_TO
-        | AddWatchFlags::IN_MODIFY
-        | AddWatchFlags::IN_CLOSE_WRITE;
-    file.parent().is_some_and(|directory| inotify.add_watch(directory, events).is_ok())
 }
 
 fn size(path: &Path) -> Result<Option<u64>, WaitError> {

@@ -58,7 +58,7 @@ fn an_argument_is_refused(#[case] text: &str, #[case] message: &str) -> std::io:
 
 fn texts(env: &str, input: &str, argument: &str) -> Texts {
     Texts {
-        env: vec![("A".to_owned(), env.to_owned()), ("B".to_owned(), "same".to_owned())],
+        env: vec![("A".into(), env.into()), ("B".into(), "same".into())],
         when: vec![WhenExpression { input: input.to_owned(), ..WhenExpression::default() }],
         argv: vec![argument.to_owned()],
     }
@@ -70,7 +70,7 @@ fn environment_guards_and_command_are_filled_in() -> Result<(), Box<dyn std::err
     let reference = "$(steps.s.results.quoted)";
     let mut given = texts(reference, reference, reference);
     given.fill_in(dir.path())?;
-    assert_eq!(given.env, [("A".to_owned(), "abc".to_owned())]);
+    assert_eq!(given.env, [("A".into(), "abc".into()), ("B".into(), "same".into())]);
     assert_eq!(given.when[0].input, "abc");
     assert_eq!(given.argv, ["abc"]);
     Ok(())
@@ -82,7 +82,7 @@ fn the_first_error_leaves_the_rest_literal() -> std::io::Result<()> {
     let reference = "$(steps.s.results.quoted)";
     let mut given = texts(reference, "$(steps.s.results.none)", reference);
     assert!(given.fill_in(dir.path()).is_err());
-    assert_eq!(given.env, [("A".to_owned(), "abc".to_owned())]);
+    assert_eq!(given.env, [("A".into(), "abc".into()), ("B".into(), "same".into())]);
     assert_eq!(given.when[0].input, "$(steps.s.results.none)");
     assert_eq!(given.argv, [reference]);
     Ok(())
