@@ -159,7 +159,7 @@ impl Objects {
 /// Everything a pod's volumes and containers refer to.
 pub fn references(pod: &Pod) -> BTreeSet<Reference> {
     let mut found = volume_references(pod);
-    for spec in &pod.spec {
+    if let Some(spec) = &pod.spec {
         let init = spec.init_containers.iter().flatten();
         init.chain(&spec.containers).for_each(|container| found.extend(environment_references(container)));
     }

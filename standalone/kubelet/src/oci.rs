@@ -176,14 +176,15 @@ pub fn rootfs(
 }
 
 fn hosts(pod: &Pod, facts: &HostFacts) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    text.push_str(&format!("{}\t{}\n", facts.host_ip, env::hostname(pod)));
+    let own = [
+        "127.0.0.1\tlocalhost".to_owned(),
+        "::1\tlocalhost ip6-localhost ip6-loopback".to_owned(),
+        format!("{}\t{}", facts.host_ip, env::hostname(pod)),
+    ];
     let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
-    for alias in aliases {
-        let names = alias.hostnames.clone().unwrap_or_default().join("\t");
-        text.push_str(&format!("{}\t{names}\n", alias.ip));
-    }
-    text
+    let aliases = aliases
+        .map(|alias| format!("{}\t{}", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));
+    own.into_iter().chain(aliases).map(|line| line + "\n").collect()
 }
 
 /// The bundle of one container.

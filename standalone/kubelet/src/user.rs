@@ -188,6 +188,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[expect(clippy::needless_pass_by_value, reason = "every caller builds the value in place")]
     fn of(pod: Value, container: Value) -> Result<Identity, ConfigError> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "n", "uid": "u"},

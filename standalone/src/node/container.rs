@@ -37,7 +37,7 @@ pub(super) struct Attempt {
     pub(super) node: Arc<Node>,
     pub(super) pod: Arc<Pod>,
     pub(super) name: String,
-    pub(super) attempt: u32,
+    pub(super) number: u32,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -80,7 +80,7 @@ impl Attempt {
     }
 
     pub(super) fn directory(&self) -> PathBuf {
-        self.node.attempt_dir(&self.uid(), &self.name, self.attempt)
+        self.node.attempt_dir(&self.uid(), &self.name, self.number)
     }
 
     async fn send(&self, event: Event) {
@@ -89,7 +89,7 @@ impl Attempt {
     }
 
     async fn exited(&self, exit: Exit) {
-        self.send(Event::Exited { name: self.name.clone(), attempt: self.attempt, exit }).await;
+        self.send(Event::Exited { name: self.name.clone(), attempt: self.number, exit }).await;
     }
 
     /// Starts the container and reports until it has ended.
@@ -139,7 +139,7 @@ impl Attempt {
         while let Some(changes) = &watch {
             if let Ok(Some(started)) = files::read_json::<Started>(&started) {
                 let name = self.name.clone();
-                self.send(Event::Started { name, attempt: self.attempt, at: started.at }).await;
+                self.send(Event::Started { name, attempt: self.number, at: started.at }).await;
                 watch = None;
                 continue;
             }
@@ -164,28 +164,27 @@ impl Attempt {
 
     fn read_exit(&self) -> Exit {
         let directory = self.directory();
-        match files::read_json::<Ended>(&directory.join(files::EXIT)) {
-            Ok(Some(ended)) => self.exit_of(&directory, ended),
-            Ok(None) | Err(_) => {
-                // The shim was killed: end what it would have ended.
-                instance::kill_orphans(&directory);
-                for parent in &self.node.cgroups {
-                    super::cgroup::remove_tree(&parent.join(self.id()));
-                }
-                let said = fs::read_to_string(directory.join(files::SHIM_LOG)).unwrap_or_default();
-                let message = format!("the container's supervisor ended without a word {}", said.trim());
-                let mut exit = never_ran(ExitReason::Unknown, message.trim().to_owned());
-                exit.code = 137;
-                // For those who follow the log, and for a later process: this attempt is over.
-                let failure = Some(Failure::Create(exit.message.clone()));
-                let finished_at = exit.finished_at;
-                let ended = Ended { code: exit.code, oom: false, started_at: None, finished_at, failure };
-                if let Err(error) = files::write_json(&directory.join(files::EXIT), &ended) {
-                    tracing::warn!(container = self.name, %error, "the end of a container cannot be noted");
-                }
-                exit
-            }
+        // A file that cannot be read is as good as none.
+        if let Ok(Some(ended)) = files::read_json::<Ended>(&directory.join(files::EXIT)) {
+            return self.exit_of(&directory, ended);
         }
+        // The shim was killed: end what it would have ended.
+        instance::kill_orphans(&directory);
+        for parent in &self.node.cgroups {
+            super::cgroup::remove_tree(&parent.join(self.id()));
+        }
+        let said = fs::read_to_string(directory.join(files::SHIM_LOG)).unwrap_or_default();
+        let message = format!("the container's supervisor ended without a word {}", said.trim());
+        let mut exit = never_ran(ExitReason::Unknown, message.trim().to_owned());
+        exit.code = 137;
+        // For those who follow the log, and for a later process: this attempt is over.
+        let failure = Some(Failure::Create(exit.message.clone()));
+        let finished_at = exit.finished_at;
+        let ended = Ended { code: exit.code, oom: false, started_at: None, finished_at, failure };
+        if let Err(error) = files::write_json(&directory.join(files::EXIT), &ended) {
+            tracing::warn!(container = self.name, %error, "the end of a container cannot be noted");
+        }
+        exit
     }
 
     fn exit_of(&self, directory: &Path, ended: Ended) -> Exit {
@@ -229,7 +228,7 @@ impl Attempt {
     }
 
     pub(super) async fn send_readiness(&self, ready: bool) {
-        self.send(Event::Readiness { name: self.name.clone(), attempt: self.attempt, ready }).await;
+        self.send(Event::Readiness { name: self.name.clone(), attempt: self.number, ready }).await;
     }
 
     pub(super) fn spec(&self) -> Option<&k8s_openapi::api::core::v1::Container> {
@@ -239,7 +238,7 @@ impl Attempt {
     }
 
     fn id(&self) -> String {
-        status::container_id(&self.uid(), &self.name, self.attempt)
+        status::container_id(&self.uid(), &self.name, self.number)
     }
 
     async fn start(&self) -> Result<(Child, Watch), StartError> {

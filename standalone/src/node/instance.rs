@@ -81,7 +81,7 @@ pub(super) fn remember_cgroups(data_dir: &Path, cgroups: &[PathBuf]) -> Result<(
 
 /// Kills every container a node ran with this data directory, unmounts what it mounted, removes its cgroups and
 /// the directory itself. Safe to repeat after being killed at any point.
-pub fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
+pub(super) fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
     let data_dir = &fs::canonicalize(data_dir).map_err(NodeError::path("find", data_dir))?;
     for _ in 0..KILL_ROUNDS {
         let found = processes(data_dir);
@@ -171,15 +171,12 @@ fn unescape(text: &str) -> PathBuf {
     while let [byte, tail @ ..] = rest {
         let code = tail.get(..3).filter(|_| *byte == b'\\');
         let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(code) => {
-                plain.push(code);
-                rest = &tail[3..];
-            }
-            None => {
-                plain.push(*byte);
-                rest = tail;
-            }
+        if let Some(code) = code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            plain.push(code);
+            rest = &tail[3..];
+        } else {
+            plain.push(*byte);
+            rest = tail;
         }
     }
     PathBuf::from(bytes_as_os(&plain))

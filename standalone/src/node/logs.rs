@@ -115,9 +115,10 @@ fn directory(data_dir: &Path, request: &LogRequest) -> io::Result<PathBuf> {
     if request.previous {
         attempts.pop();
     }
-    let (what, missing) = match request.previous {
-        true => ("previous terminated container", "not found"),
-        false => ("container", "is waiting to start"),
+    let (what, missing) = if request.previous {
+        ("previous terminated container", "not found")
+    } else {
+        ("container", "is waiting to start")
     };
     let attempt = attempts.pop().ok_or_else(|| {
         let text = format!("{what} \"{}\" in pod \"{}\" {missing}", request.container, request.pod);
@@ -333,6 +334,8 @@ mod tests {
 
     #[tokio::test]
     async fn following_ends_with_the_container() {
+        use std::io::Write;
+
         let root = tempfile::tempdir().expect("a directory");
         let attempt = attempt_dir(root.path(), "u", "c", 0);
         fs::create_dir_all(&attempt).expect("made");
@@ -354,7 +357,6 @@ mod tests {
         let mut pieces = Logs::new(root.path()).open(request);
         let first = pieces.next().await.expect("a piece").expect("readable");
         assert_eq!(first, "first\n");
-        use std::io::Write;
         let mut file = fs::File::options().append(true).open(attempt.join(files::LOG)).expect("opened");
         file.write_all(line("second").as_bytes()).expect("written");
         let second = pieces.next().await.expect("a piece").expect("readable");

@@ -38,7 +38,7 @@ pub(super) async fn run(
         node,
     };
     let mut changes: SelectAll<BoxStream<'static, ()>> = SelectAll::new();
-    task.adopt().await;
+    task.adopt();
     // Deletion may have been asked for before this process saw the pod.
     task.handle(Event::PodChanged(Box::new(pod)));
     // As a rule there is room, and then nobody needs to read that the pod waits for some.
@@ -126,7 +126,7 @@ struct Task {
 
 impl Task {
     /// Takes over what an earlier process of this node started.
-    async fn adopt(&mut self) {
+    fn adopt(&mut self) {
         let names: Vec<_> = self.state.records().iter().map(|record| record.name.clone()).collect();
         for name in names {
             let Some(attempt) = container::last_attempt(&self.node, &self.uid, &name) else { continue };
@@ -137,10 +137,10 @@ impl Task {
         }
     }
 
-    fn attempt(&self, name: String, attempt: u32) -> Option<Attempt> {
+    fn attempt(&self, name: String, number: u32) -> Option<Attempt> {
         let events = self.sender.upgrade()?;
         let pod = Arc::new(self.state.pod().clone());
-        Some(Attempt { node: Arc::clone(&self.node), pod, name, attempt, events })
+        Some(Attempt { node: Arc::clone(&self.node), pod, name, number, events })
     }
 
     fn handle(&mut self, event: Event) {
@@ -180,10 +180,10 @@ impl Task {
                 });
             }
             Command::Start { name, attempt } => {
-                tokio::spawn(Attempt { node, pod, name, attempt, events: sender }.run());
+                tokio::spawn(Attempt { node, pod, name, number: attempt, events: sender }.run());
             }
             Command::Stop { name, attempt, grace_seconds } => {
-                Attempt { node, pod, name, attempt, events: sender }.stop(grace_seconds);
+                Attempt { node, pod, name, number: attempt, events: sender }.stop(grace_seconds);
             }
             Command::TearDown => {
                 tokio::spawn(async move {

@@ -88,14 +88,13 @@ async fn http_get(attempt: &Attempt, get: &HTTPGetAction) -> std::io::Result<boo
     }
     let path = get.path.as_deref().filter(|path| path.starts_with('/')).unwrap_or("/");
     let mut request = format!("GET {path} HTTP/1.1\r\nUser-Agent: kube-probe/ropewalk\r\nAccept: */*\r\n");
-    let headers = get.http_headers.iter().flatten();
     let mut named_host = false;
-    for header in headers {
+    for header in get.http_headers.iter().flatten() {
         named_host |= header.name.eq_ignore_ascii_case("host");
-        request.push_str(&format!("{}: {}\r\n", header.name, header.value));
+        request.extend([&header.name, ": ", &header.value, "\r\n"]);
     }
     if !named_host {
-        request.push_str(&format!("Host: {host}:{port}\r\n"));
+        request.extend(["Host: ", host, ":", &port.to_string(), "\r\n"]);
     }
     request.push_str("Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

@@ -2,6 +2,7 @@
 //!
 //! This binary is also the shim its own node starts, hence no default test harness: the subcommand must be
 //! dispatched before any thread exists.
+#![allow(clippy::panic, clippy::print_stderr, clippy::print_stdout, reason = "a test program")]
 
 mod cleanup;
 mod pods;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{LogParams, PostParams};
@@ -19,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What nothing here should ever take, on a machine however busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Several at once: each has its own directory, and containers come and go in any order.
 pub(crate) struct World {
@@ -228,9 +227,4 @@ pub(crate) async fn follow(world: &World, pod: &str, container: &str) -> String 
 /// How a container is made.
 pub(crate) fn runc(config: &mut NodeConfig) {
     config.runtime = RuntimeKind::Runc("runc".into());
-}
-
-/// The next item of a stream, which must not end.
-pub(crate) async fn next<S: StreamExt + Unpin>(stream: &mut S) -> S::Item {
-    stream.next().await.expect("the stream goes on")
 }

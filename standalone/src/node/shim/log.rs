@@ -46,18 +46,15 @@ impl<W: Write> Log<W> {
             let pending = &mut self.pending[stream as usize];
             let room = PIECE - pending.len();
             let window = &bytes[..bytes.len().min(room)];
-            match window.iter().position(|byte| *byte == b'\n') {
-                Some(at) => {
-                    pending.extend_from_slice(&window[..at]);
-                    bytes = &bytes[at + 1..];
-                    self.emit(stream, 'F', now);
-                }
-                None => {
-                    pending.extend_from_slice(window);
-                    bytes = &bytes[window.len()..];
-                    if pending.len() == PIECE {
-                        self.emit(stream, 'P', now);
-                    }
+            if let Some(at) = window.iter().position(|byte| *byte == b'\n') {
+                pending.extend_from_slice(&window[..at]);
+                bytes = &bytes[at + 1..];
+                self.emit(stream, 'F', now);
+            } else {
+                pending.extend_from_slice(window);
+                bytes = &bytes[window.len()..];
+                if pending.len() == PIECE {
+                    self.emit(stream, 'P', now);
                 }
             }
         }

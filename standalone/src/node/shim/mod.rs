@@ -47,6 +47,9 @@ const NEVER_RAN: i32 = 128;
 /// already, only a process outside the container that was handed the pipe could keep it open.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Bytes read at once: what a pipe holds.
+const PIPE: usize = 64 * 1024;
+
 /// What went wrong in a shim; the text ends up in the container's status.
 #[derive(Debug, thiserror::Error)]
 enum ShimError {
@@ -188,6 +191,7 @@ fn contain(directory: &Path, config: &ShimConfig, cgroups: &Cgroups) -> Result<E
         pid: Pid::from_raw(created.pid()),
         signals,
         log: &mut log,
+        buffer: vec![0; PIPE],
         kill_at: None,
     };
     let code = supervisor.watch([out_read, err_read]).map_err(ShimError::Streams)?;
@@ -232,6 +236,7 @@ struct Supervisor<'a> {
     pid: Pid,
     signals: SignalFd,
     log: &'a mut Log<File>,
+    buffer: Vec<u8>,
     kill_at: Option<Instant>,
 }
 
@@ -298,11 +303,10 @@ impl Supervisor<'_> {
 
     fn copy(&mut self, slot: &mut Option<OwnedFd>, stream: Stream) -> io::Result<()> {
         let Some(pipe) = slot else { return Ok(()) };
-        let mut buffer = [0; 64 * 1024];
-        match nix::unistd::read(&*pipe, &mut buffer) {
+        match nix::unistd::read(&*pipe, &mut self.buffer) {
             Ok(0) => *slot = None,
             // A full disk must not stop the container: what cannot be written is lost, the pipe is kept empty.
-            Ok(length) => drop(self.log.push(stream, &buffer[..length], Timestamp::now())),
+            Ok(length) => drop(self.log.push(stream, &self.buffer[..length], Timestamp::now())),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -316,7 +320,7 @@ impl Supervisor<'_> {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, exit)) if pid == self.pid => code = Some(exit),
                 Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid => {
-                    code = Some(128 + signal as i32)
+                    code = Some(128 + signal as i32);
                 }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return code,
                 Ok(_) | Err(Errno::EINTR) => {}
