@@ -11,6 +11,8 @@ pub mod labels;
 mod merge;
 pub mod names;
 pub mod references;
+#[cfg(test)]
+mod round_trip;
 pub mod schema;
 pub mod strict;
 mod v1;

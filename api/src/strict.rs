@@ -3,6 +3,10 @@
 //! Typed decoding would ignore the former and report the latter without a path. Upstream refuses unknown fields at
 //! admission (contract 2); the API server does so only where the CRDs are structural, this does it everywhere.
 
+mod case;
+
+pub use case::{Renamed, correct as correct_case};
+
 use std::fmt;
 
 use serde::de::DeserializeOwned;

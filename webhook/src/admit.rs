@@ -87,26 +87,40 @@ impl Denial {
 
 /// Both webhooks, one after the other, as the API server calls them.
 pub fn admit(request: &Request<'_>, config: &Config, settings: &Settings) -> Decision {
-    let decided = mutate(request, config, settings).and_then(|object| {
-        validate(&Request { object: &object, ..*request }, config)?;
-        Ok(object)
+    let decided = mutate(request, config, settings).and_then(|mutated| {
+        validate(&Request { object: &mutated.object, ..*request }, config)?;
+        Ok(mutated)
     });
     match decided {
-        Ok(object) => Decision::Allow { object, warnings: Vec::new() },
+        Ok(Mutated { object, warnings }) => Decision::Allow { object, warnings },
         Err(denial) => Decision::Deny { code: 400, message: denial.message() },
     }
 }
 
-/// The mutating webhook: the object with defaults, and with the engine's labels and annotations when it is new.
+/// What the mutating webhook makes of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mutated {
+    /// The object given, with defaults and nothing lost.
+    pub object: Value,
+    /// For the client's eyes.
+    pub warnings: Vec<String>,
+}
+
+/// The mutating webhook: the object with defaults, with field names in their right case, and with the engine's labels
+/// and annotations when it is new.
 ///
 /// # Errors
 /// Unknown fields, wrong JSON types, and values that cannot be read, such as a duration without a unit.
-pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Value, Denial> {
+pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Mutated, Denial> {
+    let mut object = request.object.clone();
     if !concerns(request) {
-        return Ok(request.object.clone());
+        return Ok(Mutated { object, warnings: Vec::new() });
     }
+    let mut warnings = Vec::new();
     if !spec_is_unchanged(request) {
-        let findings: Vec<String> = strict::check(request.kind, request.object)
+        let renamed = strict::correct_case(request.kind, &mut object);
+        warnings.extend(renamed.iter().map(ToString::to_string));
+        let findings: Vec<String> = strict::check(request.kind, &object)
             .into_iter()
             // The API server keeps metadata in order, and who writes status is no user.
             .filter(|finding| !["metadata", "status"].iter().any(|part| finding.is_within(part)))
@@ -116,14 +130,16 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
             return Err(undecodable(&findings.join("\n")));
         }
     }
+    let release = (request.operation == Operation::Create).then_some(settings.release.as_str());
     match request.kind {
-        "Task" => mutate_as::<Task>(request, config, settings),
-        "TaskRun" => mutate_as::<TaskRun>(request, config, settings),
-        "Pipeline" => mutate_as::<Pipeline>(request, config, settings),
-        "PipelineRun" => mutate_as::<PipelineRun>(request, config, settings),
-        "StepAction" => mutate_as::<StepAction>(request, config, settings),
-        _ => mutate_as::<CustomRun>(request, config, settings),
-    }
+        "Task" => mutate_as::<Task>(&mut object, config, release),
+        "TaskRun" => mutate_as::<TaskRun>(&mut object, config, release),
+        "Pipeline" => mutate_as::<Pipeline>(&mut object, config, release),
+        "PipelineRun" => mutate_as::<PipelineRun>(&mut object, config, release),
+        "StepAction" => mutate_as::<StepAction>(&mut object, config, release),
+        _ => mutate_as::<CustomRun>(&mut object, config, release),
+    }?;
+    Ok(Mutated { object, warnings })
 }
 
 /// The validating webhook, for an object that has its defaults.
@@ -157,19 +173,19 @@ fn spec_is_unchanged(request: &Request<'_>) -> bool {
         && request.old_object.is_some_and(|old| old.get("spec") == request.object.get("spec"))
 }
 
-fn mutate_as<T>(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Value, Denial>
+/// `release` is given for a new object.
+fn mutate_as<T>(object: &mut Value, config: &Config, release: Option<&str>) -> Result<(), Denial>
 where
     T: Defaulted + DeserializeOwned + New + Serialize,
 {
-    let mut typed: T = strict::decode(request.object).map_err(|error| undecodable(&error.to_string()))?;
+    let mut typed: T = strict::decode(object).map_err(|error| undecodable(&error.to_string()))?;
     let before = to_json(&typed)?;
     typed.set_defaults(config);
-    if request.operation == Operation::Create {
-        typed.label_new(&settings.release);
+    if let Some(release) = release {
+        typed.label_new(release);
     }
-    let mut object = request.object.clone();
-    merge(&mut object, &before, &to_json(&typed)?);
-    Ok(object)
+    merge(object, &before, &to_json(&typed)?);
+    Ok(())
 }
 
 fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<(), Denial>

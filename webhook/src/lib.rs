@@ -7,6 +7,8 @@ mod admit;
 mod merge;
 mod router;
 
-pub use admit::{DEFAULTING_WEBHOOK, Decision, Denial, Operation, Request, Settings, VALIDATING_WEBHOOK};
+pub use admit::{
+    DEFAULTING_WEBHOOK, Decision, Denial, Mutated, Operation, Request, Settings, VALIDATING_WEBHOOK,
+};
 pub use admit::{admit, mutate, validate};
 pub use router::{ConfigSource, router};

@@ -36,18 +36,25 @@ type Review = Json<AdmissionReview<DynamicObject>>;
 
 async fn defaulting(State(webhooks): State<Webhooks>, Json(review): Review) -> Review {
     respond(review, |request| {
-        let object = admit::mutate(request, &(webhooks.config)(), &webhooks.settings)?;
-        Ok(Some(json_patch::diff(request.object, &object)))
+        let mutated = admit::mutate(request, &(webhooks.config)(), &webhooks.settings)?;
+        Ok(Answer { patch: json_patch::diff(request.object, &mutated.object), warnings: mutated.warnings })
     })
 }
 
 async fn validation(State(webhooks): State<Webhooks>, Json(review): Review) -> Review {
-    respond(review, |request| admit::validate(request, &(webhooks.config)()).map(|()| None))
+    respond(review, |request| admit::validate(request, &(webhooks.config)()).map(|()| Answer::default()))
+}
+
+/// Consent, with what goes along with it.
+#[derive(Default)]
+struct Answer {
+    patch: json_patch::Patch,
+    warnings: Vec<String>,
 }
 
 fn respond(
     review: AdmissionReview<DynamicObject>,
-    decide: impl FnOnce(&Request<'_>) -> Result<Option<json_patch::Patch>, Denial>,
+    decide: impl FnOnce(&Request<'_>) -> Result<Answer, Denial>,
 ) -> Review {
     let asked: AdmissionRequest<DynamicObject> = match review.try_into() {
         Ok(asked) => asked,
@@ -73,12 +80,18 @@ fn respond(
         old_object: old_object.as_ref(),
     };
     let response = match decide(&request) {
-        Ok(None) => response,
-        Ok(Some(patch)) if patch.is_empty() => response,
-        Ok(Some(patch)) => match response.clone().with_patch(patch) {
-            Ok(patched) => patched,
-            Err(error) => response.deny(error),
-        },
+        Ok(Answer { patch, warnings }) => {
+            let mut response = response;
+            response.warnings = (!warnings.is_empty()).then_some(warnings);
+            if patch.is_empty() {
+                response
+            } else {
+                match response.clone().with_patch(patch) {
+                    Ok(patched) => patched,
+                    Err(error) => response.deny(error),
+                }
+            }
+        }
         Err(denial) => {
             let mut denied = response.deny(denial.reason);
             denied.result.code = 400;

@@ -117,3 +117,11 @@ fn what_does_not_concern_us_passes_as_it_is(
     let request = Request { operation, group, kind, subresource, object: &object, old_object: None };
     assert_eq!(allowed(admit(&request, &Config::default(), &settings())), object);
 }
+
+#[test]
+fn a_field_in_the_wrong_case_is_taken_for_the_right_one_with_a_warning() {
+    let object = task_run(json!({"taskSpec": {"steps": [{"Image": "i"}]}}));
+    let Decision::Allow { object, warnings } = create(&object) else { panic!("refused") };
+    assert_eq!(object["spec"]["taskSpec"]["steps"], json!([{"image": "i"}]));
+    assert_eq!(warnings, ["field \"spec.taskSpec.steps[0].Image\" is taken for \"image\""]);
+}
