@@ -89,6 +89,23 @@ fn a_wait_directory_may_appear_late() -> TestResult {
 }
 
 #[test]
+fn what_woke_the_step_is_given_back_while_the_command_runs() -> TestResult {
+    let pod = Pod::new()?;
+    let step = spawn(&pod.shell(1, &format!("while [ ! -e {} ]; do sleep 0.01; done", pod.text("go"))))?;
+    until_waiting(&pod, 1, &step)?;
+    let watches = || -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", step.id())).into_iter().flatten().flatten();
+        open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("anon_inode:inotify"))).count()
+    };
+    assert_eq!(watches(), 1);
+    pod.write("run/0/out", "")?;
+    until("inotify to be closed", || watches() == 0)?;
+    pod.write("go", "")?;
+    assert_eq!(end(step)?.code, Some(0));
+    Ok(())
+}
+
+#[test]
 fn after_a_failed_step_the_next_is_skipped_and_says_so() -> TestResult {
     let pod = Pod::new()?;
     let second = {

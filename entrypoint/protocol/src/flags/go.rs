@@ -64,6 +64,11 @@ impl Flag<'_> {
     }
 }
 
+/// Appends a flag and its value to a command line.
+pub(super) fn push(line: &mut Vec<String>, flag: &str, value: &str) {
+    line.extend([flag.to_owned(), value.to_owned()]);
+}
+
 /// Longest part of a bad value worth repeating; scripts are values too.
 const SHOWN_CHARS: usize = 80;
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::go::{Reader, bad};
+use super::go::{Reader, bad, push};
 use super::{FlagError, PREPARE};
 
 /// What must be in place before the first step: the binary, the links to the steps' status, the
@@ -38,24 +38,23 @@ impl PrepareFlags {
     /// expanded on the way.
     pub fn render(&self) -> Vec<String> {
         let mut out = vec![PREPARE.to_owned()];
-        let mut flag = |name: &str, value: &str| out.extend([name.to_owned(), value.to_owned()]);
         if let Some(root) = &self.root {
-            flag("-tekton_root", root);
+            push(&mut out, "-tekton_root", root);
         }
         if let Some(workspace) = &self.workspace {
-            flag("-workspace_root", workspace);
+            push(&mut out, "-workspace_root", workspace);
         }
         if let Some(copy_to) = &self.copy_to {
-            flag("-copy_to", copy_to);
+            push(&mut out, "-copy_to", copy_to);
         }
         for step in &self.steps {
-            flag("-step", step);
+            push(&mut out, "-step", step);
         }
         for script in &self.scripts {
-            flag("-script", &format!("{}={}", script.path, STANDARD.encode(&script.content)));
+            push(&mut out, "-script", &format!("{}={}", script.path, STANDARD.encode(&script.content)));
         }
         for dir in &self.working_dirs {
-            flag("-working_dir", dir);
+            push(&mut out, "-working_dir", dir);
         }
         out
     }

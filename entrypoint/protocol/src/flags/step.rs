@@ -1,7 +1,7 @@
 //! Flags of a step's container. Pure.
 
 use super::FlagError;
-use super::go::{Reader, bad};
+use super::go::{Reader, bad, push};
 use crate::duration::GoDuration;
 use crate::gojson;
 use crate::when::WhenExpression;
@@ -66,44 +66,42 @@ impl StepFlags {
     /// The arguments of the container, in upstream's order.
     pub fn render(&self) -> Vec<String> {
         let mut out = Vec::new();
-        let mut flag = |name: &str, value: &str| out.extend([name.to_owned(), value.to_owned()]);
         if !self.wait_files.is_empty() {
-            flag("-wait_file", &self.wait_files.join(","));
+            push(&mut out, "-wait_file", &self.wait_files.join(","));
         }
         if self.wait_file_content {
             out.push("-wait_file_content".to_owned());
         }
-        let mut flag = |name: &str, value: &str| out.extend([name.to_owned(), value.to_owned()]);
-        flag("-post_file", &self.post_file);
-        flag("-termination_path", &self.termination_path);
-        flag("-step_metadata_dir", &self.step_metadata_dir);
+        push(&mut out, "-post_file", &self.post_file);
+        push(&mut out, "-termination_path", &self.termination_path);
+        push(&mut out, "-step_metadata_dir", &self.step_metadata_dir);
         if let Some(on_error) = self.on_error {
-            flag("-on_error", on_error.as_str());
+            push(&mut out, "-on_error", on_error.as_str());
         }
         if let Some(timeout) = self.timeout {
-            flag("-timeout", &timeout.to_string());
+            push(&mut out, "-timeout", &timeout.to_string());
         }
         if let Some(path) = &self.stdout_path {
-            flag("-stdout_path", path);
+            push(&mut out, "-stdout_path", path);
         }
         if let Some(path) = &self.stderr_path {
-            flag("-stderr_path", path);
+            push(&mut out, "-stderr_path", path);
         }
         if !self.step_results.is_empty() {
-            flag("-step_results", &self.step_results.join(","));
+            push(&mut out, "-step_results", &self.step_results.join(","));
         }
         if !self.when_expressions.is_empty() {
             // Strings alone always encode. Two dashes, as upstream has them here and nowhere else.
-            flag("--when_expressions", &gojson::encode(&self.when_expressions).unwrap_or_default());
+            push(&mut out, "--when_expressions", &gojson::encode(&self.when_expressions).unwrap_or_default());
         }
         if let Some(results) = &self.results {
-            flag("-results", &results.join(","));
+            push(&mut out, "-results", &results.join(","));
         }
         if let Some(root) = &self.root {
-            flag("-tekton_root", root);
+            push(&mut out, "-tekton_root", root);
         }
         if let Some(entrypoint) = &self.entrypoint {
-            flag("-entrypoint", entrypoint);
+            push(&mut out, "-entrypoint", entrypoint);
         }
         out.push("--".to_owned());
         out.extend_from_slice(&self.args);
