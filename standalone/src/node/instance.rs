@@ -45,7 +45,7 @@ impl Instance {
         let entries = fs::read_dir(&instances).map_err(NodeError::path("list", &instances))?;
         for entry in entries.flatten() {
             let directory = entry.path();
-            if directory.is_dir() && lock(&directory.join(LOCK), FlockArg::LockExclusiveNonblock).is_ok() {
+            if directory.is_dir() && is_dead(&directory) {
                 cleanup(&directory)?;
             }
         }
@@ -65,6 +65,25 @@ impl Instance {
     pub fn remove(self) -> Result<(), NodeError> {
         cleanup(&self.directory)
     }
+}
+
+/// Whether nobody holds the directory's lock. A process that was killed while it forked leaves a child that holds
+/// it for another moment, so it is asked again while the owner its name gives does not exist.
+fn is_dead(directory: &Path) -> bool {
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let owner = name
+        .split_once('-')
+        .and_then(|(pid, start)| Some(Process { pid: pid.parse().ok()?, start: start.parse().ok()? }));
+    for _ in 0..KILL_ROUNDS {
+        if lock(&directory.join(LOCK), FlockArg::LockExclusiveNonblock).is_ok() {
+            return true;
+        }
+        if owner.is_some_and(Process::is_alive) {
+            return false;
+        }
+        std::thread::sleep(KILL_PAUSE);
+    }
+    false
 }
 
 fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>, NodeError> {
@@ -141,14 +160,26 @@ pub(super) fn find_shim(directory: &Path) -> Option<Process> {
     pids.find(|pid| is_shim_of(*pid, directory)).and_then(Process::of).filter(|process| process.is_alive())
 }
 
-/// Whether a process of another mount namespace has mounts from `data_dir`.
+/// Whether a process of another mount namespace has mounts made from files below `data_dir`: a container's volumes and
+/// root. Where something is mounted says nothing: a new mount namespace starts with a copy of everybody's mounts, those
+/// of other instances included.
 fn lives_in(pid: i32, data_dir: &Path, here: Option<&Path>) -> bool {
     let namespace = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     if namespace.is_none() || namespace.as_deref() == here {
         return false;
     }
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    data_dir.to_str().is_some_and(|path| mounts.contains(&format!("{path}/")))
+    mounts.lines().any(|mount| is_made_from(mount, data_dir))
+}
+
+/// Whether a line of mountinfo names `data_dir` as the root of the mount or in the options of its file system.
+fn is_made_from(mount: &str, data_dir: &Path) -> bool {
+    // A root is relative to its file system, which may itself be mounted anywhere; the instance's name is unique.
+    let Some(name) = data_dir.file_name().and_then(|name| name.to_str()) else { return false };
+    let below = format!("/{name}/");
+    let root = mount.split(' ').nth(3).unwrap_or_default();
+    let options = mount.split_once(" - ").map_or("", |(_, options)| options);
+    root.contains(&below) || options.contains(&below)
 }
 
 /// Unmounts everything mounted below a directory, last mounted first.
@@ -222,5 +253,25 @@ mod tests {
         instance.remove().expect("removed");
         assert!(!own.exists());
         drop(held);
+    }
+
+    #[test]
+    fn mounts_made_from_an_instance_are_told_from_mounts_made_in_it() {
+        let instance = Path::new("/var/lib/ropewalk/instances/12-34");
+        for (mount, expected) in [
+            // A volume of one of its containers, on the root file system and on one of its own.
+            (
+                "9 8 254:0 /var/lib/ropewalk/instances/12-34/pods/u/volumes/v /workspace rw - ext4 /dev/vda rw",
+                true,
+            ),
+            ("9 8 254:0 /ropewalk/instances/12-34/pods/u/volumes/v /workspace rw - ext4 /dev/vdb rw", true),
+            // The root of one of its containers.
+            ("9 8 0:5 / / rw - overlay o rw,upperdir=/var/lib/ropewalk/instances/12-34/pods/u/c/upper", true),
+            // Its memory volume, seen from the namespace of any shim that was started while it was mounted.
+            ("9 8 0:6 / /var/lib/ropewalk/instances/12-34/pods/u/volumes/m rw - tmpfs t rw", false),
+            ("9 8 254:0 /var/lib/ropewalk/instances/12-345/pods/u/v /workspace rw - ext4 /dev/vda rw", false),
+        ] {
+            assert_eq!(is_made_from(mount, instance), expected, "{mount}");
+        }
     }
 }
