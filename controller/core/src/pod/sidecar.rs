@@ -1,6 +1,7 @@
 //! Sidecar containers (contract 5.7).
 
 use k8s_openapi::api::core::v1::Container;
+use ropewalk_api::names::MAX_NAME;
 use ropewalk_api::{Sidecar, TaskRun, TaskSpec};
 
 use super::scripts::Placed;
@@ -18,7 +19,7 @@ pub(super) fn containers(
         .iter()
         .enumerate()
         .map(|(index, sidecar)| {
-            let mut container = container(sidecar);
+            let mut container = container(sidecar, container_name(&sidecar.name, index));
             container.resources = resources::of_sidecar(run, sidecar);
             let mut mounts = sidecar.volume_mounts.clone();
             for mount in mounted.shared.iter().chain(&mounted.sidecars[index]) {
@@ -36,10 +37,21 @@ pub(super) fn containers(
         .collect()
 }
 
-fn container(sidecar: &Sidecar) -> Container {
+/// `sidecar-<name>`; a sidecar need not have a name, but its container must.
+fn container_name(name: &str, index: usize) -> String {
+    let name = if name.is_empty() {
+        format!("{SIDECAR_PREFIX}unnamed-{index}")
+    } else {
+        format!("{SIDECAR_PREFIX}{name}")
+    };
+    let cut: String = name.chars().take(MAX_NAME).collect();
+    cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+fn container(sidecar: &Sidecar, name: String) -> Container {
     let path = &sidecar.termination_message_path;
     Container {
-        name: format!("{SIDECAR_PREFIX}{}", sidecar.name),
+        name,
         image: Some(sidecar.image.clone()),
         command: some(sidecar.command.clone()),
         args: some(sidecar.args.clone()),

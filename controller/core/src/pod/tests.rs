@@ -336,6 +336,16 @@ fn a_steps_own_fields_win_over_the_template() {
 }
 
 #[test]
+fn a_sidecar_without_a_name_gets_one() {
+    let pod = pod_of(&run(
+        "{taskSpec: {sidecars: [{image: i}, {name: s, image: i}], steps: [{image: i, script: x}]}}",
+    ));
+    let all = pod["spec"]["containers"].as_array().expect("containers");
+    let names: Vec<&str> = all.iter().filter_map(|container| container["name"].as_str()).collect();
+    assert_eq!(names, ["step-unnamed-0", "sidecar-unnamed-0", "sidecar-s"]);
+}
+
+#[test]
 fn forbidden_variables_do_not_come_from_the_pod_template() {
     let mut config = Config::default();
     config.defaults.forbidden_env = vec!["DENIED".to_owned()];
