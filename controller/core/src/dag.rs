@@ -3,7 +3,6 @@
 //! Tasks are known by their position in the spec, and every order this module gives breaks ties by that
 //! position.
 
-mod references;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
-use ropewalk_api::PipelineTask;
-
-pub(crate) use references::strings;
-pub use references::{Place, ResultReference, in_task, in_text, in_value};
+use ropewalk_api::{PipelineTask, references};
 
 /// Why the tasks of a Pipeline are no graph. The texts are those of contract 2.3, the cycle's path added.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -78,13 +74,10 @@ impl Dag {
             graph.add_node(());
         }
         for (position, task) in tasks.iter().enumerate() {
-            let references = in_task(task);
-            let named = references.iter().map(|(_, reference)| reference.task.as_str());
             let mut parents = BTreeSet::new();
-            for dependency in task.run_after.iter().map(String::as_str).chain(named) {
-                let parent = positions.get(dependency).ok_or_else(|| DagError::UnknownDependency {
-                    task: task.name.clone(),
-                    dependency: dependency.to_owned(),
+            for dependency in references::dependencies(task) {
+                let parent = positions.get(dependency.as_str()).ok_or_else(|| {
+                    DagError::UnknownDependency { task: task.name.clone(), dependency: dependency.clone() }
                 })?;
                 parents.insert(*parent);
             }

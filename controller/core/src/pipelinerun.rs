@@ -8,15 +8,18 @@ mod checks;
 mod children;
 mod facts;
 mod lifecycle;
+mod matrix;
 mod params;
 mod resolve;
 mod results;
+mod runs;
 mod schedule;
 mod skip;
 mod status;
 mod substitute;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,12 +34,12 @@ use ropewalk_api::{
 
 use self::checks::{Failure, Stop};
 use self::children::Nursery;
-use self::facts::{Facts, Outcome};
+use self::facts::{Facts, Node, Outcome};
 use self::lifecycle::{Limits, Request, Timeouts};
+use self::matrix::MatrixError;
 use self::resolve::Origin;
 use self::schedule::{Circumstances, Verdict};
 use self::status::{Counts, Draft, Ending};
-use crate::dag::strings;
 use crate::plan::{Plan, Resource, Waiting, Write};
 use crate::settings::Settings;
 use crate::snapshot::{Lookup, Refusal};
@@ -78,7 +81,8 @@ pub fn wants_tasks(run: &PipelineRun, pipeline: Option<&Pipeline>, children: &[A
     let Ok((origin, spec)) = resolve::pipeline(run, &lookup) else {
         return Vec::new();
     };
-    let Ok(Prepared { mut facts, .. }) = prepare(&Config::default(), run, &origin, &spec, children) else {
+    let Ok(Prepared { mut facts, .. }) = prepare(&Config::default(), run, &origin, &spec, None, children)
+    else {
         return Vec::new();
     };
     if facts.nodes.iter().any(|node| node.finally && resolve::needs_variables(node)) {
@@ -189,9 +193,13 @@ fn prepare<'a>(
     run: &'a PipelineRun,
     origin: &Origin,
     spec: &PipelineSpec,
+    found: Option<&Pipeline>,
     children: &'a [Arc<TaskRun>],
 ) -> Result<Prepared<'a>, Failure> {
     let dag = checks::graph(origin, spec)?;
+    if let Some(pipeline) = found {
+        checks::admitted(origin, config, pipeline)?;
+    }
     checks::spec(origin, spec)?;
     checks::params(origin, &config.features, spec, &run.spec.params)?;
     let values = params::effective(&spec.params, &run.spec.params);
@@ -200,7 +208,7 @@ fn prepare<'a>(
     let values = values.map_err(|error| checks::defaults(origin, &error))?;
     let spec = substitute::pipeline(run, &origin.name, spec, &values);
     checks::substituted(origin, &spec)?;
-    let facts = Facts::new(run, &spec, dag, children);
+    let facts = Facts::new(run, &spec, dag, children, config.defaults.max_matrix_combinations);
     Ok(Prepared { spec, facts })
 }
 
@@ -214,11 +222,12 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
         return Err(Stop::First(write));
     }
     draft.status.pipeline_spec = Some(spec.clone());
-    let Prepared { spec, mut facts } = prepare(config, run, &origin, &spec, &snapshot.children)?;
+    let Prepared { spec, mut facts } =
+        prepare(config, run, &origin, &spec, snapshot.pipeline.found(), &snapshot.children)?;
     draft.status.pipeline_spec = Some(spec.clone());
     // Whatever fails from here on, children of earlier rounds stay listed.
     let written = std::mem::take(&mut draft.status.child_references);
-    draft.status.child_references = status::child_references(&facts, &written, &BTreeMap::new());
+    draft.status.child_references = status::child_references(&facts, &written, &BTreeSet::new());
     resolve::tasks(&mut facts, &origin, &snapshot.tasks)?;
     checks::task_params(name, &facts)?;
     if facts.is_before_first_child() {
@@ -249,7 +258,7 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
 
     let trouble = stop_children(snapshot, draft, &facts, &circumstances, graph_done);
     let born = if circumstances.limits.pipeline_over() {
-        BTreeMap::new()
+        BTreeSet::new()
     } else {
         create_children(snapshot, draft, &origin, &facts, &verdicts, circumstances.limits.timeouts)?
     };
@@ -336,8 +345,7 @@ fn stop_children(
     })
 }
 
-/// Makes the children that are due, and before the first of them the claims they need. Returns the display
-/// names of the new ones by position.
+/// Makes the children that are due, and before the first of them the claims they need. Returns their names.
 fn create_children(
     snapshot: &Snapshot,
     draft: &mut Draft<'_>,
@@ -345,7 +353,7 @@ fn create_children(
     facts: &Facts<'_>,
     verdicts: &[Verdict],
     timeouts: Timeouts,
-) -> Result<BTreeMap<usize, String>, Failure> {
+) -> Result<BTreeSet<String>, Failure> {
     let run = facts.run;
     let due: Vec<usize> = verdicts
         .iter()
@@ -353,8 +361,13 @@ fn create_children(
         .filter(|(position, verdict)| **verdict == Verdict::Due && facts.nodes[*position].task_spec.is_some())
         .map(|(position, _)| position)
         .collect();
+    // Nothing that could still fill in the name of such a Task is left.
+    let mut nameless = verdicts.iter().zip(&facts.nodes).filter(|(verdict, _)| **verdict == Verdict::Due);
+    if let Some((_, node)) = nameless.find(|(_, node)| resolve::needs_variables(node)) {
+        return Err(resolve::no_such_task(origin, resolve::task_name(&node.task).unwrap_or_default()));
+    }
     if due.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(BTreeSet::new());
     }
     let claims = if facts.is_before_first_child() { workspaces::claims(run) } else { Vec::new() };
     for claim in claims.iter().map(Write::target) {
@@ -375,19 +388,27 @@ fn create_children(
         timeouts,
         workspaces: &bindings,
     };
-    let mut born = BTreeMap::new();
+    let mut born = BTreeSet::new();
     let mut writes = claims;
     for position in due {
         let node = &facts.nodes[position];
         let failed = |message: String| Failure { reason: "CreateRunFailed", message };
-        if let Some(refusal) = Refusal::of(&snapshot.refusals, Resource::TaskRun, &node.child_name) {
-            return Err(failed(refusal.message.clone()));
+        if let Some(error) = &node.matrix_error {
+            let reason = match error {
+                MatrixError::Type { .. } => "InvalidMatrixParameterTypes",
+                MatrixError::TooMany { .. } => "PipelineValidationFailed",
+            };
+            return Err(Failure { reason, message: error.to_string() });
         }
         let task =
             resolve::wanted_task(node).and_then(|name| snapshot.tasks.get(name)).and_then(Lookup::found);
-        let child = nursery.child(node, task).map_err(failed)?;
-        writes.push(child.write);
-        born.insert(position, child.display_name);
+        for child in node.runs.iter().filter(|run| run.child.is_none()) {
+            if let Some(refusal) = Refusal::of(&snapshot.refusals, Resource::TaskRun, &child.name) {
+                return Err(failed(refusal.message.clone()));
+            }
+            writes.push(nursery.child(node, child, task).map_err(failed)?);
+            born.insert(child.name.clone());
+        }
     }
     draft.write(writes);
     Ok(born)
@@ -400,9 +421,7 @@ fn workspace_bindings(facts: &Facts<'_>, origin: &Origin) -> Vec<WorkspaceBindin
     given.params(Scope::Pipeline, &run.spec.params);
     let contexts = substitute::contexts(run, &origin.name);
     let mut texts = Vec::new();
-    strings(&serde_json::to_value(&run.spec.workspaces).unwrap_or_default(), &mut |text| {
-        texts.push(text.to_owned());
-    });
+    texts::for_each(&run.spec.workspaces, |text| texts.push(text.to_owned()));
     let results = results::for_texts(facts, texts.iter().map(String::as_str));
     let passes = [&given, &contexts, &results];
     run.spec.workspaces.iter().map(|binding| workspaces::resolved(binding, &passes)).collect()
@@ -422,15 +441,8 @@ fn fill_in_finally(facts: &mut Facts<'_>, verdicts: &[Verdict]) {
             Outcome::NotStarted | Outcome::Running => "None",
         };
         failed |= status == "Failed";
-        let condition = node
-            .child
-            .and_then(|child| conditions::find(&child.status.as_ref()?.conditions, conditions::SUCCEEDED));
-        let name = &node.task.name;
-        set.text(format!("tasks.{name}.status"), status);
-        set.text(
-            format!("tasks.{name}.reason"),
-            condition.map(|condition| condition.reason.clone()).unwrap_or_default(),
-        );
+        set.text(format!("tasks.{}.status", node.task.name), status);
+        set.text(format!("tasks.{}.reason", node.task.name), reason(node));
     }
     let aggregate = match (failed, skipped) {
         (true, _) => "Failed",
@@ -441,7 +453,22 @@ fn fill_in_finally(facts: &mut Facts<'_>, verdicts: &[Verdict]) {
     facts.fill_in_finally(&set);
 }
 
-fn report(facts: &Facts<'_>, verdicts: &[Verdict], born: &BTreeMap<usize, String>) -> Vec<Waiting> {
+/// The reason of the first child that is not successful, else of the first.
+fn reason(node: &Node<'_>) -> String {
+    let mut reasons = node.children().filter_map(|child| {
+        let condition = conditions::find(&child.status.as_ref()?.conditions, conditions::SUCCEEDED)?;
+        Some((condition.status == "True", condition.reason.clone()))
+    });
+    let first = reasons.next();
+    match &first {
+        Some((true, _)) => reasons.find(|(succeeded, _)| !succeeded).or(first),
+        _ => first,
+    }
+    .map(|(_, reason)| reason)
+    .unwrap_or_default()
+}
+
+fn report(facts: &Facts<'_>, verdicts: &[Verdict], born: &BTreeSet<String>) -> Vec<Waiting> {
     let reason = |position: usize, verdict: &Verdict| match verdict {
         Verdict::Waiting(parents) if parents.is_empty() => {
             Some("waits for all tasks of the graph to be done".to_owned())
@@ -451,7 +478,7 @@ fn report(facts: &Facts<'_>, verdicts: &[Verdict], born: &BTreeMap<usize, String
                 parents.iter().map(|parent| format!("\"{}\"", facts.nodes[*parent].task.name)).collect();
             Some(format!("waits for {}", names.join(", ")))
         }
-        Verdict::Due if !born.contains_key(&position) => {
+        Verdict::Due if facts.nodes[position].runs.iter().all(|run| !born.contains(&run.name)) => {
             let name = resolve::wanted_task(&facts.nodes[position]).unwrap_or_default();
             Some(format!("waits for the Task \"{name}\" to be looked up"))
         }

@@ -28,24 +28,6 @@ fn results_make_edges() {
 }
 
 #[test]
-fn references_are_recognised_by_form() {
-    for (text, expected) in [
-        ("$(tasks.t.results.r)", true),
-        ("$(tasks.t.results.r[1])", true),
-        ("$(tasks.t.results.r[*])", true),
-        ("$(tasks.t.results.r.k)", true),
-        ("$(finally.t.results.r)", true),
-        ("$(tasks.t.results.r.k.l)", false),
-        ("$(tasks.t.results['r'])", false),
-        ("$(tasks.t.status)", false),
-        ("$(steps.t.results.r)", false),
-        ("$(tasks.t.outputs.r)", false),
-    ] {
-        assert_eq!(in_text(text).next().is_some(), expected, "{text}");
-    }
-}
-
-#[test]
 fn errors_name_the_tasks() {
     let text = |tasks: &[PipelineTask]| Dag::new(tasks).expect_err("no graph").to_string();
     assert_eq!(text(&[task("a", &["b"]), task("b", &["a"])]), r#"cycle detected; task "a" depends on "b""#);

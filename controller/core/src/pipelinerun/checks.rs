@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use ropewalk_api::config::FeatureFlags;
+use ropewalk_api::config::{Config, FeatureFlags};
+use ropewalk_api::defaults::Defaulted;
+use ropewalk_api::references::in_value;
+use ropewalk_api::validate::Validated;
 use ropewalk_api::variables::{Reference, Subscript, variables};
 use ropewalk_api::{
-    EmbeddedTask, Param, ParamType, ParamValue, PipelineRun, PipelineSpec, PipelineTask, TaskSpec,
+    EmbeddedTask, Param, ParamType, ParamValue, Pipeline, PipelineRun, PipelineSpec, PipelineTask, TaskSpec,
 };
 
 use super::facts::Facts;
 use super::params::{DefaultError, Problems, go_list, go_map};
 use super::resolve::Origin;
-use crate::dag::{Dag, DagError, in_value, strings};
+use super::{matrix, substitute, texts};
+use crate::dag::{Dag, DagError};
 use crate::plan::Write;
 
 /// A run that cannot go on: the condition's reason and message.
@@ -70,6 +74,18 @@ pub(super) fn graph(origin: &Origin, spec: &PipelineSpec) -> Result<Dag, Failure
     Ok(dag)
 }
 
+/// No. 4: a Pipeline that was looked up, by the rules of admission: it may be older than they are.
+pub(super) fn admitted(origin: &Origin, config: &Config, pipeline: &Pipeline) -> Result<(), Failure> {
+    let mut pipeline = pipeline.clone();
+    pipeline.set_defaults(config);
+    let errors = pipeline.validate(config);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let context = format!("Pipeline {} can't be Run; it has an invalid spec: ", origin.pipeline);
+    Err(failure("PipelineValidationFailed", context, errors))
+}
+
 /// No. 4: the spec itself. What this engine does not do yet is refused here, before anything has started.
 pub(super) fn spec(origin: &Origin, spec: &PipelineSpec) -> Result<(), Failure> {
     let context = || format!("Pipeline {} can't be Run; it has an invalid spec: ", origin.pipeline);
@@ -92,9 +108,7 @@ fn unsupported(task: &PipelineTask) -> Option<&'static str> {
     let custom =
         |task: &EmbeddedTask| !task.api_version.is_empty() || !task.kind.is_empty() || task.spec.is_some();
     let reference = task.task_ref.as_ref();
-    if task.matrix.is_some() {
-        Some("matrix")
-    } else if task.pipeline_ref.is_some() {
+    if task.pipeline_ref.is_some() {
         Some("pipelineRef")
     } else if task.pipeline_spec.is_some() {
         Some("pipelineSpec")
@@ -183,14 +197,15 @@ pub(super) fn array_indices(origin: &Origin, spec: &PipelineSpec, values: &[Para
     for task in spec.tasks.iter().chain(&spec.finally) {
         let embedded = task.task_spec.as_ref().map(|embedded| &embedded.task_spec);
         let outer = PipelineTask { task_spec: None, ..task.clone() };
-        strings(&serde_json::to_value(&outer).unwrap_or_default(), &mut |text| {
+        texts::for_each(&outer, |text| {
             beyond.extend(indices_beyond(text, |name| arrays.get(name).copied()));
         });
+        let own = substitute::own_params(task);
         let shadowed = |name: &str| {
-            task.params.iter().any(|param| param.name == name)
+            own.contains(name)
                 || embedded.is_some_and(|spec| spec.params.iter().any(|param| param.name == name))
         };
-        strings(&serde_json::to_value(embedded).unwrap_or_default(), &mut |text| {
+        texts::for_each(&embedded, |text| {
             let length = |name: &str| arrays.get(name).copied().filter(|_| !shadowed(name));
             beyond.extend(indices_beyond(text, length));
         });
@@ -290,9 +305,16 @@ pub(super) fn substituted(origin: &Origin, spec: &PipelineSpec) -> Result<(), Fa
 
 /// No. 14: the params of tasks that have no child yet, against their Tasks.
 pub(super) fn task_params(run_name: &str, facts: &Facts<'_>) -> Result<(), Failure> {
-    for node in facts.nodes.iter().filter(|node| node.child.is_none()) {
+    for node in facts.nodes.iter().filter(|node| !node.is_complete()) {
         let Some(task_spec) = &node.task_spec else { continue };
-        let problems = Problems::find(&task_spec.params, &node.task.params, true);
+        let mut given = node.task.params.clone();
+        if let Some(matrix) = matrix::of(&node.task) {
+            let includes = matrix.include.iter().flat_map(|include| &include.params);
+            let names = matrix.params.iter().chain(includes).map(|param| &param.name);
+            // Each child gets one string out of the array.
+            given.extend(names.map(|name| Param { name: name.clone(), value: ParamValue::default() }));
+        }
+        let problems = Problems::find(&task_spec.params, &given, true);
         let text = if !problems.missing.is_empty() {
             format!(
                 "missing values for these params which have no default values: {}",
@@ -337,7 +359,7 @@ pub(super) fn before_first_child(
     };
     for node in &facts.nodes {
         for (_, reference) in &node.references {
-            if let Some(text) = undeclared(&reference.task, &reference.result) {
+            if let Some(text) = undeclared(&reference.pipeline_task, &reference.result) {
                 let name = &node.task.name;
                 return Err(failure(
                     "InvalidTaskResultReference",
@@ -349,7 +371,7 @@ pub(super) fn before_first_child(
     }
     for result in &spec.results {
         for reference in in_value(&result.value) {
-            if let Some(text) = undeclared(&reference.task, &reference.result) {
+            if let Some(text) = undeclared(&reference.pipeline_task, &reference.result) {
                 return Err(failure(
                     "InvalidPipelineResultReference",
                     format!("Failed to resolve pipeline result reference for \"{run_name}\" with error "),

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use ropewalk_api::config::Config;
 use ropewalk_api::{
-    GoDuration, PipelineRun, PipelineTaskMetadata, PipelineTaskRunSpec, PodTemplate, Task, TaskRunSpec,
-    WorkspaceBinding, labels,
+    GoDuration, Param, PipelineRun, PipelineTaskMetadata, PipelineTaskRunSpec, PodTemplate, Task,
+    TaskRunSpec, WorkspaceBinding, labels,
 };
 use serde_json::{Value, json};
 
 use super::facts::Node;
 use super::lifecycle::Timeouts;
 use super::resolve::Origin;
+use super::runs::Run;
 use super::workspaces;
 use crate::plan::{Resource, Target, Write};
 use crate::substitution::{Replacements, Scope, in_task_spec};
@@ -46,18 +47,41 @@ pub(super) struct Nursery<'a> {
     pub(super) workspaces: &'a [WorkspaceBinding],
 }
 
-/// A child to be made.
-pub(super) struct Newborn {
-    /// Makes it.
-    pub(super) write: Write,
-    /// Its display name.
-    pub(super) display_name: String,
+/// The params of a child: those of its combination, then those of the pipeline task.
+fn params(node: &Node<'_>, child: &Run<'_>) -> Vec<Param> {
+    let combined = child.combination.params.iter();
+    let mut params: Vec<Param> =
+        combined.map(|(name, value)| Param { name: name.clone(), value: value.as_str().into() }).collect();
+    params.extend(at_creation(node).in_params(&node.task.params));
+    params
+}
+
+fn at_creation(node: &Node<'_>) -> Replacements {
+    let mut set = Replacements::new();
+    set.text("context.pipelineTask.retries", node.task.retries.to_string());
+    set
+}
+
+/// What people read for a child: the names of `include` entries, or the pipeline task's text with the child's
+/// params.
+pub(super) fn display_name(node: &Node<'_>, child: &Run<'_>) -> String {
+    if !child.combination.display_name.is_empty() || node.task.display_name.is_empty() {
+        return child.combination.display_name.clone();
+    }
+    let mut own = Replacements::new();
+    own.params(Scope::Pipeline, &params(node, child));
+    own.in_text(&at_creation(node).in_text(&node.task.display_name))
 }
 
 impl Nursery<'_> {
-    /// The TaskRun of a task that is due. `task` is the referenced Task, for its labels. An error is the
+    /// One TaskRun of a task that is due. `task` is the referenced Task, for its labels. An error is the
     /// sentence about why it cannot be made.
-    pub(super) fn child(&self, node: &Node<'_>, task: Option<&Task>) -> Result<Newborn, String> {
+    pub(super) fn child(
+        &self,
+        node: &Node<'_>,
+        child: &Run<'_>,
+        task: Option<&Task>,
+    ) -> Result<Write, String> {
         let run = self.run;
         let pipeline_task = &node.task;
         let no_settings = PipelineTaskRunSpec::default();
@@ -69,19 +93,12 @@ impl Nursery<'_> {
             .unwrap_or(&no_settings);
         let task_spec = node.task_spec.as_deref().cloned().unwrap_or_default();
 
-        let mut at_creation = Replacements::new();
-        at_creation.text("context.pipelineTask.retries", pipeline_task.retries.to_string());
-        let params = at_creation.in_params(&pipeline_task.params);
-        let mut own_params = Replacements::new();
-        own_params.params(Scope::Pipeline, &params);
-        let display_name = own_params.in_text(&at_creation.in_text(&pipeline_task.display_name));
-
         let template = &run.spec.task_run_template;
         let service_account = [&settings.service_account_name, &template.service_account_name]
             .into_iter()
             .find(|name| !name.is_empty());
         let spec = TaskRunSpec {
-            params,
+            params: params(node, child),
             service_account_name: service_account.cloned().unwrap_or_default(),
             task_ref: pipeline_task.task_ref.clone(),
             task_spec: pipeline_task.task_spec.as_ref().map(|embedded| {
@@ -108,7 +125,7 @@ impl Nursery<'_> {
             "apiVersion": api_version,
             "kind": kind,
             "metadata": {
-                "name": node.child_name,
+                "name": child.name,
                 "namespace": namespace,
                 "labels": self.labels(node, settings.metadata.as_ref(), task),
                 "annotations": self.annotations(node, settings.metadata.as_ref(), task),
@@ -116,8 +133,8 @@ impl Nursery<'_> {
             },
             "spec": spec,
         });
-        let target = Target { resource: Resource::TaskRun, namespace, name: node.child_name.clone() };
-        Ok(Newborn { write: Write::Create { target, object }, display_name })
+        let target = Target { resource: Resource::TaskRun, namespace, name: child.name.clone() };
+        Ok(Write::Create { target, object })
     }
 
     /// A limit on the graph or on `finally` reaches a child only where the default would be shorter (contract

@@ -1,41 +1,56 @@
-//! What is known about each pipeline task: its text, its child, and what became of it. Pure.
+//! What is known about each pipeline task: its text, its children, and what became of them. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ropewalk_api::references::{self, ResultRef};
 use ropewalk_api::{
-    PipelineRun, PipelineSpec, PipelineTask, TaskRun, TaskSpec, conditions, labels, names,
-    taskrun_spec_status,
+    PipelineRun, PipelineSpec, PipelineTask, TaskRun, TaskSpec, conditions, taskrun_spec_status,
 };
 
 use super::lifecycle::TIMED_OUT_MESSAGE;
+use super::matrix::{self, MatrixError};
 use super::results::{self, Unresolved};
+use super::runs::{Finder, Run};
 use super::substitute::in_pipeline_task;
-use crate::dag::{self, Dag, Place, ResultReference};
+use crate::dag::Dag;
 use crate::substitution::Replacements;
 
-/// What became of a pipeline task's child.
+/// What became of a pipeline task's children.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
-    /// There is none.
+    /// There are none.
     NotStarted,
-    /// It is not done.
+    /// Not all are done.
     Running,
-    /// It succeeded.
+    /// They succeeded.
     Succeeded,
-    /// It failed, or the run's own timeouts cancelled it.
+    /// One failed, or the run's own timeouts cancelled it.
     Failed,
-    /// It failed and its pipeline task says `continue`.
+    /// One failed and the pipeline task says `continue`.
     Ignored,
-    /// Somebody cancelled it.
+    /// Somebody cancelled one.
     Cancelled,
 }
 
 impl Outcome {
-    /// The child is done, well or badly.
+    /// The children are done, well or badly.
     pub(super) fn is_done(self) -> bool {
         !matches!(self, Self::NotStarted | Self::Running)
     }
+}
+
+/// Where in a pipeline task a reference stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// In `params`.
+    Params,
+    /// In `matrix`.
+    Matrix,
+    /// In `when`.
+    When,
+    /// In a step or sidecar of an embedded Task.
+    Embedded,
 }
 
 /// One pipeline task.
@@ -45,18 +60,15 @@ pub(super) struct Node<'a> {
     pub(super) task: PipelineTask,
     /// It belongs to `finally`.
     pub(super) finally: bool,
-    /// Its child's name, there already or to be made.
-    pub(super) child_name: String,
-    /// Its child.
-    pub(super) child: Option<&'a TaskRun>,
-    /// The run's status lists a child that was not seen: a cache that lags behind, or somebody deleted it.
-    /// It is made again under its name, which is nothing new where it exists, and never counts as
-    /// skipped.
-    pub(super) recorded: bool,
-    /// What became of the child.
+    /// Its children: one, or one per combination of its matrix. While the matrix is not known, those there
+    /// are.
+    pub(super) runs: Vec<Run<'a>>,
+    /// Why its matrix has no combinations.
+    pub(super) matrix_error: Option<MatrixError>,
+    /// What became of the children.
     pub(super) outcome: Outcome,
     /// The references its text held before results were filled in.
-    pub(super) references: Vec<(Place, ResultReference)>,
+    pub(super) references: Vec<(Place, ResultRef)>,
     /// Those without a value; while there is one, no reference of the task is filled in.
     pub(super) unresolved: Vec<Unresolved>,
     /// The results to fill into an embedded Task.
@@ -65,8 +77,60 @@ pub(super) struct Node<'a> {
     pub(super) task_spec: Option<Arc<TaskSpec>>,
 }
 
+impl<'a> Node<'a> {
+    fn new(finder: &Finder<'a>, task: &PipelineTask, finally: bool) -> Self {
+        let runs = match matrix::of(task) {
+            Some(_) => finder.existing(task),
+            None => vec![finder.only(task)],
+        };
+        Self {
+            outcome: outcome(task, &runs),
+            task: task.clone(),
+            finally,
+            runs,
+            matrix_error: None,
+            references: in_task(task),
+            unresolved: Vec::new(),
+            results: Replacements::new(),
+            task_spec: None,
+        }
+    }
+
+    /// The children that were seen.
+    pub(super) fn children(&self) -> impl Iterator<Item = &'a TaskRun> + '_ {
+        self.runs.iter().filter_map(|run| run.child)
+    }
+
+    /// A child was made at some time.
+    pub(super) fn has_started(&self) -> bool {
+        self.runs.iter().any(Run::exists)
+    }
+
+    /// All its children were made, and seen.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.runs.is_empty() && self.runs.iter().all(|run| run.child.is_some())
+    }
+
+    /// Its matrix is known, and has no combination.
+    pub(super) fn has_empty_matrix(&self) -> bool {
+        self.runs.is_empty() && self.unresolved.is_empty() && self.matrix_error.is_none()
+    }
+}
+
+/// The references that make edges, and where they stand.
+fn in_task(task: &PipelineTask) -> Vec<(Place, ResultRef)> {
+    [
+        (Place::Params, references::in_params(&task.params)),
+        (Place::Matrix, references::in_matrix(task)),
+        (Place::When, references::in_when(&task.when)),
+        (Place::Embedded, references::in_embedded_task(task)),
+    ]
+    .into_iter()
+    .flat_map(|(place, found)| found.into_iter().map(move |reference| (place, reference)))
+    .collect()
+}
+
 /// A run's pipeline tasks: the graph's first, then those of `finally`, in spec order.
-#[derive(Debug)]
 pub(super) struct Facts<'a> {
     /// The run.
     pub(super) run: &'a PipelineRun,
@@ -75,40 +139,32 @@ pub(super) struct Facts<'a> {
     /// The graph over the first of them.
     pub(super) dag: Dag,
     positions: BTreeMap<String, usize>,
+    finder: Finder<'a>,
+    max_combinations: usize,
 }
 
 impl<'a> Facts<'a> {
-    /// Matches tasks with children and fills in the results of finished ones.
+    /// Matches tasks with children and fills in the results of finished ones. A matrix makes at most
+    /// `max_combinations` children.
     pub(super) fn new(
         run: &'a PipelineRun,
         spec: &PipelineSpec,
         dag: Dag,
         children: &'a [Arc<TaskRun>],
+        max_combinations: usize,
     ) -> Self {
-        let finder = Children::new(run, children);
-        let graph = spec.tasks.iter().map(|task| (task, false));
-        let nodes: Vec<Node<'a>> = graph
-            .chain(spec.finally.iter().map(|task| (task, true)))
-            .map(|(task, finally)| {
-                let (child_name, child) = finder.find(&task.name);
-                Node {
-                    recorded: finder.recorded.contains_key(task.name.as_str()),
-                    task: task.clone(),
-                    finally,
-                    child_name,
-                    child,
-                    outcome: outcome(task, child),
-                    references: dag::in_task(task),
-                    unresolved: Vec::new(),
-                    results: Replacements::new(),
-                    task_spec: None,
-                }
-            })
-            .collect();
+        let finder = Finder::new(run, children);
+        let graph = spec.tasks.iter().map(|task| Node::new(&finder, task, false));
+        let nodes: Vec<Node<'a>> =
+            graph.chain(spec.finally.iter().map(|task| Node::new(&finder, task, true))).collect();
         let positions =
             nodes.iter().enumerate().map(|(position, node)| (node.task.name.clone(), position)).collect();
-        let mut facts = Self { run, nodes, dag, positions };
-        facts.fill_in_results(false);
+        let mut facts = Self { run, nodes, dag, positions, finder, max_combinations };
+        // In the graph's order: what a matrix fans out to may come from a result, and is a result for the
+        // next.
+        for position in facts.dag.order().to_vec() {
+            facts.fill_in_results(position);
+        }
         facts
     }
 
@@ -117,39 +173,58 @@ impl<'a> Facts<'a> {
         self.positions.get(name).map(|position| &self.nodes[*position])
     }
 
-    /// No child was made yet.
+    /// No child was seen yet.
     pub(super) fn is_before_first_child(&self) -> bool {
-        self.nodes.iter().all(|node| node.child.is_none())
+        self.nodes.iter().all(|node| node.children().next().is_none())
     }
 
     /// Replaces the variables only `finally` tasks know, then their results. Only once the graph is done.
     pub(super) fn fill_in_finally(&mut self, set: &Replacements) {
-        for node in self.nodes.iter_mut().filter(|node| node.finally) {
-            in_pipeline_task(set, &mut node.task);
+        for position in 0..self.nodes.len() {
+            if self.nodes[position].finally {
+                in_pipeline_task(set, &mut self.nodes[position].task);
+                self.fill_in_results(position);
+            }
         }
-        self.fill_in_results(true);
     }
 
-    fn fill_in_results(&mut self, finally: bool) {
-        for position in 0..self.nodes.len() {
-            if self.nodes[position].finally != finally {
-                continue;
-            }
-            let (unresolved, set) = results::for_task(self, &self.nodes[position]);
-            let node = &mut self.nodes[position];
-            if unresolved.is_empty() {
-                in_pipeline_task(&set, &mut node.task);
-                node.results = set;
-            }
-            node.unresolved = unresolved;
+    fn fill_in_results(&mut self, position: usize) {
+        let (unresolved, set) = results::for_task(self, &self.nodes[position]);
+        let node = &mut self.nodes[position];
+        node.unresolved = unresolved;
+        if !node.unresolved.is_empty() {
+            return;
         }
+        in_pipeline_task(&set, &mut node.task);
+        node.results = set;
+        let Some(matrix) = matrix::of(&node.task) else { return };
+        match matrix::combinations(&node.task.name, matrix, self.max_combinations) {
+            Ok(combinations) => node.runs = self.finder.fan_out(&node.task, combinations),
+            Err(error) => node.matrix_error = Some(error),
+        }
+        node.outcome = outcome(&node.task, &node.runs);
     }
 }
 
-fn outcome(task: &PipelineTask, child: Option<&TaskRun>) -> Outcome {
-    let Some(child) = child else {
+/// One that was cancelled counts before one that failed, and both only once all are done.
+fn outcome(task: &PipelineTask, runs: &[Run<'_>]) -> Outcome {
+    if !runs.iter().any(|run| run.child.is_some()) {
         return Outcome::NotStarted;
-    };
+    }
+    let mut all = Outcome::Succeeded;
+    for run in runs {
+        let Some(child) = run.child else { return Outcome::Running };
+        match (all, of_child(task, child)) {
+            (_, Outcome::Running) => return Outcome::Running,
+            (_, Outcome::Cancelled) => all = Outcome::Cancelled,
+            (Outcome::Succeeded | Outcome::Ignored, worse) if worse != Outcome::Succeeded => all = worse,
+            _ => {}
+        }
+    }
+    all
+}
+
+fn of_child(task: &PipelineTask, child: &TaskRun) -> Outcome {
     let succeeded = child
         .status
         .as_ref()
@@ -167,40 +242,5 @@ fn outcome(task: &PipelineTask, child: Option<&TaskRun>) -> Outcome {
         Some(("False", _)) if task.ignores_failure() => Outcome::Ignored,
         Some(("False", _)) => Outcome::Failed,
         _ => Outcome::Running,
-    }
-}
-
-/// Finds a pipeline task's child by the run's status, by its derived name, or by its label: the status may
-/// have been lost between making the child and writing it down.
-struct Children<'a> {
-    run_name: String,
-    by_name: BTreeMap<&'a str, &'a TaskRun>,
-    by_label: BTreeMap<&'a str, &'a TaskRun>,
-    recorded: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Children<'a> {
-    fn new(run: &'a PipelineRun, children: &'a [Arc<TaskRun>]) -> Self {
-        let named = children.iter().filter_map(|child| Some((child.metadata.name.as_deref()?, &**child)));
-        let labelled = children.iter().filter_map(|child| {
-            Some((child.metadata.labels.as_ref()?.get(labels::PIPELINE_TASK)?.as_str(), &**child))
-        });
-        let references = run.status.iter().flat_map(|status| &status.child_references);
-        Self {
-            run_name: run.metadata.name.clone().unwrap_or_default(),
-            by_name: named.collect(),
-            by_label: labelled.collect(),
-            recorded: references
-                .map(|child| (child.pipeline_task_name.as_str(), child.name.as_str()))
-                .collect(),
-        }
-    }
-
-    fn find(&self, task: &str) -> (String, Option<&'a TaskRun>) {
-        let derived = names::child_name(&self.run_name, &format!("-{task}"));
-        let name = self.recorded.get(task).map_or(derived, |name| (*name).to_owned());
-        let child = self.by_name.get(name.as_str()).or_else(|| self.by_label.get(task)).copied();
-        let found = child.and_then(|child| child.metadata.name.clone());
-        (found.unwrap_or(name), child)
     }
 }

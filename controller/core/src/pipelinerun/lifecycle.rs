@@ -18,6 +18,8 @@ pub(super) const TIMED_OUT_MESSAGE: &str =
 /// The `statusMessage` of children that are cancelled with the run.
 pub(super) const CANCELLED_MESSAGE: &str =
     "TaskRun cancelled as the PipelineRun it belongs to has been cancelled.";
+/// Times in objects are cut to whole seconds. A run may take this much longer rather than that much shorter.
+const TIME_PRECISION: Duration = Duration::from_secs(1);
 /// When to try again to cancel children the API server refused to cancel: soon enough for a person who waits,
 /// seldom enough not to press an API server in trouble.
 pub(super) const RETRY_CANCEL: Duration = Duration::from_secs(5);
@@ -125,7 +127,7 @@ impl Limits {
     fn left(&self, timeout: Option<GoDuration>, since: Option<Timestamp>) -> Option<Duration> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero())?;
         let elapsed = Duration::try_from(self.now.duration_since(since?)).unwrap_or_default();
-        Some(timeout.as_std().saturating_sub(elapsed))
+        Some(timeout.as_std().saturating_add(TIME_PRECISION).saturating_sub(elapsed))
     }
 }
 
@@ -137,9 +139,8 @@ pub(super) type Candidate<'a> = (&'a str, Option<&'a TaskRun>);
 pub(super) fn candidates<'n>(
     nodes: impl Iterator<Item = &'n Node<'n>>,
 ) -> impl Iterator<Item = Candidate<'n>> {
-    nodes
-        .filter(|node| node.child.is_some() || node.recorded)
-        .map(|node| (node.child_name.as_str(), node.child))
+    let runs = nodes.flat_map(|node| &node.runs).filter(|run| run.exists());
+    runs.map(|run| (run.name.as_str(), run.child))
 }
 
 /// The patches that cancel the ones among these that still run, and what the API server said against earlier

@@ -128,18 +128,20 @@ pub(super) fn metadata_patch(run: &PipelineRun, origin: &Origin, refusals: &[Ref
     Some(Write::Patch { target, subresource: None, patch: json!({ "metadata": metadata }) })
 }
 
-/// The name of the Task a task without child refers to; none while the name still holds a variable.
+/// The name of the Task that a task refers to of which a child is still missing; none while the name still
+/// holds a variable.
 pub(super) fn wanted_task<'n>(node: &'n Node<'_>) -> Option<&'n str> {
     let name = task_name(&node.task)?;
-    (node.child.is_none() && !name.contains("$(")).then_some(name)
+    (!node.is_complete() && !name.contains("$(")).then_some(name)
 }
 
-/// The task has no child, and its Task's name still holds a variable.
+/// A child is still missing, and its Task's name still holds a variable.
 pub(super) fn needs_variables(node: &Node<'_>) -> bool {
-    node.child.is_none() && task_name(&node.task).is_some_and(|name| name.contains("$("))
+    !node.is_complete() && task_name(&node.task).is_some_and(|name| name.contains("$("))
 }
 
-fn task_name(task: &PipelineTask) -> Option<&str> {
+/// The name of the Task a task refers to.
+pub(super) fn task_name(task: &PipelineTask) -> Option<&str> {
     task.task_ref.as_ref().map(|reference| reference.name.as_str())
 }
 
@@ -149,7 +151,7 @@ pub(super) fn tasks(
     origin: &Origin,
     found: &BTreeMap<String, Lookup<Task>>,
 ) -> Result<(), Failure> {
-    for node in facts.nodes.iter_mut().filter(|node| node.task_spec.is_none() && node.child.is_none()) {
+    for node in facts.nodes.iter_mut().filter(|node| node.task_spec.is_none() && !node.is_complete()) {
         if let Some(embedded) = &node.task.task_spec {
             node.task_spec = Some(Arc::new(embedded.task_spec.clone()));
             continue;
@@ -158,17 +160,22 @@ pub(super) fn tasks(
         match found.get(name) {
             Some(Lookup::Found(task)) => node.task_spec = Some(Arc::new(task.spec.clone())),
             Some(Lookup::Missing) => {
-                return Err(Failure {
-                    reason: "CouldntGetTask",
-                    message: format!(
-                        "Pipeline {} can't be Run; it contains Tasks that don't exist: Couldn't retrieve \
-                         Task \"{name}\": tasks.tekton.dev \"{name}\" not found",
-                        origin.pipeline
-                    ),
-                });
+                return Err(no_such_task(origin, name));
             }
             Some(Lookup::NotNeeded) | None => {}
         }
     }
     Ok(())
+}
+
+/// The run's end over a Task that is not there.
+pub(super) fn no_such_task(origin: &Origin, name: &str) -> Failure {
+    Failure {
+        reason: "CouldntGetTask",
+        message: format!(
+            "Pipeline {} can't be Run; it contains Tasks that don't exist: Couldn't retrieve Task \
+             \"{name}\": tasks.tekton.dev \"{name}\" not found",
+            origin.pipeline
+        ),
+    }
 }

@@ -1,11 +1,14 @@
 //! Results of tasks: filled into other tasks, and collected into the run's own (contract 4.3, 7.1 and 7.7).
 //! Pure.
 
-use ropewalk_api::variables::{self, Subscript};
-use ropewalk_api::{ParamValue, PipelineResult, PipelineRunResult};
+use std::borrow::Cow;
 
-use super::facts::{Facts, Node, Outcome};
-use crate::dag::{Place, ResultReference, in_text, in_value};
+use ropewalk_api::references::{ResultRef, in_text, in_value, texts};
+use ropewalk_api::variables::{self, Subscript};
+use ropewalk_api::{ParamValue, PipelineResult, PipelineRunResult, TaskRun};
+
+use super::facts::{Facts, Node, Outcome, Place};
+use super::matrix;
 use crate::substitution::Replacements;
 
 /// A reference without a value.
@@ -14,7 +17,7 @@ pub(super) struct Unresolved {
     /// Where it stands.
     pub(super) place: Place,
     /// Which.
-    pub(super) reference: ResultReference,
+    pub(super) reference: ResultRef,
     /// Why.
     pub(super) cause: Cause,
 }
@@ -42,13 +45,13 @@ pub(super) fn for_task(facts: &Facts<'_>, node: &Node<'_>) -> (Vec<Unresolved>, 
     let mut unresolved = Vec::new();
     for (place, reference) in &node.references {
         match look_up(facts, reference) {
-            Ok(value) => add(&mut set, reference, value),
+            Ok(value) => add(&mut set, reference, &value),
             Err(cause) => {
                 unresolved.push(Unresolved { place: *place, reference: reference.clone(), cause });
             }
         }
     }
-    let mut loose: Vec<ResultReference> = in_text(&node.task.display_name).collect();
+    let mut loose: Vec<ResultRef> = in_text(&node.task.display_name);
     loose.extend(node.task.workspaces.iter().flat_map(|workspace| in_text(&workspace.sub_path)));
     if let Some(task_ref) = &node.task.task_ref {
         loose.extend(in_text(&task_ref.name));
@@ -56,9 +59,10 @@ pub(super) fn for_task(facts: &Facts<'_>, node: &Node<'_>) -> (Vec<Unresolved>, 
     }
     for reference in &loose {
         if let Ok(value) = look_up(facts, reference) {
-            add(&mut set, reference, value);
+            add(&mut set, reference, &value);
         }
     }
+    add_lengths(facts, node, &mut set);
     (unresolved, set)
 }
 
@@ -67,14 +71,37 @@ pub(super) fn for_texts<'t>(facts: &Facts<'_>, texts: impl Iterator<Item = &'t s
     let mut set = Replacements::new();
     for reference in texts.flat_map(in_text) {
         if let Ok(value) = look_up(facts, &reference) {
-            add(&mut set, &reference, value);
+            add(&mut set, &reference, &value);
         }
     }
     set
 }
 
-fn add(set: &mut Replacements, reference: &ResultReference, value: &ParamValue) {
-    let task = format!("tasks.{}.results", reference.task);
+/// `tasks.T.matrix.length` and `tasks.T.matrix.R.length` in params. They make no edge: a task that is not
+/// done has none.
+fn add_lengths(facts: &Facts<'_>, node: &Node<'_>, set: &mut Replacements) {
+    let values = node.task.params.iter().map(|param| &param.value);
+    for variable in values.flat_map(texts).flat_map(variables::variables) {
+        let Some(path) = variable.path() else { continue };
+        let (name, result) = match path.names().as_slice() {
+            ["tasks", name, "matrix", "length"] => ((*name).to_owned(), None),
+            ["tasks", name, "matrix", result, "length"] => ((*name).to_owned(), Some((*result).to_owned())),
+            _ => continue,
+        };
+        let done =
+            facts.named(&name).filter(|node| matrix::of(&node.task).is_some() && node.outcome.is_done());
+        if let Some(other) = done {
+            let length = match &result {
+                None => other.runs.len(),
+                Some(result) => other.children().filter_map(|child| result_of(child, result)).count(),
+            };
+            set.text(variable.key, length.to_string());
+        }
+    }
+}
+
+fn add(set: &mut Replacements, reference: &ResultRef, value: &ParamValue) {
+    let task = format!("tasks.{}.results", reference.pipeline_task);
     let key = format!("{task}.{}", reference.result);
     if set.knows(&key) {
         return;
@@ -87,18 +114,36 @@ fn add(set: &mut Replacements, reference: &ResultReference, value: &ParamValue) 
     }
 }
 
+fn result_of<'c>(child: &'c TaskRun, name: &str) -> Option<&'c ParamValue> {
+    let results = child.status.iter().flat_map(|status| &status.results);
+    results.into_iter().find(|result| result.name == name).map(|result| &result.value)
+}
+
+/// The results of a matrix as one array, in the order of the children's names (contract 7.2).
+fn aggregated(node: &Node<'_>, name: &str) -> Option<ParamValue> {
+    let mut children: Vec<&TaskRun> = node.children().collect();
+    children.sort_by_key(|child| child.metadata.name.as_deref());
+    let texts: Vec<String> = children
+        .into_iter()
+        .filter_map(|child| Some(result_of(child, name)?.as_str().unwrap_or_default().to_owned()))
+        .collect();
+    (!texts.is_empty()).then_some(ParamValue::Array(texts))
+}
+
 /// The whole result a reference names; an error when it, its element or its key is not there.
-fn look_up<'f>(facts: &'f Facts<'_>, reference: &ResultReference) -> Result<&'f ParamValue, Cause> {
-    let node = facts.named(&reference.task).ok_or(Cause::NotRun)?;
-    let child = node.child.filter(|_| node.outcome.is_done()).ok_or(Cause::NotRun)?;
-    let value = child
-        .status
-        .iter()
-        .flat_map(|status| &status.results)
-        .find(|result| result.name == reference.result)
-        .map(|result| &result.value)
-        .ok_or(Cause::NotEmitted)?;
-    match (value, &reference.key, reference.subscript) {
+fn look_up<'f>(facts: &Facts<'f>, reference: &ResultRef) -> Result<Cow<'f, ParamValue>, Cause> {
+    let node = facts.named(&reference.pipeline_task).ok_or(Cause::NotRun)?;
+    if !node.outcome.is_done() {
+        return Err(Cause::NotRun);
+    }
+    let value = if matrix::of(&node.task).is_some() {
+        aggregated(node, &reference.result).map(Cow::Owned)
+    } else {
+        let child = node.children().next();
+        child.and_then(|child| result_of(child, &reference.result)).map(Cow::Borrowed)
+    };
+    let value = value.ok_or(Cause::NotEmitted)?;
+    match (&*value, &reference.property, reference.subscript) {
         (ParamValue::Object(entries), Some(key), _) if entries.contains_key(key) => Ok(value),
         (_, Some(_), _) => Err(Cause::NoKey),
         (ParamValue::Array(items), None, Some(Subscript::Index(index))) if index >= items.len() => {
@@ -110,9 +155,9 @@ fn look_up<'f>(facts: &'f Facts<'_>, reference: &ResultReference) -> Result<&'f 
 
 /// The sentence about a reference that `consumer` cannot have (contract 7.1).
 pub(super) fn complaint(facts: &Facts<'_>, consumer: &str, unresolved: &Unresolved) -> String {
-    let ResultReference { task, result, key, subscript, .. } = &unresolved.reference;
+    let ResultRef { pipeline_task: task, result, property, subscript, .. } = &unresolved.reference;
     let succeeded = facts.named(task).is_some_and(|node| node.outcome == Outcome::Succeeded);
-    match (unresolved.cause, key, subscript) {
+    match (unresolved.cause, property, subscript) {
         (Cause::OutOfBounds { size }, _, Some(Subscript::Index(index))) => format!(
             "invalid result reference in pipeline task \"{consumer}\": array Result Index {index} for Task \
              {task} Result {result} is out of bound of size {size}"
@@ -165,14 +210,15 @@ fn value_of(facts: &Facts<'_>, value: &ParamValue) -> Collected {
     for reference in &references {
         match look_up(facts, reference) {
             Ok(value) => {
-                add(&mut set, reference, value);
+                add(&mut set, reference, &value);
                 // Pipeline results are the one place where `finally.T.results.R` means something.
-                set.value(&format!("finally.{}.results.{}", reference.task, reference.result), value);
+                let key = format!("finally.{}.results.{}", reference.pipeline_task, reference.result);
+                set.value(&key, &value);
             }
             Err(Cause::OutOfBounds { .. } | Cause::NoKey) => return Collected::Invalid,
             Err(Cause::NotRun | Cause::NotEmitted) => {
-                let ran_well =
-                    facts.named(&reference.task).is_some_and(|node| node.outcome == Outcome::Succeeded);
+                let node = facts.named(&reference.pipeline_task);
+                let ran_well = node.is_some_and(|node| node.outcome == Outcome::Succeeded);
                 if ran_well {
                     return Collected::Invalid;
                 }
@@ -188,8 +234,9 @@ fn value_of(facts: &Facts<'_>, value: &ParamValue) -> Collected {
         && let [reference] = references.as_slice()
         && reference.subscript.is_none()
         && variables::whole(text).is_some()
-        && let Ok(ParamValue::Array(items)) = look_up(facts, reference)
-        && reference.key.is_none()
+        && reference.property.is_none()
+        && let Ok(value) = look_up(facts, reference)
+        && let ParamValue::Array(items) = &*value
     {
         return Collected::Value(ParamValue::String(items.first().cloned().unwrap_or_default()));
     }

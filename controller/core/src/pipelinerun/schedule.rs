@@ -1,19 +1,18 @@
 //! Which pipeline tasks start now, wait, are skipped, or cannot be (contract 7.1 and 12.3). Pure.
 
-use super::facts::{Facts, Node, Outcome};
+use super::facts::{Facts, Node, Outcome, Place};
 use super::lifecycle::{Limits, Request};
 use super::results::{self, Cause};
 use super::skip::SkipReason;
-use crate::dag::Place;
 
 /// What is to be done about a pipeline task.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
-    /// Nothing: it has a child.
+    /// Nothing: it has its children.
     Started,
     /// Nothing yet: these are not done. None are named when it waits for the whole graph.
     Waiting(Vec<usize>),
-    /// Make its child.
+    /// Make its children, those that are missing.
     Due,
     /// It will not be run.
     Skipped(SkipReason),
@@ -124,15 +123,18 @@ fn judge(
     if circumstances.limits.tasks_over() {
         return Verdict::Skipped(SkipReason::TasksTimeout);
     }
+    if node.has_empty_matrix() {
+        return Verdict::Skipped(SkipReason::EmptyMatrix);
+    }
     Verdict::Due
 }
 
-/// A task with a child is never skipped.
+/// A task with a child is never skipped; what is missing of its children is made.
 fn with_child(node: &Node<'_>) -> Option<Verdict> {
-    match (node.child, node.recorded) {
-        (Some(_), _) => Some(Verdict::Started),
-        (None, true) => Some(Verdict::Due),
-        (None, false) => None,
+    match (node.has_started(), node.is_complete()) {
+        (false, _) => None,
+        (true, false) => Some(Verdict::Due),
+        (true, true) => Some(Verdict::Started),
     }
 }
 
@@ -177,6 +179,8 @@ pub(super) fn finally(facts: &Facts<'_>, circumstances: &Circumstances, graph_do
                 Verdict::Skipped(SkipReason::PipelineTimeout)
             } else if circumstances.limits.finally_over() {
                 Verdict::Skipped(SkipReason::FinallyTimeout)
+            } else if node.has_empty_matrix() {
+                Verdict::Skipped(SkipReason::EmptyMatrix)
             } else {
                 Verdict::Due
             }

@@ -21,6 +21,8 @@ pub(super) enum SkipReason {
     TasksTimeout,
     /// The time of `finally` is up.
     FinallyTimeout,
+    /// Its matrix has no combination.
+    EmptyMatrix,
 }
 
 impl SkipReason {
@@ -36,6 +38,7 @@ impl SkipReason {
             Self::PipelineTimeout => "PipelineRun timeout has been reached",
             Self::TasksTimeout => "PipelineRun Tasks timeout has been reached",
             Self::FinallyTimeout => "PipelineRun Finally timeout has been reached",
+            Self::EmptyMatrix => "Matrix Parameters have an empty array",
         }
     }
 

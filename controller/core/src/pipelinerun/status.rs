@@ -1,13 +1,14 @@
 //! The status of a run while it is being worked out, and the condition it ends in (contract 7.6 and 12.10).
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ropewalk_api::conditions::{self, ConditionStatus, SUCCEEDED};
 use ropewalk_api::{ChildStatusReference, PipelineRunStatus, SkippedTask};
 
 use super::Snapshot;
+use super::children;
 use super::facts::{Facts, Outcome};
 use super::lifecycle::{Limits, Request};
 use super::schedule::Verdict;
@@ -104,37 +105,34 @@ pub(super) fn skipped_tasks(facts: &Facts<'_>, verdicts: &[Verdict]) -> Vec<Skip
         .collect()
 }
 
-/// `childReferences` in spec order: those there, and those of `born`, the display names of children made just
-/// now. An entry once written is kept.
+/// `childReferences` in spec order: those there, and those of `born`, the names of children made just now. An
+/// entry once written is kept.
 pub(super) fn child_references(
     facts: &Facts<'_>,
     written: &[ChildStatusReference],
-    born: &BTreeMap<usize, String>,
+    born: &BTreeSet<String>,
 ) -> Vec<ChildStatusReference> {
     let (api_version, kind, _) = Resource::TaskRun.names();
     let written: BTreeMap<&str, &ChildStatusReference> =
         written.iter().map(|reference| (reference.name.as_str(), reference)).collect();
-    let nodes = facts.nodes.iter().enumerate();
-    nodes
-        .filter_map(|(position, node)| {
-            if let Some(reference) = written.get(node.child_name.as_str()) {
-                return Some((*reference).clone());
+    let mut references = Vec::new();
+    for node in &facts.nodes {
+        for run in &node.runs {
+            if let Some(reference) = written.get(run.name.as_str()) {
+                references.push((*reference).clone());
+            } else if run.exists() || born.contains(&run.name) {
+                references.push(ChildStatusReference {
+                    api_version: api_version.to_owned(),
+                    kind: kind.to_owned(),
+                    name: run.name.clone(),
+                    display_name: children::display_name(node, run),
+                    pipeline_task_name: node.task.name.clone(),
+                    when_expressions: node.task.when.clone(),
+                });
             }
-            let display_name = match (born.get(&position), node.child) {
-                (Some(display_name), _) => display_name.clone(),
-                (None, Some(_)) => node.task.display_name.clone(),
-                (None, None) => return None,
-            };
-            Some(ChildStatusReference {
-                api_version: api_version.to_owned(),
-                kind: kind.to_owned(),
-                name: node.child_name.clone(),
-                display_name,
-                pipeline_task_name: node.task.name.clone(),
-                when_expressions: node.task.when.clone(),
-            })
-        })
-        .collect()
+        }
+    }
+    references
 }
 
 /// How many pipeline tasks are in which state.

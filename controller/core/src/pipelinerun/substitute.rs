@@ -42,7 +42,8 @@ pub(super) fn pipeline(
     spec
 }
 
-fn own_params(task: &PipelineTask) -> BTreeSet<&str> {
+/// The names of the params a pipeline task gives itself, its matrix included.
+pub(super) fn own_params(task: &PipelineTask) -> BTreeSet<&str> {
     let matrix = task.matrix.iter().flat_map(|matrix| {
         matrix.params.iter().chain(matrix.include.iter().flat_map(|include| &include.params))
     });

@@ -1,6 +1,7 @@
 //! A small world: one run, its children as JSON, plans applied as an API server would.
 
 mod lifecycle;
+mod matrix;
 mod refusals;
 mod scheduling;
 mod texts;

@@ -7,7 +7,7 @@ use ropewalk_api::variables::{Reference, variables};
 use ropewalk_api::{PipelineRun, PipelineTask, TaskSpec, WorkspaceBinding, WorkspacePipelineTaskBinding};
 
 use super::children::owner_reference;
-use crate::dag::strings;
+use super::texts;
 use crate::plan::{Resource, Target, Write};
 use crate::pod;
 use crate::substitution::{Replacements, in_workspace_binding};
@@ -83,7 +83,7 @@ fn entries(task: &PipelineTask) -> Vec<WorkspacePipelineTaskBinding> {
         let spec = &embedded.task_spec;
         let mut mentioned = BTreeSet::new();
         let parts = (&spec.steps, &spec.sidecars, &spec.step_template);
-        strings(&serde_json::to_value(parts).unwrap_or_default(), &mut |text| {
+        texts::for_each(&parts, |text| {
             mentioned.extend(variables(text).filter_map(|variable| {
                 let mut parts = Reference::parse(variable.key)?.parts.into_iter();
                 (parts.next()? == "workspaces").then(|| parts.next()).flatten()

@@ -181,8 +181,8 @@ fn pending_waits_and_then_starts() {
 fn the_pipeline_timeout_ends_everything_at_once() {
     let mut world = with_finally("timeouts: {pipeline: 1h}");
     world.settle();
-    assert_eq!(world.plan().requeue, Some(Duration::from_hours(1)));
-    world.wait(3599);
+    assert_eq!(world.plan().requeue, Some(Duration::from_secs(3_601)));
+    world.wait(3600);
     assert!(world.condition().starts_with("Unknown/Running "));
     assert_eq!(world.plan().requeue, Some(Duration::from_secs(1)));
     world.wait(1);
@@ -199,7 +199,7 @@ fn the_pipeline_timeout_ends_everything_at_once() {
 fn the_default_timeout_holds_and_zero_is_none() {
     let mut world = beside("");
     world.settle();
-    assert_eq!(world.plan().requeue, Some(Duration::from_hours(1)));
+    assert_eq!(world.plan().requeue, Some(Duration::from_secs(3_601)));
     let mut world = beside("timeouts: {pipeline: 0s}");
     world.settle();
     assert_eq!(world.plan().requeue, None);
@@ -212,7 +212,7 @@ fn the_tasks_timeout_without_finally_ends_the_run() {
     let mut world = beside("timeouts: {pipeline: 1h, tasks: 5m}");
     world.settle();
     world.succeed("b");
-    world.wait(300);
+    world.wait(301);
     assert_eq!(told(&world), [pair("x-a", TIMED_OUT)]);
     assert_eq!(
         world.condition(),
@@ -224,8 +224,8 @@ fn the_tasks_timeout_without_finally_ends_the_run() {
 fn the_tasks_timeout_leaves_finally_its_time() {
     let mut world = with_finally("timeouts: {pipeline: 1h, finally: 55m}");
     world.settle();
-    assert_eq!(world.plan().requeue, Some(Duration::from_mins(5)), "tasks = pipeline - finally");
-    world.wait(300);
+    assert_eq!(world.plan().requeue, Some(Duration::from_secs(301)), "tasks = pipeline - finally");
+    world.wait(301);
     assert_eq!(told(&world), [pair("x-a", TIMED_OUT)]);
     assert_eq!(world.born(), ["a"]);
     assert!(world.condition().starts_with("Unknown/PipelineRunTimeoutRunningFinally "));
@@ -248,7 +248,7 @@ fn the_tasks_timeout_leaves_finally_its_time() {
 fn the_tasks_timeout_skips_what_is_due() {
     let mut world = with_finally("timeouts: {pipeline: 1h, tasks: 5m}");
     world.settle();
-    world.now += Duration::from_mins(5);
+    world.now += Duration::from_secs(301);
     world.succeed("a");
     assert_eq!(world.skipped(), ["b: PipelineRun Tasks timeout has been reached"]);
     assert_eq!(world.born(), ["a", "f"]);
@@ -277,8 +277,8 @@ fn the_finally_timeout_fails_the_run() {
     world.settle();
     world.now += Duration::from_mins(1);
     world.succeed("a");
-    assert_eq!(world.plan().requeue, Some(Duration::from_mins(5)), "from the start of finally");
-    world.wait(300);
+    assert_eq!(world.plan().requeue, Some(Duration::from_secs(301)), "from the start of finally");
+    world.wait(301);
     assert_eq!(told(&world), [pair("x-f", TIMED_OUT)]);
     world.cancel_told();
     assert_eq!(world.condition(), "False/Failed Tasks Completed: 2 (Failed: 1, Cancelled 0), Skipped: 0");

@@ -50,7 +50,7 @@ fn a_refused_timeout_is_said_and_tried_again() {
     let mut world = World::embedded(&format!("tasks: [{{name: a, {TASK}}}]"));
     world.settle();
     world.refusals.push(refusal(Resource::TaskRun, "x-a", "not now"));
-    world.wait(3600);
+    world.wait(3601);
     assert!(world.condition().starts_with("Unknown/PipelineRunCouldntTimeOut "), "{}", world.condition());
     world.refusals.clear();
     world.settle();
