@@ -1,5 +1,9 @@
 //! The engine's configuration as one immutable value: the `config-defaults` and `feature-flags` ConfigMaps (contract 3).
 
+mod parse;
+
+pub use parse::{ConfigError, ConfigErrors};
+
 use ropewalk_entrypoint_protocol::duration::GoDuration;
 
 use crate::v1::PodTemplate;

@@ -156,7 +156,7 @@ fn is_schemaless(name: &str, field: &str, property: &'static Value) -> bool {
     let (_, target) = schema::resolve(property);
     let item = target.get("items").map_or(property, |items| items);
     let (item_name, _) = schema::resolve(item);
-    KUBERNETES_LEFT_OPEN.contains(&name) && item_name.is_some_and(|item| item.starts_with(schema::KUBERNETES))
+    name == KUBERNETES_LEFT_OPEN && item_name.is_some_and(|item| item.starts_with(schema::KUBERNETES))
 }
 
 /// The same JSON type, with anything in it.

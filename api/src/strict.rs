@@ -190,7 +190,7 @@ fn walk(
             let Some(schema) = schema.get("items") else { return };
             for (index, item) in items.iter().enumerate() {
                 let length = path.len();
-                path.push_str(&format!("[{index}]"));
+                path.extend(["[", &index.to_string(), "]"]);
                 walk(schema, within, item, path, findings);
                 path.truncate(length);
             }
@@ -240,6 +240,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "tables of cases hand their values over")]
     fn spec(spec: Value) -> Value {
         json!({"apiVersion": "tekton.dev/v1", "kind": "X", "metadata": {"name": "x"}, "spec": spec})
     }

@@ -3,6 +3,8 @@
 //! The folder is given by `ROPEWALK_CORPUS`, or lies beside the repository. Where it has a table of what was seen
 //! (`../expected.tsv`), the runs refused under the default flags must be the ones refused there.
 
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test that reads files")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
+
 use super::names::{is_qualified_name, looks_like_url};
 use super::{FieldError, FieldErrors};
 use crate::config::{ApiFields, Config};
@@ -228,7 +230,7 @@ pub(super) fn overrides(
     };
     errors.also(names("stepSpecs", steps.iter().map(|spec| spec.name.as_str()).collect()));
     errors.also(names("sidecarSpecs", sidecars.iter().map(|spec| spec.name.as_str()).collect()));
-    let step = steps.iter().position(|spec| spec.compute_resources != Default::default());
+    let step = steps.iter().position(|spec| spec.compute_resources != ResourceRequirements::default());
     if let Some(index) = step.filter(|_| whole_task) {
         errors.push(FieldError::both(&[&format!("stepSpecs[{index}].computeResources"), "computeResources"]));
     }

@@ -177,7 +177,8 @@ fn result_rules(name: &str, declared: Option<&str>, keys: &BTreeMap<String, Prop
     match declared {
         Some("object") => errors.also(properties(name, keys)),
         Some(text) if !text.is_empty() && !is_type(text) => {
-            errors.push(FieldError::invalid(text, "type").detail("type must be one of string, array, object"))
+            errors
+                .push(FieldError::invalid(text, "type").detail("type must be one of string, array, object"));
         }
         _ => {}
     }

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "tables of cases hand their values over")]
+
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -1,0 +1,256 @@
+//! Reading the ConfigMaps (contract 3.1 and 3.2). Pure; keys this engine does not act on are ignored.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ropewalk_entrypoint_protocol::duration::GoDuration;
+use serde::de::DeserializeOwned;
+
+use super::{ApiFields, Config, Defaults, FeatureFlags};
+
+/// A value that cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("ConfigMap \"{map}\" has \"{value}\" for the key \"{key}\", expected {expected}")]
+pub struct ConfigError {
+    /// `config-defaults` or `feature-flags`.
+    pub map: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be right, in words.
+    pub expected: String,
+}
+
+/// Everything wrong with the ConfigMaps.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// The configuration in the data of `config-defaults` and `feature-flags`; absent keys have their defaults.
+    ///
+    /// # Errors
+    /// Every value that cannot be used. The webhook refuses such a ConfigMap; a process keeps what it had before.
+    pub fn from_config_maps(
+        defaults: &BTreeMap<String, String>,
+        features: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader { map: "config-defaults", data: defaults, errors: Vec::new() };
+        let defaults = read_defaults(&mut reader);
+        let mut reader = Reader { map: "feature-flags", data: features, errors: reader.errors };
+        let features = read_features(&mut reader);
+        if reader.errors.is_empty() {
+            Ok(Self { defaults, features })
+        } else {
+            Err(ConfigErrors(reader.errors))
+        }
+    }
+}
+
+fn read_defaults(reader: &mut Reader<'_>) -> Defaults {
+    let mut defaults = Defaults::default();
+    reader.set(
+        "default-timeout-minutes",
+        &mut defaults.timeout,
+        |text| {
+            let minutes: i64 = text.parse().ok()?;
+            Some(GoDuration::from_secs(minutes.checked_mul(60)?))
+        },
+        "a whole number of minutes",
+    );
+    reader.text("default-service-account", &mut defaults.service_account);
+    reader.text("default-managed-by-label-value", &mut defaults.managed_by);
+    reader.text("default-resolver-type", &mut defaults.resolver_type);
+    reader.list("default-forbidden-env", &mut defaults.forbidden_env, str::trim);
+    reader.set(
+        "default-max-matrix-combinations-count",
+        &mut defaults.max_matrix_combinations,
+        |text| text.parse().ok(),
+        "a whole number",
+    );
+    reader.yaml("default-pod-template", &mut defaults.pod_template);
+    defaults
+}
+
+fn read_features(reader: &mut Reader<'_>) -> FeatureFlags {
+    let mut flags = FeatureFlags::default();
+    reader.set(
+        "enable-api-fields",
+        &mut flags.enable_api_fields,
+        |text| {
+            [ApiFields::Stable, ApiFields::Beta, ApiFields::Alpha].into_iter().find(|f| f.as_str() == text)
+        },
+        "\"stable\", \"beta\" or \"alpha\"",
+    );
+    reader.flag("await-sidecar-readiness", &mut flags.await_sidecar_readiness);
+    reader.flag("enable-provenance-in-status", &mut flags.enable_provenance_in_status);
+    reader.flag("enable-param-enum", &mut flags.enable_param_enum);
+    reader.flag("enable-cel-in-whenexpression", &mut flags.enable_cel_in_when_expression);
+    reader.flag("enable-artifacts", &mut flags.enable_artifacts);
+    reader.flag("enable-concise-resolver-syntax", &mut flags.enable_concise_resolver_syntax);
+    reader.flag("set-security-context", &mut flags.set_security_context);
+    // Upstream does not trim these.
+    reader.list("disable-inline-spec", &mut flags.disable_inline_spec, |entry| entry);
+    flags
+}
+
+struct Reader<'a> {
+    map: &'static str,
+    data: &'a BTreeMap<String, String>,
+    errors: Vec<ConfigError>,
+}
+
+impl<'a> Reader<'a> {
+    /// The value of a key; an empty one is as good as none.
+    fn value(&self, key: &str) -> Option<&'a str> {
+        self.data.get(key).map(String::as_str).filter(|value| !value.trim().is_empty())
+    }
+
+    fn set<T>(
+        &mut self,
+        key: &'static str,
+        field: &mut T,
+        parse: impl Fn(&str) -> Option<T>,
+        expected: &str,
+    ) {
+        let Some(value) = self.value(key) else { return };
+        match parse(value.trim()) {
+            Some(parsed) => *field = parsed,
+            None => self.refuse(key, value, expected.to_owned()),
+        }
+    }
+
+    fn text(&mut self, key: &str, field: &mut String) {
+        if let Some(value) = self.value(key) {
+            value.clone_into(field);
+        }
+    }
+
+    fn list(&mut self, key: &str, field: &mut Vec<String>, entry: impl Fn(&str) -> &str) {
+        if let Some(value) = self.value(key) {
+            *field =
+                value.split(',').map(|text| entry(text).to_owned()).filter(|text| !text.is_empty()).collect();
+        }
+    }
+
+    /// A boolean in any of Go's spellings.
+    fn flag(&mut self, key: &'static str, field: &mut bool) {
+        let parse = |text: &str| match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        };
+        self.set(key, field, parse, "\"true\" or \"false\"");
+    }
+
+    fn yaml<T: DeserializeOwned>(&mut self, key: &'static str, field: &mut Option<T>) {
+        let Some(value) = self.value(key) else { return };
+        match serde_saphyr::from_str(value) {
+            Ok(parsed) => *field = Some(parsed),
+            Err(error) => self.refuse(key, value, format!("YAML of the right form ({error})")),
+        }
+    }
+
+    fn refuse(&mut self, key: &'static str, value: &str, expected: String) {
+        self.errors.push(ConfigError { map: self.map, key, value: value.to_owned(), expected });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let empty = map(&[("default-service-account", ""), ("_example", "anything")]);
+        assert_eq!(Config::from_config_maps(&empty, &map(&[])), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let defaults = map(&[
+            ("default-timeout-minutes", "0"),
+            ("default-service-account", "robot"),
+            ("default-managed-by-label-value", "me"),
+            ("default-pod-template", "nodeSelector:\n  disk: ssd\nhostNetwork: true\n"),
+            ("default-forbidden-env", "PATH, HOME"),
+            ("default-max-matrix-combinations-count", "8"),
+            ("default-resolver-type", "git"),
+        ]);
+        let features = map(&[
+            ("enable-api-fields", "alpha"),
+            ("await-sidecar-readiness", "False"),
+            ("enable-provenance-in-status", "f"),
+            ("enable-param-enum", "1"),
+            ("enable-cel-in-whenexpression", "true"),
+            ("enable-artifacts", "T"),
+            ("enable-concise-resolver-syntax", "TRUE"),
+            ("disable-inline-spec", "pipeline, taskrun"),
+            ("set-security-context", "true"),
+        ]);
+        let config = Config::from_config_maps(&defaults, &features).unwrap();
+        let Defaults { timeout, service_account, managed_by, pod_template, .. } = &config.defaults;
+        assert_eq!(timeout, &GoDuration::ZERO);
+        assert_eq!((service_account.as_str(), managed_by.as_str()), ("robot", "me"));
+        let pod_template = pod_template.as_ref().unwrap();
+        assert_eq!(pod_template.node_selector["disk"], "ssd");
+        assert!(pod_template.host_network);
+        assert_eq!(config.defaults.forbidden_env, ["PATH", "HOME"]);
+        assert_eq!(config.defaults.max_matrix_combinations, 8);
+        assert_eq!(config.defaults.resolver_type, "git");
+        assert_eq!(
+            config.features,
+            FeatureFlags {
+                enable_api_fields: ApiFields::Alpha,
+                await_sidecar_readiness: false,
+                enable_provenance_in_status: false,
+                enable_param_enum: true,
+                enable_cel_in_when_expression: true,
+                enable_artifacts: true,
+                enable_concise_resolver_syntax: true,
+                disable_inline_spec: vec!["pipeline".to_owned(), " taskrun".to_owned()],
+                set_security_context: true,
+            }
+        );
+    }
+
+    #[rstest]
+    #[case("default-timeout-minutes", "1h", "a whole number of minutes")]
+    #[case("default-max-matrix-combinations-count", "-1", "a whole number")]
+    fn wrong_defaults(#[case] key: &str, #[case] value: &str, #[case] expected: &str) {
+        let error = Config::from_config_maps(&map(&[(key, value)]), &map(&[])).unwrap_err();
+        let text = format!(
+            "ConfigMap \"config-defaults\" has \"{value}\" for the key \"{key}\", expected {expected}"
+        );
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn all_errors_are_reported() {
+        let features = map(&[("enable-api-fields", "gamma"), ("enable-artifacts", "yes")]);
+        let error =
+            Config::from_config_maps(&map(&[("default-pod-template", "a: [")]), &features).unwrap_err();
+        assert_eq!(
+            error.0.iter().map(|error| error.key).collect::<Vec<_>>(),
+            ["default-pod-template", "enable-api-fields", "enable-artifacts"]
+        );
+    }
+}
