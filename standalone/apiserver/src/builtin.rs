@@ -19,8 +19,8 @@ fn column(name: &str, kind: &str, json_path: &str) -> Column {
     }
 }
 
-/// Everything a pipeline's objects refer to. `LimitRange`, `ResourceQuota`, `Service` and `StatefulSet` are stored only:
-/// nothing acts on them.
+/// Everything a pipeline's objects refer to. `LimitRange`, `ResourceQuota`, `Service`, `StatefulSet` and the kinds of
+/// `rbac.authorization.k8s.io` are stored only: nothing acts on them.
 pub(crate) fn resources() -> Vec<Resource> {
     let age = || column("Age", "date", ".metadata.creationTimestamp");
     let core = |kind: &str, plural: &str, short: &[&str]| {
@@ -107,7 +107,19 @@ pub(crate) fn resources() -> Vec<Resource> {
     let mut quota = with(core("ResourceQuota", "resourcequotas", &["quota"]), true, vec![age()]);
     quota.returns_deleted = true;
 
-    vec![
+    let rbac = [
+        ("Role", "roles", true),
+        ("RoleBinding", "rolebindings", true),
+        ("ClusterRole", "clusterroles", false),
+        ("ClusterRoleBinding", "clusterrolebindings", false),
+    ]
+    .map(|(kind, plural, namespaced)| {
+        let mut resource = Resource::new("rbac.authorization.k8s.io", "v1", kind, plural);
+        resource.namespaced = namespaced;
+        with(resource, false, vec![age()])
+    });
+
+    let mut resources = vec![
         namespace,
         pod,
         with(core("ConfigMap", "configmaps", &["cm"]), false, vec![age()]),
@@ -122,7 +134,9 @@ pub(crate) fn resources() -> Vec<Resource> {
         stateful,
         lease,
         definition,
-    ]
+    ];
+    resources.extend(rbac);
+    resources
 }
 
 /// Fields of an event that have another name in `events.k8s.io`: core name first.
