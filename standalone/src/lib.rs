@@ -107,6 +107,7 @@ impl Standalone {
         let node = NodeConfig {
             rootfs: config.rootfs,
             runtime: config.runtime,
+            private_dirs: vec![config.data_root],
             ..NodeConfig::new(instance.data_dir(), shim_exe)
         };
         let node = node::run(client.clone(), node, stopping);

@@ -5,6 +5,8 @@
 //! A container is known by its name and its attempt (0, 1, … as `restartCount`): an event of an earlier attempt
 //! that arrives late changes nothing.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
 
@@ -253,6 +255,8 @@ pub struct PodState {
     pub(crate) conditions: Vec<PodCondition>,
     volumes: Volumes,
     urgent: bool,
+    /// What was announced already; a retry that fails in the same way is no news.
+    announced: BTreeSet<String>,
 }
 
 impl PodState {
@@ -288,6 +292,7 @@ impl PodState {
             conditions,
             volumes: Volumes::None,
             urgent: false,
+            announced: BTreeSet::new(),
         }
     }
 
@@ -360,6 +365,12 @@ impl PodState {
     pub fn waits_for_objects(&self) -> bool {
         let blocked = |record: &Record| matches!(record.phase, Phase::Waiting(Some(_)));
         self.ending.is_none() && (self.volume_failure().is_some() || self.records.iter().any(blocked))
+    }
+
+    /// Whether containers wait to be started or are being started.
+    pub fn is_starting(&self) -> bool {
+        let unstarted = |record: &Record| matches!(record.phase, Phase::Waiting(_) | Phase::Starting);
+        !self.is_finished() && self.records.iter().any(unstarted)
     }
 
     /// Whether a status written now would be outdated within a moment: a start is under way and nobody waits
@@ -450,13 +461,13 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
         }
         Event::VolumesReady if state.volumes == Volumes::Preparing => state.volumes = Volumes::Ready,
         Event::VolumesFailed(message) if state.volumes == Volumes::Preparing => {
-            commands.push(Command::Announce { reason: "FailedMount", message: message.clone() });
+            announce(state, "FailedMount", message.clone(), &mut commands);
             state.volumes = Volumes::Failed(message);
             state.urgent = true;
         }
         Event::Blocked { name, reason, message } => {
+            announce(state, "Failed", format!("Error: {message}"), &mut commands);
             if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
-                commands.push(Command::Announce { reason: "Failed", message: format!("Error: {message}") });
                 record.phase = Phase::Waiting(Some((reason, message)));
                 state.urgent = true;
             }
@@ -502,6 +513,12 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
     }
     advance(state, now, &mut commands);
     commands
+}
+
+fn announce(state: &mut PodState, reason: &'static str, message: String, commands: &mut Vec<Command>) {
+    if state.announced.insert(message.clone()) {
+        commands.push(Command::Announce { reason, message });
+    }
 }
 
 fn exited(state: &mut PodState, name: &str, attempt: u32, exit: Exit, now: Timestamp) {

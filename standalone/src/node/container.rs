@@ -95,7 +95,9 @@ impl Attempt {
     /// Starts the container and reports until it has ended.
     pub(super) async fn run(self) {
         match self.start().await {
-            Ok((mut child, watch)) => {
+            // Not started because the node is stopping: nobody is to be told anything.
+            Ok(None) => {}
+            Ok(Some((mut child, watch))) => {
                 let wait = async {
                     if let Err(error) = child.wait().await {
                         tracing::warn!(container = self.name, %error, "waiting for a shim failed");
@@ -131,8 +133,14 @@ impl Attempt {
         }
     }
 
-    /// Reports the start when the shim says so, and the end when the shim is gone.
+    /// Reports the start when the shim says so, and the end when the shim is gone; until the node is stopped.
     async fn follow(&self, gone: impl Future<Output = ()>, watch: Option<Watch>) {
+        if self.node.stopping.run_until_cancelled(self.until_gone(gone, watch)).await.is_some() {
+            self.ended().await;
+        }
+    }
+
+    async fn until_gone(&self, gone: impl Future<Output = ()>, watch: Option<Watch>) {
         let started = self.directory().join(files::STARTED);
         let mut gone = std::pin::pin!(gone);
         let mut watch = watch;
@@ -145,14 +153,10 @@ impl Attempt {
             }
             tokio::select! {
                 () = changes.changed() => {}
-                () = &mut gone => {
-                    self.ended().await;
-                    return;
-                }
+                () = &mut gone => return,
             }
         }
         gone.await;
-        self.ended().await;
     }
 
     async fn ended(&self) {
@@ -241,7 +245,7 @@ impl Attempt {
         status::container_id(&self.uid(), &self.name, self.number)
     }
 
-    async fn start(&self) -> Result<(Child, Watch), StartError> {
+    async fn start(&self) -> Result<Option<(Child, Watch)>, StartError> {
         let container = self.spec().cloned().ok_or_else(|| StartError::Io {
             what: "find the container in the pod",
             source: io::ErrorKind::NotFound.into(),
@@ -252,7 +256,9 @@ impl Attempt {
         }
         let namespace = self.pod.namespace().unwrap_or_default();
         let references = objects::environment_references(&container);
-        let found = reader::read(&self.node.client, &namespace, &references).await?;
+        let read = reader::read(&self.node.client, &namespace, &references);
+        let Some(found) = self.node.stopping.run_until_cancelled(read).await else { return Ok(None) };
+        let found = found?;
         let attempt = self.clone();
         let written = tokio::task::spawn_blocking(move || attempt.write_bundle(&container, &found));
         written.await.map_err(|error| io_error("write the bundle")(io::Error::other(error)))??;
@@ -274,7 +280,7 @@ impl Attempt {
             .kill_on_drop(false)
             .spawn()
             .map_err(io_error("start the shim"))?;
-        Ok((child, watch))
+        Ok(Some((child, watch)))
     }
 
     fn write_bundle(

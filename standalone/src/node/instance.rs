@@ -127,15 +127,13 @@ pub(super) fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
     }
 }
 
-/// Shims of this directory, whatever they and their forks are about to do, and processes that live on mounts of
-/// it: those of containers.
+/// Shims of this directory, whatever they and their forks are about to do, and the processes of its containers.
 fn processes(data_dir: &Path) -> Vec<Process> {
-    let here = fs::read_link("/proc/self/ns/mnt").ok();
     let own = Pid::this().as_raw();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| *pid != own)
-        .filter(|pid| is_shim_of(*pid, data_dir) || lives_in(*pid, data_dir, here.as_deref()))
+        .filter(|pid| is_shim_of(*pid, data_dir) || lives_in(*pid, data_dir))
         .filter_map(Process::of)
         .filter(|process| process.is_alive())
         .collect()
@@ -160,26 +158,14 @@ pub(super) fn find_shim(directory: &Path) -> Option<Process> {
     pids.find(|pid| is_shim_of(*pid, directory)).and_then(Process::of).filter(|process| process.is_alive())
 }
 
-/// Whether a process of another mount namespace has mounts made from files below `data_dir`: a container's volumes and
-/// root. Where something is mounted says nothing: a new mount namespace starts with a copy of everybody's mounts, those
-/// of other instances included.
-fn lives_in(pid: i32, data_dir: &Path, here: Option<&Path>) -> bool {
-    let namespace = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    if namespace.is_none() || namespace.as_deref() == here {
-        return false;
-    }
+/// Whether the root of a process is an overlay whose writable layer is below `data_dir`. Other mounts prove
+/// nothing: every mount namespace starts as a copy, with the volumes of others in it.
+fn lives_in(pid: i32, data_dir: &Path) -> bool {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    mounts.lines().any(|mount| is_made_from(mount, data_dir))
-}
-
-/// Whether a line of mountinfo names `data_dir` as the root of the mount or in the options of its file system.
-fn is_made_from(mount: &str, data_dir: &Path) -> bool {
-    // A root is relative to its file system, which may itself be mounted anywhere; the instance's name is unique.
-    let Some(name) = data_dir.file_name().and_then(|name| name.to_str()) else { return false };
-    let below = format!("/{name}/");
-    let root = mount.split(' ').nth(3).unwrap_or_default();
-    let options = mount.split_once(" - ").map_or("", |(_, options)| options);
-    root.contains(&below) || options.contains(&below)
+    let Some(root) = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")) else { return false };
+    let mut options = root.rsplit(' ').next().unwrap_or_default().split(',');
+    let upper = options.find_map(|option| option.strip_prefix("upperdir="));
+    upper.is_some_and(|upper| unescape(upper).starts_with(data_dir))
 }
 
 /// Unmounts everything mounted below a directory, last mounted first.

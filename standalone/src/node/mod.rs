@@ -25,6 +25,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -34,6 +35,8 @@ use ropewalk_kubelet::HostFacts;
 use ropewalk_kubelet::machine::Event;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch as channel};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use instance::Instance;
 
@@ -52,6 +55,10 @@ pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
 
 /// Events a pod's task may be behind with. The watch waits beyond that, which slows it down and loses nothing.
 const QUEUE: usize = 64;
+
+/// How long the work for pods may take to end once the node is stopped: what is being written to disk or mounted
+/// is finished, which takes milliseconds.
+const STOP: Duration = Duration::from_secs(5);
 
 /// What an image reference means on this node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -152,9 +159,24 @@ struct Node {
     resolv_conf: String,
     watches: watch::Watches,
     room: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
 }
 
 impl Node {
+    /// Runs a task that ends by itself soon after the node is stopped.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Runs a task that may be dropped at any of its waits when the node is stopped.
+    fn spawn_droppable(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move {
+            let _ = stopping.run_until_cancelled_owned(task).await;
+        });
+    }
+
     /// The directory of everything a pod has on this machine.
     fn pod_dir(&self, uid: &str) -> PathBuf {
         self.config.data_dir.join(logs::PODS).join(uid)
@@ -179,31 +201,36 @@ pub async fn run(
     mut shutdown: channel::Receiver<bool>,
 ) -> Result<(), NodeError> {
     let node = Arc::new(prepare(client.clone(), config).await?);
+    tokio::select! {
+        // A sender that is gone means the same as a signal.
+        _ = shutdown.wait_for(|stop| *stop) => {}
+        () = watch_pods(client, Arc::clone(&node)) => {}
+    }
+    node.stopping.cancel();
+    node.tasks.close();
+    if tokio::time::timeout(STOP, node.tasks.wait()).await.is_err() {
+        tracing::warn!("not all work for pods ended within {STOP:?}");
+    }
+    Ok(())
+}
+
+/// Gives every pod a task, for as long as the API server is watched.
+async fn watch_pods(client: Client, node: Arc<Node>) {
     let pods = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff();
     let mut pods = std::pin::pin!(pods);
     let mut tasks = Tasks { node, senders: HashMap::new() };
     let mut listed = Vec::new();
-    loop {
-        let event = tokio::select! {
-            changed = shutdown.changed() => {
-                if changed.is_err() || *shutdown.borrow() {
-                    return Ok(());
-                }
-                continue;
-            }
-            event = pods.next() => event,
-        };
+    while let Some(event) = pods.next().await {
         match event {
-            Some(Ok(watcher::Event::Init)) => listed.clear(),
-            Some(Ok(watcher::Event::InitApply(pod))) => {
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(pod)) => {
                 listed.extend(pod.uid());
                 tasks.changed(pod).await;
             }
-            Some(Ok(watcher::Event::InitDone)) => tasks.retain(&listed).await,
-            Some(Ok(watcher::Event::Apply(pod))) => tasks.changed(pod).await,
-            Some(Ok(watcher::Event::Delete(pod))) => tasks.gone(&pod.uid().unwrap_or_default()).await,
-            Some(Err(error)) => tracing::warn!(%error, "watching pods failed, trying again"),
-            None => return Ok(()),
+            Ok(watcher::Event::InitDone) => tasks.retain(&listed).await,
+            Ok(watcher::Event::Apply(pod)) => tasks.changed(pod).await,
+            Ok(watcher::Event::Delete(pod)) => tasks.gone(&pod.uid().unwrap_or_default()).await,
+            Err(error) => tracing::warn!(%error, "watching pods failed, trying again"),
         }
     }
 }
@@ -229,7 +256,7 @@ impl Tasks {
             && !(is_terminal(&pod) && pod.metadata.deletion_timestamp.is_none())
         {
             let (sender, receiver) = mpsc::channel(QUEUE);
-            tokio::spawn(pod::run(Arc::clone(&self.node), *pod, receiver, sender.downgrade()));
+            self.node.spawn(pod::run(Arc::clone(&self.node), *pod, receiver, sender.downgrade()));
             self.senders.insert(uid, sender);
         }
     }
@@ -282,6 +309,8 @@ async fn prepare(client: Client, config: NodeConfig) -> Result<Node, NodeError> 
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         watches: watch::Watches::new().map_err(NodeError::Inotify)?,
         room: Arc::new(Semaphore::new(config.max_pods)),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
         config,
     })
 }
@@ -295,10 +324,14 @@ fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
     // Pods' secrets lie below it.
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(data_dir, private).map_err(NodeError::path("protect", data_dir))?;
+    // What is in the image is for every user, whatever this process's umask is.
+    let public = std::fs::Permissions::from_mode(0o755);
+    for directory in [Some(image.as_path()), image.parent()].into_iter().flatten() {
+        std::fs::set_permissions(directory, public.clone()).map_err(NodeError::path("open", directory))?;
+    }
     let binary = image.join("entrypoint");
     files::write_atomically(&binary, ENTRYPOINT).map_err(NodeError::path("write", &binary))?;
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&binary, executable).map_err(NodeError::path("make executable", &binary))?;
+    std::fs::set_permissions(&binary, public).map_err(NodeError::path("make executable", &binary))?;
 
     // The inode keeps apart directories of the same name below different roots.
     let inode = std::fs::metadata(data_dir).map_err(NodeError::path("read", data_dir))?.ino();

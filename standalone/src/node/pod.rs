@@ -27,7 +27,7 @@ pub(super) async fn run(
     sender: mpsc::WeakSender<Event>,
 ) {
     let (statuses, latest) = watch::channel(None);
-    tokio::spawn(report::statuses(node.client.clone(), pod.clone(), latest));
+    node.spawn_droppable(report::statuses(node.client.clone(), pod.clone(), latest));
     let mut task = Task {
         uid: pod.uid().unwrap_or_default(),
         namespace: pod.namespace().unwrap_or_default(),
@@ -37,7 +37,7 @@ pub(super) async fn run(
         sender,
         node,
     };
-    let mut changes: SelectAll<BoxStream<'static, ()>> = SelectAll::new();
+    let mut changes: Option<SelectAll<BoxStream<'static, ()>>> = None;
     task.adopt();
     // Deletion may have been asked for before this process saw the pod.
     task.handle(Event::PodChanged(Box::new(pod)));
@@ -56,13 +56,13 @@ pub(super) async fn run(
         if task.is_over() {
             break;
         }
-        if task.state.waits_for_objects() {
-            if changes.is_empty() {
-                let references = objects::references(task.state.pod());
-                changes = reader::changes(&task.node.client, &task.namespace, &references);
-            }
-        } else if !changes.is_empty() {
-            changes = SelectAll::new();
+        // Watched from the first failure until all containers run. A new watch begins by telling what there is,
+        // which leads to one more try: one per failure would lead to tries without end.
+        if changes.is_none() && task.state.waits_for_objects() {
+            let references = objects::references(task.state.pod());
+            changes = Some(reader::changes(&task.node.client, &task.namespace, &references));
+        } else if !task.state.is_starting() {
+            changes = None;
         }
         let wake = task.state.next_wake().map(|at| {
             let left = at.duration_since(Timestamp::now());
@@ -71,22 +71,25 @@ pub(super) async fn run(
         let wants_room = task.permit.is_none() && !task.state.is_finished();
         let room = Arc::clone(&task.node.room);
         tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => task.handle(event),
-                // The node is shutting down; containers live on without this task.
-                None => return,
-            },
+            // Containers live on without this task.
+            () = task.node.stopping.cancelled() => return,
+            Some(event) = events.recv() => task.handle(event),
             permit = room.acquire_owned(), if wants_room => {
                 task.permit = permit.ok();
                 task.handle(Event::Admitted);
             }
             () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => task.handle(Event::Tick),
-            Some(()) = changes.next(), if !changes.is_empty() => task.handle(Event::ObjectsChanged),
+            Some(()) = next(&mut changes) => task.handle(Event::ObjectsChanged),
         }
     }
     if task.state.ending() == Some(Ending::Gone) {
         purge(&task.node, &task.uid).await;
     }
+}
+
+/// The next change; `None`, which no branch waits for, when nothing is watched.
+async fn next(changes: &mut Option<SelectAll<BoxStream<'static, ()>>>) -> Option<()> {
+    changes.as_mut()?.next().await
 }
 
 /// Removes everything a pod has on this machine, containers included.
@@ -132,7 +135,7 @@ impl Task {
             let Some(attempt) = container::last_attempt(&self.node, &self.uid, &name) else { continue };
             self.state.adopt(&name, attempt);
             if let Some(attempt) = self.attempt(name, attempt) {
-                tokio::spawn(attempt.adopt());
+                self.node.spawn(attempt.adopt());
             }
         }
     }
@@ -160,53 +163,49 @@ impl Task {
         let (node, uid) = (Arc::clone(&self.node), self.uid.clone());
         let pod = Arc::new(self.state.pod().clone());
         match command {
-            Command::Bind => {
-                tokio::spawn(async move { report::bind(&node.client, &pod, &node.config.node_name).await });
-            }
-            Command::PrepareVolumes => {
-                tokio::spawn(async move {
-                    let event = match prepare_volumes(&node, &pod).await {
-                        Ok(()) => Event::VolumesReady,
-                        Err(message) => Event::VolumesFailed(message),
-                    };
-                    let _ = sender.send(event).await;
-                });
-            }
-            Command::RefreshVolumes => {
-                tokio::spawn(async move {
-                    if let Err(message) = refresh_volumes(&node, &pod).await {
-                        tracing::warn!(pod = pod.name_any(), message, "volumes could not be refreshed");
-                    }
-                });
-            }
+            Command::Bind => self.node.spawn_droppable(async move {
+                report::bind(&node.client, &pod, &node.config.node_name).await;
+            }),
+            Command::PrepareVolumes => self.node.spawn(async move {
+                let event = match prepare_volumes(&node, &pod).await {
+                    Ok(()) => Event::VolumesReady,
+                    Err(message) => Event::VolumesFailed(message),
+                };
+                // Fails only when the pod's task has ended.
+                let _ = sender.send(event).await;
+            }),
+            Command::RefreshVolumes => self.node.spawn(async move {
+                if let Err(message) = refresh_volumes(&node, &pod).await {
+                    tracing::warn!(pod = pod.name_any(), message, "volumes could not be refreshed");
+                }
+            }),
             Command::Start { name, attempt } => {
-                tokio::spawn(Attempt { node, pod, name, number: attempt, events: sender }.run());
+                self.node.spawn(Attempt { node, pod, name, number: attempt, events: sender }.run());
             }
             Command::Stop { name, attempt, grace_seconds } => {
                 Attempt { node, pod, name, number: attempt, events: sender }.stop(grace_seconds);
             }
-            Command::TearDown => {
-                tokio::spawn(async move {
-                    let torn_down = spawn_blocking(move || volumes::tear_down(&node, &uid)).await;
-                    if let Ok(Err(error)) = torn_down {
-                        tracing::warn!(pod = pod.name_any(), %error, "volumes could not be removed");
-                    }
-                    let _ = sender.send(Event::TornDown).await;
-                });
-            }
+            Command::TearDown => self.node.spawn(async move {
+                let torn_down = spawn_blocking(move || volumes::tear_down(&node, &uid)).await;
+                if let Ok(Err(error)) = torn_down {
+                    tracing::warn!(pod = pod.name_any(), %error, "volumes could not be removed");
+                }
+                // Fails only when the pod's task has ended.
+                let _ = sender.send(Event::TornDown).await;
+            }),
             Command::Remove => {
-                tokio::spawn(async move { report::remove(&node.client, &pod).await });
+                self.node.spawn_droppable(async move { report::remove(&node.client, &pod).await });
             }
-            Command::Announce { reason, message } => {
-                tokio::spawn(async move { report::warn(&node.client, &pod, reason, &message).await });
-            }
+            Command::Announce { reason, message } => self.node.spawn_droppable(async move {
+                report::warn(&node.client, &pod, reason, &message).await;
+            }),
         }
     }
 
     fn start_probe(&self, name: &str, attempt: u32) {
         let probe = self.state.container(name).and_then(|container| container.readiness_probe.clone());
         if let (Some(probe), Some(attempt)) = (probe, self.attempt(name.to_owned(), attempt)) {
-            tokio::spawn(probe::watch(attempt, probe));
+            self.node.spawn_droppable(probe::watch(attempt, probe));
         }
     }
 
@@ -238,7 +237,7 @@ impl Task {
 }
 
 async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {
-    let found = read_objects(node, pod).await;
+    let found = read_objects(node, pod).await?;
     for claim in found.claims.values() {
         report::bind_claim(&node.client, claim).await.map_err(|error| error.to_string())?;
     }
@@ -248,23 +247,27 @@ async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String>
 }
 
 async fn refresh_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {
-    let found = read_objects(node, pod).await;
+    let found = read_objects(node, pod).await?;
     let (node, pod) = (Arc::clone(node), Arc::clone(pod));
     let refreshed = spawn_blocking(move || volumes::refresh(&node, &pod, &found)).await;
     refreshed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
-/// Reads what the pod's volumes refer to, for as long as the API server takes to answer.
-async fn read_objects(node: &Node, pod: &Pod) -> ropewalk_kubelet::Objects {
+/// Reads what the pod's volumes refer to, for as long as the API server takes to answer; fails when the node is
+/// stopped before it does.
+async fn read_objects(node: &Node, pod: &Pod) -> Result<ropewalk_kubelet::Objects, String> {
     let references = objects::volume_references(pod);
     let namespace = pod.namespace().unwrap_or_default();
-    loop {
-        match reader::read(&node.client, &namespace, &references).await {
-            Ok(found) => return found,
-            Err(error) => {
-                tracing::warn!(pod = pod.name_any(), %error, "reading a pod's objects failed, trying again");
-                tokio::time::sleep(API_PAUSE).await;
+    let read = async {
+        loop {
+            match reader::read(&node.client, &namespace, &references).await {
+                Ok(found) => return found,
+                Err(error) => {
+                    tracing::warn!(pod = pod.name_any(), %error, "reading a pod's objects failed, trying again");
+                    tokio::time::sleep(API_PAUSE).await;
+                }
             }
         }
-    }
+    };
+    node.stopping.run_until_cancelled(read).await.ok_or_else(|| "the node is stopping".to_owned())
 }

@@ -159,9 +159,7 @@ fn write_files(pod: &Pod, directory: &Path, wanted: &BTreeMap<String, volume::Fi
         if kept && fs::read(&target).is_ok_and(same) {
             continue;
         }
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
+        make_parents(directory, Path::new(path))?;
         let mut name = std::ffi::OsString::from("..");
         name.push(target.file_name().unwrap_or_default());
         let temporary = target.with_file_name(name);
@@ -173,6 +171,20 @@ fn write_files(pod: &Pod, directory: &Path, wanted: &BTreeMap<String, volume::Fi
             chown(&temporary, None, Some(group))?;
         }
         fs::rename(&temporary, &target)?;
+    }
+    Ok(())
+}
+
+/// The directories between a volume and a file in it, open to readers whatever this process's umask is.
+fn make_parents(directory: &Path, path: &Path) -> io::Result<()> {
+    let mut here = directory.to_owned();
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        here.push(part);
+        match fs::create_dir(&here) {
+            Ok(()) => fs::set_permissions(&here, Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

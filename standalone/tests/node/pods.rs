@@ -32,6 +32,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("claims_outlive_their_pods", claims_outlive_their_pods),
         ("the_embedded_image_and_its_volume", the_embedded_image_and_its_volume),
         ("environment_and_working_directory", environment_and_working_directory),
+        ("signals_and_umask_are_the_usual_ones", signals_and_umask_are_the_usual_ones),
         ("a_command_that_does_not_exist", a_command_that_does_not_exist),
         ("too_much_memory_is_told_apart", too_much_memory_is_told_apart),
         ("the_deadline_ends_a_pod", the_deadline_ends_a_pod),
@@ -302,6 +303,7 @@ fn the_machines_root_hides_what_is_private() {
         world.ended("p").await;
         let log = world.log("p", "c").await;
         let output: Vec<_> = log.lines().collect();
+        assert_eq!(output.len(), 12, "{log}");
         assert_eq!(output[..8], ["/home:", "", "/root:", "", "/run:", ".containerenv", "", "/tmp:"], "{log}");
         assert_eq!(output[8..11], ["wrote", "sh", "p"], "{log}");
         assert!(!log.contains("BAD"), "{log}");
@@ -418,6 +420,20 @@ fn environment_and_working_directory() {
     });
 }
 
+fn signals_and_umask_are_the_usual_ones() {
+    test(async |world: &mut World| {
+        let text = "umask; \
+                    grep -E 'Sig(Blk|Ign)' /proc/self/status | tr -d '\\t'";
+        world.create(pod("p", json!({"containers": [script("c", text)]}))).await;
+        world.ended("p").await;
+        let log = world.log("p", "c").await;
+        let ignored = log.strip_prefix("0022\nSigBlk:0000000000000000\nSigIgn:").expect("three lines");
+        let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask");
+        // Beyond bit 30 are the C library's own and the real-time signals, which are the caller's business.
+        assert_eq!(ignored & 0x7fff_ffff, 0, "{log}");
+    });
+}
+
 fn a_command_that_does_not_exist() {
     test(async |world: &mut World| {
         let spec = json!({"containers": [{"name": "c", "image": "host", "command": ["no-such-command"]}]});
@@ -507,7 +523,7 @@ fn containers_are_adopted_after_a_restart() {
         let shared = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
         let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [
             with(script("ends", "echo once >> /v/runs; sleep 0.2; exit 5"), shared.clone()),
-            with(script("stays", "echo once >> /v/runs; until [ -e /v/go ]; do sleep 0.05; done; cat /v/runs; exit 6"),
+            with(script("stays", "echo once >> /v/runs; until [ -e /v/go ] && [ $(wc -l < /v/runs) -ge 2 ]; do sleep 0.05; done; cat /v/runs; exit 6"),
                  shared)]});
         world.create(pod("p", spec)).await;
         let running = world.wait("p", phase(&["Running"])).await.expect("the pod");

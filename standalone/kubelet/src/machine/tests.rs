@@ -253,6 +253,12 @@ fn what_is_missing_is_retried_when_it_appears() {
     assert_eq!(blocked, ["Failed: Error: secret \"s\" not found"]);
     assert!(drive.state.waits_for_objects());
     assert_eq!(drive.send(Event::ObjectsChanged), ["start a/0"]);
+    let again = drive.send(Event::Blocked {
+        name: "a".into(),
+        reason: "CreateContainerConfigError",
+        message: "secret \"s\" not found".into(),
+    });
+    assert_eq!(again, NOTHING, "the same failure is announced once");
 }
 
 #[test]

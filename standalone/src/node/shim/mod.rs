@@ -5,6 +5,7 @@
 mod log;
 mod rootfs;
 mod runtime;
+mod signals;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2, setsid};
 
@@ -116,6 +118,9 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
     // A terminal's Ctrl-C and hang-up are the main process's business. Fails only for a group leader, which is
     // in a session of its own anyway.
     let _ = setsid();
+    // What a container starts with is not to depend on who started the program.
+    umask(Mode::from_bits_truncate(0o022));
+    signals::reset_pipe().map_err(|errno| ShimError::Streams(errno.into()))?;
     let path = directory.join(files::SHIM);
     let config: ShimConfig = files::read_json(&path)
         .and_then(|found| found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
