@@ -1,6 +1,7 @@
 //! What there is to say beyond the contract's message, in a condition of our own.
 
 use k8s_openapi::api::core::v1::Pod;
+use ropewalk_entrypoint_protocol::termination::Termination;
 use serde_json::Value;
 
 use super::containers;
@@ -21,6 +22,25 @@ pub(super) fn of(pod: &Pod) -> Option<String> {
         })
         .collect();
     parts.extend(blank_names(pod));
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// Why containers of a failed pod never ran what they should have: what the entrypoint could not start, and what the
+/// runtime says of a container it could not make. Never a container's own words: those may be anything, secrets too.
+pub(super) fn of_failure(pod: &Pod) -> Option<String> {
+    let parts: Vec<String> = containers::init(pod)
+        .iter()
+        .chain(&containers::regular(pod))
+        .filter_map(|container| {
+            let terminated = container.terminated().filter(|terminated| terminated.exit_code != 0)?;
+            let message = terminated.message.as_deref().filter(|message| !message.is_empty())?;
+            let text = match terminated.reason.as_deref() {
+                Some("ContainerCannotRun" | "StartError") => message.to_owned(),
+                _ => Termination::parse(message).ok()?.failure?,
+            };
+            Some(format!("container \"{}\": {text}", container.name))
+        })
+        .collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 

@@ -229,6 +229,7 @@ fn complete(draft: &mut Draft<'_>, pod: &Pod) {
         let annotations = draft.snapshot.run.metadata.annotations.as_ref();
         let on_error = annotations.and_then(|all| all.get(labels::PIPELINE_TASK_ON_ERROR));
         let ignored = on_error.is_some_and(|value| value == "continue");
+        draft.diagnose(ConditionStatus::False, diagnosis::of_failure(pod));
         draft.fail(if ignored { reason::FAILURE_IGNORED } else { reason }, &message);
     } else {
         draft.succeed();

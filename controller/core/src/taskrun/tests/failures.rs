@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::taskrun::diagnosis;
 
 /// A run with steps a and b, sidecar s and an injected container, whose pod has this status: `terminated` per
 /// container as `name: code [reason [message]]`.
@@ -298,4 +299,20 @@ fn a_slow_pod_is_reported_after_a_while() {
         world.said(),
         "Unknown/Pending: pod status \"Initialized\":\"False\"; message: \"incomplete: [prepare]\""
     );
+}
+
+#[rstest]
+#[case(
+    "ends: {step-a: [1, Error, '[{\"key\":\"Failure\",\"value\":\"cannot start \\\"no-such\\\"\",\"type\":3}]']}",
+    Some("container \"step-a\": cannot start \"no-such\"")
+)]
+#[case(
+    "init: {prepare: [128, ContainerCannotRun, no such image]}",
+    Some("container \"prepare\": no such image")
+)]
+// What a container wrote itself is never repeated.
+#[case("ends: {step-a: [1, Error, my secret words]}", None)]
+#[case("ends: {step-a: [0, Completed, fine]}", None)]
+fn what_never_ran_is_diagnosed(#[case] status: &str, #[case] expected: Option<&str>) {
+    assert_eq!(diagnosis::of_failure(&pod_of(status)).as_deref(), expected);
 }
