@@ -158,11 +158,16 @@ pub(super) fn find_shim(directory: &Path) -> Option<Process> {
     pids.find(|pid| is_shim_of(*pid, directory)).and_then(Process::of).filter(|process| process.is_alive())
 }
 
-/// Whether the root of a process is an overlay whose writable layer is below `data_dir`. Other mounts prove
-/// nothing: every mount namespace starts as a copy, with the volumes of others in it.
+/// Whether a process has its root in a layer below `data_dir`: a container of it.
 fn lives_in(pid: i32, data_dir: &Path) -> bool {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let Some(root) = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")) else { return false };
+    is_rooted_in(&mounts, data_dir)
+}
+
+/// Whether a mount table's root is an overlay whose writable layer is below `data_dir`. Other mounts prove nothing:
+/// every mount namespace starts as a copy, with the volumes of other instances in it.
+fn is_rooted_in(mountinfo: &str, data_dir: &Path) -> bool {
+    let Some(root) = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some("/")) else { return false };
     let mut options = root.rsplit(' ').next().unwrap_or_default().split(',');
     let upper = options.find_map(|option| option.strip_prefix("upperdir="));
     upper.is_some_and(|upper| unescape(upper).starts_with(data_dir))
@@ -242,22 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn mounts_made_from_an_instance_are_told_from_mounts_made_in_it() {
+    fn a_container_is_told_by_its_root() {
         let instance = Path::new("/var/lib/ropewalk/instances/12-34");
-        for (mount, expected) in [
-            // A volume of one of its containers, on the root file system and on one of its own.
+        let table = |root: &str| {
+            format!(
+                "8 7 0:5 / / rw,relatime - {root}\n\
+                 9 8 254:0 /var/lib/ropewalk/instances/12-34/pods/u/v /workspace rw - ext4 /dev/vda rw\n\
+                 9 8 0:6 / /var/lib/ropewalk/instances/12-34/pods/u/volumes/m rw - tmpfs t rw\n"
+            )
+        };
+        for (root, expected) in [
             (
-                "9 8 254:0 /var/lib/ropewalk/instances/12-34/pods/u/volumes/v /workspace rw - ext4 /dev/vda rw",
+                "overlay o rw,lowerdir=/,upperdir=/var/lib/ropewalk/instances/12-34/pods/u/c/0/scratch/upper",
                 true,
             ),
-            ("9 8 254:0 /ropewalk/instances/12-34/pods/u/volumes/v /workspace rw - ext4 /dev/vdb rw", true),
-            // The root of one of its containers.
-            ("9 8 0:5 / / rw - overlay o rw,upperdir=/var/lib/ropewalk/instances/12-34/pods/u/c/upper", true),
-            // Its memory volume, seen from the namespace of any shim that was started while it was mounted.
-            ("9 8 0:6 / /var/lib/ropewalk/instances/12-34/pods/u/volumes/m rw - tmpfs t rw", false),
-            ("9 8 254:0 /var/lib/ropewalk/instances/12-345/pods/u/v /workspace rw - ext4 /dev/vda rw", false),
+            (
+                "overlay o rw,lowerdir=/,upperdir=/var/lib/ropewalk/instances/12-345/pods/u/c/0/scratch/upper",
+                false,
+            ),
+            // The machine itself, or a shim of another instance: the mounts of this one are only copies there.
+            ("ext4 /dev/vda rw", false),
         ] {
-            assert_eq!(is_made_from(mount, instance), expected, "{mount}");
+            assert_eq!(is_rooted_in(&table(root), instance), expected, "{root}");
         }
     }
 }

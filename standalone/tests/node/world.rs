@@ -46,7 +46,9 @@ pub(crate) fn test_with(edit: impl FnOnce(&mut NodeConfig), body: impl AsyncFnOn
 
 pub(crate) fn config(data_dir: &Path) -> NodeConfig {
     let executable = std::env::current_exe().expect("this program");
-    NodeConfig { rootfs: RootfsMode::Host, ..NodeConfig::new(data_dir, executable) }
+    // As the program does: the root of all instances is private, and with it this one.
+    let private_dirs = data_dir.ancestors().nth(2).map(Path::to_owned).into_iter().collect();
+    NodeConfig { rootfs: RootfsMode::Host, private_dirs, ..NodeConfig::new(data_dir, executable) }
 }
 
 pub(crate) fn server(data_dir: &Path) -> Server {
@@ -56,7 +58,8 @@ pub(crate) fn server(data_dir: &Path) -> Server {
 
 impl World {
     fn start(edit: impl FnOnce(&mut NodeConfig)) -> Self {
-        let root = tempfile::tempdir().expect("a directory");
+        // Not below /tmp, which is empty for containers anyway: where the program keeps its data by default.
+        let root = tempfile::tempdir_in("/var/lib").expect("a directory");
         let mut world = Self::start_in(root.path(), edit);
         world.root = Some(root);
         world

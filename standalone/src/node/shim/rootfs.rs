@@ -67,11 +67,14 @@ impl Upper<'_> {
                 fs::set_permissions(&directory, Permissions::from_mode(*mode))?;
             }
         }
-        let empty: Vec<_> = rootfs.empty.keys().flat_map(|path| self.places(path)).collect();
-        for place in rootfs.hidden.iter().flat_map(|path| self.places(path)) {
-            let covered = empty.iter().any(|directory| place.starts_with(directory));
+        let mut gone: Vec<_> = rootfs.empty.keys().flat_map(|path| self.places(path)).collect();
+        let hidden: BTreeSet<_> = rootfs.hidden.iter().flat_map(|path| self.places(path)).collect();
+        // Parents come before what is in them, and nothing can be hidden below what is hidden.
+        for place in hidden {
+            let covered = gone.iter().any(|outer| place.starts_with(outer));
             if !covered && fs::symlink_metadata(self.lower.join(&place)).is_ok() {
                 self.whiteout(&place)?;
+                gone.push(place);
             }
         }
         for (path, contents) in &rootfs.files {
