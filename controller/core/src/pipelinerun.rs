@@ -1,8 +1,8 @@
 //! PipelineRun: from a snapshot to a plan (contract 7). Pure.
 //!
-//! Every decision is worked out anew from the run, its children and the clock: [`facts`] says what is known
-//! about each pipeline task, [`schedule`] what is to be done about it, [`children`] builds what is due,
-//! [`status`] what the run's condition becomes.
+//! Every decision is worked out anew from the run, its children and the clock: `facts` says what is known
+//! about each pipeline task, `schedule` what is to be done about it, `children` builds what is due, `stop`
+//! tells who has to end, and `status` says what the run's condition becomes.
 
 mod checks;
 mod children;
@@ -16,6 +16,7 @@ mod runs;
 mod schedule;
 mod skip;
 mod status;
+mod stop;
 mod substitute;
 #[cfg(test)]
 mod tests;
@@ -103,8 +104,11 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         .managed_by
         .as_deref()
         .is_some_and(|manager| !manager.is_empty() && manager != snapshot.settings.managed_by);
-    if foreign || is_over(run) {
+    if foreign || run.metadata.deletion_timestamp.is_some() {
         return Plan::default();
+    }
+    if is_over(run) {
+        return stop::leftovers(snapshot);
     }
     let name = run.metadata.name.as_deref().unwrap_or_default();
     let mut draft = Draft::new(snapshot);
@@ -116,7 +120,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         draft.status.start_time = Some(draft.now());
     }
     if run.spec.status == pipelinerun_spec_status::CANCELLED {
-        cancel(snapshot, &mut draft);
+        stop::run(snapshot, &mut draft);
         return draft.finish();
     }
     match decide(snapshot, &mut draft) {
@@ -147,38 +151,6 @@ fn is_pending(run: &PipelineRun) -> bool {
 /// Neither done, nor held back, nor to be cancelled: its definition matters.
 fn is_running(run: &PipelineRun) -> bool {
     !is_over(run) && !is_pending(run) && run.spec.status != pipelinerun_spec_status::CANCELLED
-}
-
-/// `spec.status` is `Cancelled`: the run ends at once, its children soon after (contract 7.5).
-fn cancel(snapshot: &Snapshot, draft: &mut Draft<'_>) {
-    let run = &*snapshot.run;
-    let name = run.metadata.name.as_deref().unwrap_or_default();
-    let mut children: BTreeMap<&str, Option<&TaskRun>> =
-        draft_references(run).map(|name| (name, None)).collect();
-    for child in &snapshot.children {
-        children.insert(child.metadata.name.as_deref().unwrap_or_default(), Some(&**child));
-    }
-    let (writes, errors) =
-        lifecycle::cancel(run, children.into_iter(), &snapshot.refusals, lifecycle::CANCELLED_MESSAGE);
-    draft.write(writes);
-    if errors.is_empty() {
-        draft.end(false, "Cancelled", &status::cancelled_message(name));
-    } else {
-        draft.go_on(
-            "PipelineRunCouldntCancel",
-            &format!(
-                "PipelineRun \"{name}\" was cancelled but had errors trying to cancel TaskRuns and/or Runs: \
-                 {}",
-                errors.join("\n")
-            ),
-        );
-        draft.plan.requeue = Some(lifecycle::RETRY_CANCEL);
-    }
-}
-
-fn draft_references(run: &PipelineRun) -> impl Iterator<Item = &str> {
-    let references = run.status.iter().flat_map(|status| &status.child_references);
-    references.filter(|child| child.kind == "TaskRun").map(|child| child.name.as_str())
 }
 
 /// A run whose definition has passed the checks that need no Task.
@@ -256,7 +228,7 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
     }
     verdicts.extend(schedule::finally(&facts, &circumstances, graph_done));
 
-    let trouble = stop_children(snapshot, draft, &facts, &circumstances, graph_done);
+    let trouble = stop::overdue(snapshot, draft, &facts, &circumstances, graph_done);
     let born = if circumstances.limits.pipeline_over() {
         BTreeSet::new()
     } else {
@@ -290,59 +262,6 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
         }
     }
     Ok(())
-}
-
-/// Cancels the children that a timeout or a request ends; tells the reason and message of a failure to do so.
-fn stop_children(
-    snapshot: &Snapshot,
-    draft: &mut Draft<'_>,
-    facts: &Facts<'_>,
-    circumstances: &Circumstances,
-    graph_done: bool,
-) -> Option<(&'static str, String)> {
-    let Circumstances { request, limits } = circumstances;
-    let name = facts.run.metadata.name.as_deref().unwrap_or_default();
-    let all = |finally: Option<bool>| {
-        let nodes =
-            facts.nodes.iter().filter(move |node| finally.is_none_or(|finally| node.finally == finally));
-        lifecycle::candidates(nodes)
-    };
-    let timed_out = if limits.pipeline_over() {
-        Some(all(None))
-    } else if limits.tasks_over() && !graph_done {
-        Some(all(Some(false)))
-    } else if limits.finally_over() {
-        Some(all(Some(true)))
-    } else {
-        None
-    };
-    let is_timeout = timed_out.is_some();
-    let (children, message) = match timed_out {
-        Some(children) => (children, lifecycle::TIMED_OUT_MESSAGE),
-        None if *request == Request::CancelRunFinally && !graph_done => {
-            (all(Some(false)), lifecycle::CANCELLED_MESSAGE)
-        }
-        None => return None,
-    };
-    let (writes, errors) = lifecycle::cancel(facts.run, children, &snapshot.refusals, message);
-    draft.write(writes);
-    if errors.is_empty() {
-        return None;
-    }
-    let errors = errors.join("\n");
-    Some(if is_timeout {
-        let text = format!(
-            "PipelineRun \"{name}\" was timed out but had errors trying to time out TaskRuns and/or Runs: \
-             {errors}"
-        );
-        ("PipelineRunCouldntTimeOut", text)
-    } else {
-        let text = format!(
-            "PipelineRun \"{name}\" was cancelled but had errors trying to cancel TaskRuns and/or Runs: \
-             {errors}"
-        );
-        ("PipelineRunCouldntCancel", text)
-    })
 }
 
 /// Makes the children that are due, and before the first of them the claims they need. Returns their names.

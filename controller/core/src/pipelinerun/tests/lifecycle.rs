@@ -117,6 +117,20 @@ fn cancelled_ends_at_once() {
 }
 
 #[test]
+fn a_child_made_too_late_is_cancelled_after_the_end() {
+    let mut world = with_finally("");
+    world.settle();
+    let mut late = world.children["x-a"].clone();
+    late.metadata.name = Some("x-b".into());
+    world.ask("Cancelled");
+    let end = world.run["status"].clone();
+    world.children.insert("x-b".into(), late);
+    world.settle();
+    assert_eq!(told(&world), [pair("x-a", CANCELLED), pair("x-b", CANCELLED)]);
+    assert_eq!(world.run["status"], end);
+}
+
+#[test]
 fn cancelled_before_it_began_makes_no_child() {
     let mut world = with_finally("status: Cancelled");
     world.settle();
