@@ -31,12 +31,12 @@ pub enum Problem {
         /// What was probably meant.
         hint: Option<Hint>,
     },
-    /// It holds another JSON type than it should.
+    /// It holds another JSON type than it should, or a text that is no quantity where one belongs.
     WrongType {
         /// What it should hold, in words: `a list`.
         expected: &'static str,
         /// What it holds.
-        found: &'static str,
+        found: String,
     },
 }
 
@@ -141,6 +141,11 @@ fn walk(
         if !(value.is_null() || value.is_string() || value.is_number()) {
             findings.push(wrong_type(path, "a number or a string", value));
         }
+        if let Some(text) = value.as_str().filter(|text| name == Some(QUANTITY) && !is_quantity(text)) {
+            let expected = "a quantity such as \"100m\", \"2\" or \"1Gi\"";
+            let problem = Problem::WrongType { expected, found: format!("\"{text}\"") };
+            findings.push(Finding { path: path.clone(), problem });
+        }
         return;
     }
     let Some(json_type) = schema::json_type(schema) else { return };
@@ -199,6 +204,26 @@ fn walk(
     }
 }
 
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+
+/// A signed decimal with one of Kubernetes' suffixes, or with an exponent.
+fn is_quantity(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let decimal = number.matches('.').count() <= 1 && number.bytes().any(|byte| byte.is_ascii_digit());
+    let exponent = |rest: &str| {
+        let digits = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    decimal
+        && match suffix {
+            "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => true,
+            "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => true,
+            other => other.strip_prefix(['e', 'E']).is_some_and(exponent),
+        }
+}
+
 fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
     let found = match value {
         Value::Null => "null",
@@ -208,7 +233,7 @@ fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
     };
-    Finding { path: path.to_owned(), problem: Problem::WrongType { expected, found } }
+    Finding { path: path.to_owned(), problem: Problem::WrongType { expected, found: found.to_owned() } }
 }
 
 fn hint<'a>(within: Option<&str>, field: &str, known: impl Iterator<Item = &'a String>) -> Option<Hint> {
@@ -256,6 +281,7 @@ mod tests {
     #[case("Task", json!({"steps": [{"args": "a"}]}), r#"field "spec.steps[0].args" must be a list, not a string"#)]
     #[case("Task", json!({"steps": [{"env": [{"name": "A", "value": 1}]}]}), r#"field "spec.steps[0].env[0].value" must be a string, not a number"#)]
     #[case("Task", json!({"steps": [{"computeResources": {"limits": {"cpu": []}}}]}), r#"field "spec.steps[0].computeResources.limits.cpu" must be a number or a string, not a list"#)]
+    #[case("Task", json!({"steps": [{"computeResources": {"limits": {"memory": "1 GB"}}}]}), r#"field "spec.steps[0].computeResources.limits.memory" must be a quantity such as "100m", "2" or "1Gi", not "1 GB""#)]
     #[case("Task", json!({"steps": ["s"]}), r#"field "spec.steps[0]" must be a map, not a string"#)]
     #[case("TaskRun", json!({"retries": 1.5}), r#"field "spec.retries" must be a whole number, not a number"#)]
     #[case("TaskRun", json!({"taskSpec": {"stpes": []}}), r#"unknown field "spec.taskSpec.stpes", did you mean "steps"?"#)]
@@ -277,6 +303,25 @@ mod tests {
     #[case("CustomRun", json!({"customSpec": {"spec": {"any": {"thing": [1]}}}}))]
     fn what_is_right_has_no_findings(#[case] kind: &str, #[case] given: Value) {
         assert_eq!(check(kind, &spec(given)), []);
+    }
+
+    #[rstest]
+    #[case("1", true)]
+    #[case("-1.5", true)]
+    #[case(".5Gi", true)]
+    #[case("1e3", true)]
+    #[case("1E", true)]
+    #[case("1E-3", true)]
+    #[case("100m", true)]
+    #[case("", false)]
+    #[case("m", false)]
+    #[case("1.2.3", false)]
+    #[case("1gi", false)]
+    #[case("1 Gi", false)]
+    #[case("1e", false)]
+    #[case("$(params.x)", false)]
+    fn quantities(#[case] text: &str, #[case] quantity: bool) {
+        assert_eq!(is_quantity(text), quantity);
     }
 
     #[test]

@@ -120,10 +120,12 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
     if !spec_is_unchanged(request) {
         let renamed = strict::correct_case(request.kind, &mut object);
         warnings.extend(renamed.iter().map(ToString::to_string));
+        let known = frozen(request).map(|old| strict::check(request.kind, old)).unwrap_or_default();
         let findings: Vec<String> = strict::check(request.kind, &object)
             .into_iter()
             // The API server keeps metadata in order, and who writes status is no user.
             .filter(|finding| !["metadata", "status"].iter().any(|part| finding.is_within(part)))
+            .filter(|finding| !known.contains(finding))
             .map(|finding| finding.to_string())
             .collect();
         if !findings.is_empty() {
@@ -173,6 +175,12 @@ fn spec_is_unchanged(request: &Request<'_>) -> bool {
         && request.old_object.is_some_and(|old| old.get("spec") == request.object.get("spec"))
 }
 
+/// The object before, when its spec is one that cannot be repaired: that of a run. What is wrong with it already, by a
+/// flag that was on or a field of a newer release, must not keep the run from being cancelled.
+fn frozen<'a>(request: &Request<'a>) -> Option<&'a Value> {
+    kinds::find(request.kind).filter(|kind| kind.runs).and(request.old_object)
+}
+
 /// `release` is given for a new object.
 fn mutate_as<T>(object: &mut Value, config: &Config, release: Option<&str>) -> Result<(), Denial>
 where
@@ -202,12 +210,71 @@ where
     let mut errors = if spec_is_unchanged(request) { new.validate_metadata() } else { new.validate(config) };
     // An old object that cannot be read any more does not stand in the way of its repair.
     if let Some(old) = request.old_object.and_then(|old| strict::decode::<T>(old).ok()) {
+        if frozen(request).is_some() {
+            errors = errors.without(&old.validate(config));
+        }
         errors.also(new.validate_update(&old, config));
     }
     if errors.is_empty() {
         return Ok(());
     }
     Err(Denial { webhook: VALIDATING_WEBHOOK, reason: format!("validation failed: {errors}") })
+}
+
+/// One thing wrong with an object, for tools that show it beside the text it was read from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// Where, as paths from the root: `spec.steps[0].image`. Elements upstream names by key stand as `params[name]`.
+    pub paths: Vec<String>,
+    /// What, paths included.
+    pub message: String,
+}
+
+/// Everything wrong with an object that can be seen without a cluster: unknown fields and wrong types first, and the
+/// rules only when there are none of those. Field names in the wrong case are none, as admission corrects them. Objects
+/// of other kinds have no problems.
+pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
+    let group =
+        object["apiVersion"].as_str().and_then(|text| text.split_once('/')).map_or("", |(group, _)| group);
+    let kind = object["kind"].as_str().unwrap_or_default();
+    if group != ropewalk_api::GROUP {
+        return Vec::new();
+    }
+    let mut object = object.clone();
+    strict::correct_case(kind, &mut object);
+    let object = &object;
+    let findings = strict::check(kind, object);
+    if !findings.is_empty() {
+        let problem =
+            |finding: strict::Finding| Problem { message: finding.to_string(), paths: vec![finding.path] };
+        return findings.into_iter().map(problem).collect();
+    }
+    match kind {
+        "Task" => lint_as::<Task>(object, config),
+        "TaskRun" => lint_as::<TaskRun>(object, config),
+        "Pipeline" => lint_as::<Pipeline>(object, config),
+        "PipelineRun" => lint_as::<PipelineRun>(object, config),
+        "StepAction" => lint_as::<StepAction>(object, config),
+        "CustomRun" => lint_as::<CustomRun>(object, config),
+        _ => Vec::new(),
+    }
+}
+
+fn lint_as<T>(object: &Value, config: &Config) -> Vec<Problem>
+where
+    T: Defaulted + DeserializeOwned + Validated,
+{
+    match strict::decode::<T>(object) {
+        Err(error) => vec![Problem { message: error.to_string(), paths: vec![error.path] }],
+        Ok(mut typed) => {
+            typed.set_defaults(config);
+            let errors = typed.validate(config).merged();
+            errors
+                .into_iter()
+                .map(|error| Problem { message: error.to_string(), paths: error.paths })
+                .collect()
+        }
+    }
 }
 
 fn to_json<T: Serialize>(typed: &T) -> Result<Value, Denial> {

@@ -8,7 +8,7 @@ mod merge;
 mod router;
 
 pub use admit::{
-    DEFAULTING_WEBHOOK, Decision, Denial, Mutated, Operation, Request, Settings, VALIDATING_WEBHOOK,
+    DEFAULTING_WEBHOOK, Decision, Denial, Mutated, Operation, Problem, Request, Settings, VALIDATING_WEBHOOK,
 };
-pub use admit::{admit, mutate, validate};
+pub use admit::{admit, lint, mutate, validate};
 pub use router::{ConfigSource, router};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use kube::core::DynamicObject;
@@ -14,6 +14,10 @@ use crate::admit::{self, Denial, Operation, Request, Settings};
 
 /// Gives the configuration in force; called once per request, so that a changed ConfigMap needs no restart.
 pub type ConfigSource = Arc<dyn Fn() -> Arc<Config> + Send + Sync>;
+
+/// The largest review read, in bytes: two objects of at most 3 MiB each, which is what an API server takes, and what
+/// is around them.
+const REVIEW_LIMIT: usize = 7 << 20;
 
 #[derive(Clone)]
 struct Webhooks {
@@ -29,6 +33,7 @@ pub fn router(config: ConfigSource, settings: Settings) -> Router {
         .route("/resource-validation", post(validation))
         .route("/health", get(|| async {}))
         .route("/readiness", get(|| async {}))
+        .layer(DefaultBodyLimit::max(REVIEW_LIMIT))
         .with_state(Webhooks { config, settings: Arc::new(settings) })
 }
 

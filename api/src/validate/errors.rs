@@ -119,6 +119,13 @@ impl FieldErrors {
         self.via_field(&format!("{field}[{key}]"))
     }
 
+    /// The errors that `others` does not hold as well: what a change adds to what was wrong before.
+    #[must_use]
+    pub fn without(mut self, others: &FieldErrors) -> Self {
+        self.0.retain(|error| !others.0.contains(error));
+        self
+    }
+
     /// The errors with equal message and details merged, each with its paths sorted; sorted by message.
     pub fn merged(&self) -> Vec<FieldError> {
         let mut by_text: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();

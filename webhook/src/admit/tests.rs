@@ -127,3 +127,63 @@ fn a_field_in_the_wrong_case_is_taken_for_the_right_one_with_a_warning() {
     assert_eq!(object["spec"]["taskSpec"]["steps"], json!([{"image": "i"}]));
     assert_eq!(warnings, ["field \"spec.taskSpec.steps[0].Image\" is taken for \"image\""]);
 }
+
+/// A run accepted under other flags, by a newer release.
+fn stored_run() -> Value {
+    let mut run = task_run(json!({
+        "taskSpec": {"steps": [{"image": "i", "stdoutConfig": {"path": "/o"}, "newer": 1}]},
+        "serviceAccountName": "default",
+        "timeout": "1h0m0s",
+    }));
+    run["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "tekton-pipelines"});
+    run
+}
+
+#[test]
+fn a_run_can_be_cancelled_whatever_is_wrong_with_it_already() {
+    let old = stored_run();
+    let mut new = old.clone();
+    new["spec"]["status"] = json!("TaskRunCancelled");
+    let decision = admit(&request(Operation::Update, &new, Some(&old)), &Config::default(), &settings());
+    assert_eq!(allowed(decision), new);
+}
+
+#[test]
+fn what_a_change_adds_is_refused_all_the_same() {
+    let old = stored_run();
+    let mut new = old.clone();
+    new["spec"]["status"] = json!("Stop");
+    let decision = admit(&request(Operation::Update, &new, Some(&old)), &Config::default(), &settings());
+    assert!(denial(decision).ends_with(
+        "validation failed: invalid value: Stop should be TaskRunCancelled or TaskRunPending: spec.status"
+    ));
+}
+
+#[test]
+fn lint_names_all_problems_with_their_paths() {
+    let problems = |spec: Value| {
+        let found = lint(&task_run(spec), &Config::default());
+        found.into_iter().map(|problem| (problem.paths.join(" "), problem.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(json!({"taskRef": {"name": "t"}})), []);
+    assert_eq!(
+        problems(json!({"a": 1, "retries": "x"})),
+        [
+            ("spec.a".to_owned(), "unknown field \"spec.a\"".to_owned()),
+            (
+                "spec.retries".to_owned(),
+                "field \"spec.retries\" must be a whole number, not a string".to_owned()
+            ),
+        ]
+    );
+    assert_eq!(
+        problems(json!({"retries": -1, "timeout": "1h"})),
+        [
+            (
+                "spec.taskRef spec.taskSpec".to_owned(),
+                "expected exactly one, got neither: spec.taskRef, spec.taskSpec".to_owned()
+            ),
+            ("spec.retries".to_owned(), "invalid value: -1 must be >=0: spec.retries".to_owned()),
+        ]
+    );
+}
