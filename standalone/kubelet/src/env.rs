@@ -172,6 +172,7 @@ mod tests {
             host_ip: "10.0.0.7".into(),
             cpus: 2,
             memory_bytes: 1 << 30,
+            capabilities: u64::MAX,
             host_rootfs: true,
         }
     }

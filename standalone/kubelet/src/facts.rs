@@ -11,6 +11,8 @@ pub struct HostFacts {
     pub cpus: u32,
     /// Memory in bytes, the default of `limits.memory` in a `resourceFieldRef`.
     pub memory_bytes: u64,
+    /// The node's own capabilities, bit n for capability number n.
+    pub capabilities: u64,
     /// Whether any image reference gets the machine's own root file system (`--rootfs host`).
     pub host_rootfs: bool,
 }

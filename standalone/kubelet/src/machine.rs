@@ -255,6 +255,9 @@ pub struct PodState {
     pub(crate) conditions: Vec<PodCondition>,
     volumes: Volumes,
     urgent: bool,
+    /// When to try again what failed, and how often that was.
+    again_at: Option<Timestamp>,
+    tries: u32,
     /// What was announced already; a retry that fails in the same way is no news.
     announced: BTreeSet<String>,
 }
@@ -292,6 +295,8 @@ impl PodState {
             conditions,
             volumes: Volumes::None,
             urgent: false,
+            again_at: None,
+            tries: 0,
             announced: BTreeSet::new(),
         }
     }
@@ -389,8 +394,10 @@ impl PodState {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let retries =
             self.records.iter().filter(|record| !record.is_live()).filter_map(|record| record.retry_at);
-        let retries = retries.filter(|_| self.ending.is_none() && !self.is_finished());
-        retries.chain(self.deadline().filter(|_| self.ending.is_none() && !self.is_finished())).min()
+        if self.ending.is_some() || self.is_finished() {
+            return None;
+        }
+        retries.chain(self.deadline()).chain(self.again_at).min()
     }
 
     fn deadline(&self) -> Option<Timestamp> {
@@ -464,12 +471,14 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
             announce(state, "FailedMount", message.clone(), &mut commands);
             state.volumes = Volumes::Failed(message);
             state.urgent = true;
+            try_again_later(state, now);
         }
         Event::Blocked { name, reason, message } => {
             announce(state, "Failed", format!("Error: {message}"), &mut commands);
             if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
                 record.phase = Phase::Waiting(Some((reason, message)));
                 state.urgent = true;
+                try_again_later(state, now);
             }
         }
         Event::Started { name, attempt, at } => {
@@ -486,16 +495,8 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
                 state.urgent = true;
             }
         }
-        Event::ObjectsChanged => {
-            if matches!(state.volumes, Volumes::Failed(_)) {
-                state.volumes = Volumes::None;
-            }
-            for record in &mut state.records {
-                if matches!(record.phase, Phase::Waiting(Some(_))) {
-                    record.phase = Phase::Waiting(None);
-                }
-            }
-        }
+        Event::ObjectsChanged => try_again(state),
+        Event::Tick if state.again_at.is_some_and(|again_at| again_at <= now) => try_again(state),
         Event::TornDown => {
             state.volumes = Volumes::Gone;
             if state.ending == Some(Ending::Deleted) {
@@ -515,6 +516,30 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
     commands
 }
 
+/// Most of what is missing announces itself when it appears; a full disk or an API server that fails does not.
+fn try_again_later(state: &mut PodState, now: Timestamp) {
+    let delay = backoff(state.tries);
+    state.tries += 1;
+    state.again_at = now.checked_add(delay).ok();
+}
+
+fn try_again(state: &mut PodState) {
+    state.again_at = None;
+    if matches!(state.volumes, Volumes::Failed(_)) {
+        state.volumes = Volumes::None;
+    }
+    for record in &mut state.records {
+        if matches!(record.phase, Phase::Waiting(Some(_))) {
+            record.phase = Phase::Waiting(None);
+        }
+    }
+}
+
+fn backoff(times: u32) -> SignedDuration {
+    // Shifted at most so far that the longest wait is reached.
+    SignedDuration::from_secs((FIRST_BACKOFF << times.min(8)).min(LAST_BACKOFF))
+}
+
 fn announce(state: &mut PodState, reason: &'static str, message: String, commands: &mut Vec<Command>) {
     if state.announced.insert(message.clone()) {
         commands.push(Command::Announce { reason, message });
@@ -523,9 +548,7 @@ fn announce(state: &mut PodState, reason: &'static str, message: String, command
 
 fn exited(state: &mut PodState, name: &str, attempt: u32, exit: Exit, now: Timestamp) {
     let Some(record) = state.record_mut(name, attempt).filter(|record| record.is_live()) else { return };
-    let restarts = u32::min(record.attempt, 8);
-    let delay = (FIRST_BACKOFF << restarts).min(LAST_BACKOFF);
-    record.retry_at = now.checked_add(SignedDuration::from_secs(delay)).ok();
+    record.retry_at = now.checked_add(backoff(record.attempt)).ok();
     // A finished init container is followed by the next start at once; its end alone is no news.
     let news = record.role != Role::Init || exit.code != 0;
     record.ready = false;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::{ConfigError, ENTRYPOINT_IMAGE};
+use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts};
 
 /// What every container engine grants by default, without `MKNOD`: device nodes are kept out by capability,
 /// not by a device cgroup, because the latter needs BPF on cgroup v2.
@@ -25,49 +25,49 @@ const DEFAULT_CAPABILITIES: [&str; 13] = [
     "SYS_CHROOT",
 ];
 
-/// Every capability of capabilities(7); what `privileged` and `ALL` mean.
+/// Every capability of capabilities(7) by its number; what `privileged` and `ALL` mean.
 const ALL_CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",
     "FOWNER",
     "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
     "KILL",
-    "LEASE",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
     "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
     "NET_BIND_SERVICE",
     "NET_BROADCAST",
+    "NET_ADMIN",
     "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
     "SYS_ADMIN",
     "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
     "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
     "SYS_RESOURCE",
     "SYS_TIME",
     "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
     "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// The uid the embedded entrypoint image runs as when the pod insists on a user that is not root.
@@ -92,8 +92,9 @@ pub struct Identity {
     pub privileged: bool,
 }
 
-/// Merges both security contexts; the container's wins field by field.
-pub fn identity(pod: &Pod, container: &Container) -> Result<Identity, ConfigError> {
+/// Merges both security contexts; the container's wins field by field. Of the capabilities asked for it gets those
+/// the node has itself, as a kubelet's runtime does.
+pub fn identity(pod: &Pod, container: &Container, facts: &HostFacts) -> Result<Identity, ConfigError> {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.clone()).unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
 
@@ -148,6 +149,11 @@ pub fn identity(pod: &Pod, container: &Container) -> Result<Identity, ConfigErro
         }
     }
 
+    let available =
+        ALL_CAPABILITIES.iter().enumerate().filter(|(number, _)| facts.capabilities >> number & 1 == 1);
+    let available: BTreeSet<&str> = available.map(|(_, name)| *name).collect();
+    capabilities.retain(|name| available.contains(name.as_str()));
+
     Ok(Identity {
         uid,
         gid: gid.unwrap_or(0),
@@ -198,7 +204,19 @@ mod tests {
         let mut container = container;
         container["name"] = json!("c");
         let container: Container = serde_json::from_value(container).expect("a container");
-        identity(&pod, &container)
+        identity(&pod, &container, &facts())
+    }
+
+    /// A node without SYS_RESOURCE.
+    fn facts() -> HostFacts {
+        HostFacts {
+            node_name: "here".into(),
+            host_ip: "10.0.0.7".into(),
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            capabilities: !(1 << 24),
+            host_rootfs: true,
+        }
     }
 
     #[test]
@@ -239,6 +257,12 @@ mod tests {
         assert_eq!(found.expect("valid").capabilities, ["CHOWN".to_owned()].into());
         let default = of(json!({}), json!({})).expect("valid").capabilities;
         assert!(!default.contains("MKNOD") && !default.contains("SYS_ADMIN") && default.contains("SETUID"));
+        let privileged =
+            of(json!({}), json!({"securityContext": {"privileged": true}})).expect("valid").capabilities;
+        assert!(
+            privileged.contains("SYS_ADMIN") && !privileged.contains("SYS_RESOURCE"),
+            "what the node has"
+        );
         let unknown = of(json!({}), json!({"securityContext": {"capabilities": {"add": ["FLY"]}}}));
         assert_eq!(unknown, Err(ConfigError::UnknownCapability("FLY".into())));
     }

@@ -75,8 +75,15 @@ pub enum Plan {
     Entrypoint,
 }
 
+/// On a claim: the directory of this machine it stands for, in place of one of the node's own.
+pub const DIRECTORY_ANNOTATION: &str = "ropewalk.dev/directory";
+
 /// What `volume` of `pod` is made of.
 pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) -> Result<Plan, ConfigError> {
+    // Kubernetes' own defaulting makes a volume without a source an emptyDir.
+    if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
+        return Ok(Plan::Empty { memory: false, size_limit: None });
+    }
     if let Some(source) = &volume.empty_dir {
         let limit = source.size_limit.as_ref().map(fields::milli).transpose()?;
         return Ok(Plan::Empty {
@@ -139,6 +146,10 @@ pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) ->
     }
     if let Some(source) = &volume.persistent_volume_claim {
         let claim = objects.claim(&source.claim_name)?;
+        let annotations = claim.metadata.annotations.as_ref();
+        if let Some(path) = annotations.and_then(|all| all.get(DIRECTORY_ANNOTATION)) {
+            return Ok(Plan::Host { path: path.clone(), kind: HostKind::Directory });
+        }
         return Ok(Plan::Claim {
             name: source.claim_name.clone(),
             uid: claim.metadata.uid.clone().unwrap_or_default(),
@@ -316,6 +327,7 @@ mod tests {
             host_ip: "10.0.0.7".into(),
             cpus: 2,
             memory_bytes: 1 << 30,
+            capabilities: u64::MAX,
             host_rootfs: true,
         }
     }
@@ -333,10 +345,11 @@ mod tests {
                 serde_json::from_value(json!({"data": {"s": "aGlkZGVu"}})).expect("a secret"),
             )]
             .into(),
-            claims: [(
-                "data".to_owned(),
-                serde_json::from_value(json!({"metadata": {"uid": "u1"}})).expect("a claim"),
-            )]
+            claims: [
+                ("data", json!({"metadata": {"uid": "u1"}})),
+                ("named", json!({"metadata": {"annotations": {DIRECTORY_ANNOTATION: "/srv/source"}}})),
+            ]
+            .map(|(name, claim)| (name.to_owned(), serde_json::from_value(claim).expect("a claim")))
             .into(),
         }
     }
@@ -400,6 +413,11 @@ mod tests {
     fn directories() {
         for (source, expected) in [
             (json!({"emptyDir": {}}), Plan::Empty { memory: false, size_limit: None }),
+            (json!({}), Plan::Empty { memory: false, size_limit: None }),
+            (
+                json!({"persistentVolumeClaim": {"claimName": "named"}}),
+                Plan::Host { path: "/srv/source".into(), kind: HostKind::Directory },
+            ),
             (
                 json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
                 Plan::Empty { memory: true, size_limit: Some(1 << 20) },

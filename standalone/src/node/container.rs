@@ -289,7 +289,7 @@ impl Attempt {
         found: &ropewalk_kubelet::Objects,
     ) -> Result<(), StartError> {
         let (node, pod) = (&self.node, &self.pod);
-        let identity = user::identity(pod, container)?;
+        let identity = user::identity(pod, container, &node.facts)?;
         let variables = env::environment(pod, container, found, &node.facts, identity.uid)?;
         let uses = volume::uses(pod, container, &variables)?;
         let directory = self.directory();

@@ -67,15 +67,20 @@ async fn send(
     request: &LogRequest,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let directory = directory(data_dir, request)?;
-    let watch = if request.follow {
+    let (directory, watch) = if request.follow {
         if watches.get().is_none() {
             // Another request may have been faster; its instance is as good.
             let _ = watches.set(Watches::new()?);
         }
-        watches.get().map(|watches| watches.watch(&directory)).transpose()?
+        let Some(watches) = watches.get() else { return Ok(()) };
+        let started = tokio::select! {
+            started = started(data_dir, watches, request) => started?,
+            () = sender.closed() => return Ok(()),
+        };
+        let watch = watches.watch(&started)?;
+        (started, Some(watch))
     } else {
-        None
+        (directory(data_dir, request)?, None)
     };
     let mut reader = Some(Reader::open(&directory.join(files::LOG), request, Timestamp::now())?);
     loop {
@@ -102,6 +107,28 @@ async fn send(
                 }
             }
             _ => return Ok(()),
+        }
+    }
+}
+
+/// Waits until the container has been started; whoever follows a log may be faster than the container.
+async fn started(data_dir: &Path, watches: &Watches, request: &LogRequest) -> io::Result<PathBuf> {
+    let container = data_dir.join(PODS).join(&request.uid).join(CONTAINERS).join(&request.container);
+    let nearest = || {
+        let found = directory(data_dir, request).ok();
+        found.unwrap_or_else(|| {
+            container.ancestors().find(|path| path.is_dir()).unwrap_or(data_dir).to_owned()
+        })
+    };
+    loop {
+        let watched = nearest();
+        let watch = watches.watch(&watched)?;
+        if watched.join(files::LOG).exists() {
+            return Ok(watched);
+        }
+        // Asked again with the watch in place: what appeared in between is not reported by it.
+        if nearest() == watched {
+            watch.changed().await;
         }
     }
 }

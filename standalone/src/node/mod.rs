@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use instance::Instance;
+pub use ropewalk_kubelet::volume::DIRECTORY_ANNOTATION;
 
 /// The injected binary, static, for this machine's architecture.
 pub const ENTRYPOINT: &[u8] = include_bytes!(env!("ROPEWALK_EMBEDDED_ENTRYPOINT"));
@@ -64,7 +65,8 @@ const STOP: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RootfsMode {
     /// Every image gets the machine's own root file system, read-only beneath a throw-away layer, with homes,
-    /// sockets, secrets and the data directory hidden.
+    /// sockets, secrets and the data directory hidden. What is mounted below `/`, such as a separate `/usr`, is
+    /// not part of it: an overlay does not cross mount points.
     Host,
     /// Only the embedded images exist; any other reference keeps its container from starting.
     None,
@@ -350,8 +352,16 @@ fn facts(config: &NodeConfig) -> HostFacts {
         host_ip: host_ip(),
         cpus: u32::try_from(cpus).unwrap_or(1),
         memory_bytes: total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024,
+        capabilities: capabilities().unwrap_or(u64::MAX),
         host_rootfs: config.rootfs == RootfsMode::Host,
     }
+}
+
+/// The capabilities this process may hand on.
+fn capabilities() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(effective.trim(), 16).ok()
 }
 
 /// The address this machine would speak to the world from; connecting a UDP socket sends nothing.

@@ -239,6 +239,7 @@ impl Task {
 async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {
     let found = read_objects(node, pod).await?;
     for claim in found.claims.values() {
+        // A failure is tried again with the volumes, as any other of theirs.
         report::bind_claim(&node.client, claim).await.map_err(|error| error.to_string())?;
     }
     let (node, pod) = (Arc::clone(node), Arc::clone(pod));

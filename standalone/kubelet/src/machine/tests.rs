@@ -259,6 +259,10 @@ fn what_is_missing_is_retried_when_it_appears() {
         message: "secret \"s\" not found".into(),
     });
     assert_eq!(again, NOTHING, "the same failure is announced once");
+    // Two failures before this one: 10 s, 20 s, and now 40 s.
+    assert_eq!(drive.state.next_wake(), Some(at(40)));
+    drive.now = 40;
+    assert_eq!(drive.send(Event::Tick), ["start a/0"]);
 }
 
 #[test]
