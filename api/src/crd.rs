@@ -106,8 +106,8 @@ fn structural(schema: &'static Value, within: Option<&'static str>, path: &mut V
         Some(scalar) => {
             let mut structural = json!({"type": scalar});
             for key in ["format", "enum"] {
-                // `uint16` and its like are schemars' own; Kubernetes warns of formats it does not know.
-                if let Some(value) = target.get(key).filter(|value| !value.to_string().contains("uint")) {
+                // Kubernetes' idea of a duration has units that Go's has not.
+                if let Some(value) = target.get(key).filter(|_| !schema::is_duration(target)) {
                     structural[key] = value.clone();
                 }
             }

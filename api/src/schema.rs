@@ -101,6 +101,11 @@ pub(crate) fn json_type(schema: &Value) -> Option<&str> {
     }
 }
 
+/// The schema takes a duration in Go's notation.
+pub(crate) fn is_duration(schema: &Value) -> bool {
+    schema.get("format").is_some_and(|format| format == "duration")
+}
+
 /// The schema takes a number or a text (`IntOrString`, `Quantity`).
 pub(crate) fn is_int_or_string(schema: &Value) -> bool {
     schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::schema;
+use crate::{GoDuration, schema};
 
 /// One thing wrong with the form of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,7 +31,7 @@ pub enum Problem {
         /// What was probably meant.
         hint: Option<Hint>,
     },
-    /// It holds another JSON type than it should, or a text that is no quantity where one belongs.
+    /// It holds another JSON type than it should, or a text that is no quantity or duration where one belongs.
     WrongType {
         /// What it should hold, in words: `a list`.
         expected: &'static str,
@@ -99,7 +99,7 @@ const MOVED: [(&str, &str, &str); 21] = [
     ("TaskRunStatus", "taskResults", "results"),
 ];
 
-/// A value that has the right JSON type and still cannot be read, such as a duration without a unit.
+/// A value that has the right JSON type and still cannot be read, such as a date that is none.
 #[derive(Debug, thiserror::Error)]
 #[error("field \"{path}\": {reason}")]
 pub struct DecodeError {
@@ -142,9 +142,7 @@ fn walk(
             findings.push(wrong_type(path, "a number or a string", value));
         }
         if let Some(text) = value.as_str().filter(|text| name == Some(QUANTITY) && !is_quantity(text)) {
-            let expected = "a quantity such as \"100m\", \"2\" or \"1Gi\"";
-            let problem = Problem::WrongType { expected, found: format!("\"{text}\"") };
-            findings.push(Finding { path: path.clone(), problem });
+            findings.push(wrong_text(path, "a quantity such as \"100m\", \"2\" or \"1Gi\"", text));
         }
         return;
     }
@@ -162,6 +160,11 @@ fn walk(
             findings.push(wrong_type(path, expected, value));
         }
         return;
+    }
+    if let Some(text) = value.as_str().filter(|_| schema::is_duration(schema))
+        && text.parse::<GoDuration>().is_err()
+    {
+        findings.push(wrong_text(path, "a duration such as \"1h30m\" or \"90s\"", text));
     }
     match value {
         Value::Object(fields) => {
@@ -224,6 +227,10 @@ fn is_quantity(text: &str) -> bool {
         }
 }
 
+fn wrong_text(path: &str, expected: &'static str, text: &str) -> Finding {
+    Finding { path: path.to_owned(), problem: Problem::WrongType { expected, found: format!("\"{text}\"") } }
+}
+
 fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
     let found = match value {
         Value::Null => "null",
@@ -282,6 +289,8 @@ mod tests {
     #[case("Task", json!({"steps": [{"env": [{"name": "A", "value": 1}]}]}), r#"field "spec.steps[0].env[0].value" must be a string, not a number"#)]
     #[case("Task", json!({"steps": [{"computeResources": {"limits": {"cpu": []}}}]}), r#"field "spec.steps[0].computeResources.limits.cpu" must be a number or a string, not a list"#)]
     #[case("Task", json!({"steps": [{"computeResources": {"limits": {"memory": "1 GB"}}}]}), r#"field "spec.steps[0].computeResources.limits.memory" must be a quantity such as "100m", "2" or "1Gi", not "1 GB""#)]
+    #[case("Task", json!({"steps": [{"timeout": "5"}]}), r#"field "spec.steps[0].timeout" must be a duration such as "1h30m" or "90s", not "5""#)]
+    #[case("Pipeline", json!({"tasks": [{"taskSpec": {"steps": [{"timeout": "soon"}]}}]}), r#"field "spec.tasks[0].taskSpec.steps[0].timeout" must be a duration such as "1h30m" or "90s", not "soon""#)]
     #[case("Task", json!({"steps": ["s"]}), r#"field "spec.steps[0]" must be a map, not a string"#)]
     #[case("TaskRun", json!({"retries": 1.5}), r#"field "spec.retries" must be a whole number, not a number"#)]
     #[case("TaskRun", json!({"taskSpec": {"stpes": []}}), r#"unknown field "spec.taskSpec.stpes", did you mean "steps"?"#)]

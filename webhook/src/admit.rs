@@ -110,7 +110,7 @@ pub struct Mutated {
 /// and annotations when it is new.
 ///
 /// # Errors
-/// Unknown fields, wrong JSON types, and values that cannot be read, such as a duration without a unit.
+/// Unknown fields, wrong JSON types, and values that cannot be read.
 pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Mutated, Denial> {
     let mut object = request.object.clone();
     if !concerns(request) {

@@ -1,8 +1,6 @@
 //! What holds for every object, right or wrong: admission answers, what it admits it admits again unchanged, and no field
 //! that was sent is lost.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use ropewalk_api::config::{ApiFields, Config};

@@ -225,7 +225,7 @@ impl schemars::JsonSchema for GoDuration {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string" })
+        schemars::json_schema!({ "type": "string", "format": "duration" })
     }
 }
 

@@ -77,7 +77,7 @@ fn a_new_run_gets_defaults_and_labels_and_loses_nothing() {
 #[case(json!({"taskSpec": {"steps": {}}}), r#"field "spec.taskSpec.steps" must be a list, not a map"#)]
 #[case(
     json!({"timeout": "5"}),
-    r#"field "spec.timeout": missing unit in duration "5", expected a form such as "1h30m" or "90s""#
+    r#"field "spec.timeout" must be a duration such as "1h30m" or "90s", not "5""#
 )]
 fn what_cannot_be_read_is_refused_by_defaulting(#[case] spec: Value, #[case] why: &str) {
     let prefix = r#"admission webhook "webhook.pipeline.tekton.dev" denied the request: mutation failed: "#;
