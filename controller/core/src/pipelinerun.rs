@@ -45,6 +45,7 @@ use crate::plan::{Plan, Resource, Waiting, Write};
 use crate::settings::Settings;
 use crate::snapshot::{Lookup, Refusal};
 use crate::substitution::{Replacements, Scope};
+use crate::taskrun;
 
 /// Everything a decision about one PipelineRun depends on.
 #[derive(Clone, Debug)]
@@ -194,6 +195,9 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
         return Err(Stop::First(write));
     }
     draft.status.pipeline_spec = Some(spec.clone());
+    if draft.status.provenance.is_none() {
+        draft.status.provenance = taskrun::provenance(&config.features);
+    }
     let Prepared { spec, mut facts } =
         prepare(config, run, &origin, &spec, snapshot.pipeline.found(), &snapshot.children)?;
     draft.status.pipeline_spec = Some(spec.clone());

@@ -26,6 +26,8 @@ use k8s_openapi::api::core::v1::Pod;
 use ropewalk_api::config::Config;
 use ropewalk_api::{Task, TaskRun, conditions, taskrun_spec_status};
 
+pub(crate) use creation::provenance;
+
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::{Lookup, Refusal};

@@ -123,10 +123,15 @@ pub(super) fn store(draft: &mut Draft<'_>, resolved: Resolved) {
     draft.start();
     draft.status.task_spec = Some(resolved.spec);
     let features = &draft.snapshot.config.features;
-    if features.enable_provenance_in_status && draft.status.provenance.is_none() {
-        draft.status.provenance =
-            Some(Provenance { ref_source: None, feature_flags: Some(mirror(features)) });
+    if draft.status.provenance.is_none() {
+        draft.status.provenance = provenance(features);
     }
+}
+
+/// The provenance of a definition that came from this cluster, when the configuration wants any.
+pub(crate) fn provenance(features: &FeatureFlags) -> Option<Provenance> {
+    let flags = features.enable_provenance_in_status.then(|| mirror(features))?;
+    Some(Provenance { ref_source: None, feature_flags: Some(flags) })
 }
 
 fn mirror(features: &FeatureFlags) -> BTreeMap<String, Value> {

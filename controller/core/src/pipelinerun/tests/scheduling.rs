@@ -84,6 +84,8 @@ spec:
     assert_eq!(world.condition(), "True/Succeeded Tasks Completed: 3 (Failed: 0, Cancelled 0), Skipped: 0");
     let status = world.status();
     assert!(status.completion_time.is_some());
+    let flags = status.provenance.and_then(|provenance| provenance.feature_flags).expect("feature flags");
+    assert_eq!(flags["enableAPIFields"], "beta");
     assert_eq!(json!(status.results), json!([{"name": "out", "value": "got 42"}]));
     let references: Vec<&str> = status.child_references.iter().map(|child| child.name.as_str()).collect();
     assert_eq!(references, ["x-b", "x-a", "x-f"]);
