@@ -140,6 +140,7 @@ fn from_source(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::example;
     use k8s_openapi::ByteString;
     use k8s_openapi::api::core::v1::{ConfigMap, Secret};
     use serde_json::json;
@@ -166,17 +167,6 @@ mod tests {
         }
     }
 
-    fn facts() -> HostFacts {
-        HostFacts {
-            node_name: "here".into(),
-            host_ip: "10.0.0.7".into(),
-            cpus: 2,
-            memory_bytes: 1 << 30,
-            capabilities: u64::MAX,
-            host_rootfs: true,
-        }
-    }
-
     fn objects() -> Objects {
         let config = ConfigMap {
             data: Some([("k".to_owned(), "from config".to_owned())].into()),
@@ -199,7 +189,7 @@ mod tests {
         let container: Container = serde_json::from_value(container).expect("a container");
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "pod-1", "namespace": "ns"}})).expect("a pod");
-        environment(&pod, &container, &objects(), &facts(), 0)
+        environment(&pod, &container, &objects(), &example(), 0)
     }
 
     #[test]

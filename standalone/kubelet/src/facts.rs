@@ -16,3 +16,16 @@ pub struct HostFacts {
     /// Whether any image reference gets the machine's own root file system (`--rootfs host`).
     pub host_rootfs: bool,
 }
+
+/// The node of the tests.
+#[cfg(test)]
+pub(crate) fn example() -> HostFacts {
+    HostFacts {
+        node_name: "here".to_owned(),
+        host_ip: "10.0.0.7".to_owned(),
+        cpus: 2,
+        memory_bytes: 1 << 30,
+        capabilities: u64::MAX,
+        host_rootfs: true,
+    }
+}

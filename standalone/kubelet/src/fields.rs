@@ -163,18 +163,8 @@ pub fn milli(quantity: &Quantity) -> Result<i128, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::example;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    fn facts() -> HostFacts {
-        HostFacts {
-            node_name: "here".into(),
-            host_ip: "10.0.0.7".into(),
-            cpus: 2,
-            memory_bytes: 1 << 30,
-            capabilities: u64::MAX,
-            host_rootfs: true,
-        }
-    }
 
     #[test]
     fn quantities() {
@@ -225,10 +215,10 @@ mod tests {
         ];
         for (path, expected) in table {
             let selector = ObjectFieldSelector { field_path: path.into(), ..ObjectFieldSelector::default() };
-            assert_eq!(field(&pod, &selector, &facts()).as_deref(), Ok(expected), "{path}");
+            assert_eq!(field(&pod, &selector, &example()).as_deref(), Ok(expected), "{path}");
         }
         let selector = ObjectFieldSelector { field_path: "spec.x".into(), ..ObjectFieldSelector::default() };
-        assert_eq!(field(&pod, &selector, &facts()), Err(ConfigError::UnsupportedField("spec.x".into())));
+        assert_eq!(field(&pod, &selector, &example()), Err(ConfigError::UnsupportedField("spec.x".into())));
     }
 
     #[test]
@@ -252,7 +242,7 @@ mod tests {
                 divisor: divisor.map(|text| Quantity(text.into())),
                 container_name: None,
             };
-            let value = resource(&Pod::default(), &container, &selector, &facts());
+            let value = resource(&Pod::default(), &container, &selector, &example());
             assert_eq!(value.as_deref(), Ok(expected), "{resource_name} / {divisor:?}");
         }
     }

@@ -369,6 +369,7 @@ fn bind(destination: &str, source: &Path, read_only: bool) -> Result<Mount, OciS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::example;
     use crate::user;
     use serde_json::{Value, json};
 
@@ -381,23 +382,12 @@ mod tests {
         }
     }
 
-    fn facts() -> HostFacts {
-        HostFacts {
-            node_name: "here".into(),
-            host_ip: "10.0.0.7".into(),
-            cpus: 1,
-            memory_bytes: 1,
-            capabilities: u64::MAX,
-            host_rootfs: true,
-        }
-    }
-
     fn built(container: Value, uses: &[Use]) -> Result<Bundle, ConfigError> {
         let mut container = container;
         container["name"] = json!("c");
         let container: Container = serde_json::from_value(container).expect("a container");
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("a pod");
-        let identity = user::identity(&pod, &container, &facts()).expect("an identity");
+        let identity = user::identity(&pod, &container, &example()).expect("an identity");
         let variables = [("A".to_owned(), "1".to_owned())].into();
         bundle(&pod, &container, &variables, &identity, uses, &layout())
     }
@@ -481,7 +471,7 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("a pod");
         let container = Container { name: "c".into(), image: Some("busybox".into()), ..Container::default() };
         let found =
-            rootfs(&pod, &container, Path::new("/d/image"), &["/d"], "nameserver 1.1.1.1\n", &facts());
+            rootfs(&pod, &container, Path::new("/d/image"), &["/d"], "nameserver 1.1.1.1\n", &example());
         assert_eq!(found.lower, Path::new("/"));
         for hidden in ["/d", "/etc/shadow"] {
             assert!(found.hidden.iter().any(|path| path == hidden), "{hidden}");

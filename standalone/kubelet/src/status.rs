@@ -216,23 +216,13 @@ fn condition(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::example;
     use crate::machine::{Event, step};
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).expect("in range")
-    }
-
-    fn facts() -> HostFacts {
-        HostFacts {
-            node_name: "here".into(),
-            host_ip: "10.0.0.7".into(),
-            cpus: 2,
-            memory_bytes: 1 << 30,
-            capabilities: u64::MAX,
-            host_rootfs: true,
-        }
     }
 
     fn pod() -> Pod {
@@ -255,7 +245,7 @@ mod tests {
     }
 
     fn said(state: &mut PodState, type_: &str, now: i64) -> (String, Option<String>, Option<Time>) {
-        let found = status(state, &facts(), at(now)).conditions.expect("conditions");
+        let found = status(state, &example(), at(now)).conditions.expect("conditions");
         let found = found.into_iter().find(|condition| condition.type_ == type_).expect("the condition");
         (found.status, found.reason, found.last_transition_time)
     }
@@ -269,7 +259,7 @@ mod tests {
         assert_eq!(said(&mut state, "PodReadyToStartContainers", 0).0, "False");
         send(&mut state, Event::VolumesReady);
         send(&mut state, Event::Started { name: "prepare".into(), attempt: 0, at: at(0) });
-        let shown = status(&mut state, &facts(), at(0));
+        let shown = status(&mut state, &example(), at(0));
         assert_eq!(shown.phase.as_deref(), Some("Pending"));
         let waiting = &shown.container_statuses.expect("statuses")[0].state.clone().expect("a state");
         assert_eq!(waiting.waiting.as_ref().and_then(|it| it.reason.as_deref()), Some("PodInitializing"));
@@ -283,7 +273,7 @@ mod tests {
         assert_eq!(phase(&state), "Running");
         assert_eq!(said(&mut state, "Initialized", 9).2, Some(Time(at(1))), "unchanged since then");
         send(&mut state, Event::Exited { name: "b".into(), attempt: 0, exit: exit(3) });
-        let shown = status(&mut state, &facts(), at(5));
+        let shown = status(&mut state, &example(), at(5));
         assert_eq!(shown.phase.as_deref(), Some("Failed"));
         let b = &shown.container_statuses.expect("statuses")[1];
         let ended = b.state.as_ref().and_then(|state| state.terminated.as_ref()).expect("terminated");
@@ -311,7 +301,7 @@ mod tests {
         ] {
             step(&mut state, event, at(0));
         }
-        let shown = status(&mut state, &facts(), at(0));
+        let shown = status(&mut state, &example(), at(0));
         assert_eq!(shown.phase.as_deref(), Some("Pending"));
         let waiting = shown.container_statuses.expect("statuses")[0].state.clone().and_then(|it| it.waiting);
         let waiting = waiting.expect("waiting");
@@ -326,7 +316,7 @@ mod tests {
         let mut state = PodState::new(pod);
         step(&mut state, Event::Admitted, at(0));
         step(&mut state, Event::Tick, at(1));
-        let shown = status(&mut state, &facts(), at(1));
+        let shown = status(&mut state, &example(), at(1));
         assert_eq!(
             (shown.phase.as_deref(), shown.reason.as_deref()),
             (Some("Failed"), Some("DeadlineExceeded"))

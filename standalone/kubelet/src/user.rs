@@ -192,6 +192,7 @@ fn capability(name: &str) -> Result<&'static str, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::example;
     use serde_json::{Value, json};
 
     #[expect(clippy::needless_pass_by_value, reason = "every caller builds the value in place")]
@@ -204,19 +205,9 @@ mod tests {
         let mut container = container;
         container["name"] = json!("c");
         let container: Container = serde_json::from_value(container).expect("a container");
-        identity(&pod, &container, &facts())
-    }
-
-    /// A node without SYS_RESOURCE.
-    fn facts() -> HostFacts {
-        HostFacts {
-            node_name: "here".into(),
-            host_ip: "10.0.0.7".into(),
-            cpus: 2,
-            memory_bytes: 1 << 30,
-            capabilities: !(1 << 24),
-            host_rootfs: true,
-        }
+        // A node without SYS_RESOURCE.
+        let facts = HostFacts { capabilities: !(1 << 24), ..example() };
+        identity(&pod, &container, &facts)
     }
 
     #[test]

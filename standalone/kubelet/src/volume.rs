@@ -319,18 +319,8 @@ fn downward_files(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::example;
     use serde_json::{Value, json};
-
-    fn facts() -> HostFacts {
-        HostFacts {
-            node_name: "here".into(),
-            host_ip: "10.0.0.7".into(),
-            cpus: 2,
-            memory_bytes: 1 << 30,
-            capabilities: u64::MAX,
-            host_rootfs: true,
-        }
-    }
 
     fn objects() -> Objects {
         let read = |value: Value| serde_json::from_value(value).expect("an object");
@@ -362,7 +352,7 @@ mod tests {
             json!({"metadata": {"name": "p", "annotations": {"tekton.dev/ready": "READY"}}}),
         )
         .expect("a pod");
-        plan(&pod, &volume, &objects(), &facts())
+        plan(&pod, &volume, &objects(), &example())
     }
 
     fn files(source: Value) -> Vec<(String, Vec<u8>, u32)> {
