@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use ropewalk_api::ParamValue;
+use ropewalk_standalone::node::DIRECTORY_ANNOTATION;
 use serde_json::{Value, json};
 
 use crate::diagnostic::Diagnostic;
 use crate::documents::Document;
-
-/// The annotation by which a claim of the standalone node names a directory of the machine.
-pub(super) const DIRECTORY_ANNOTATION: &str = "ropewalk.dev/directory";
 
 /// Objects in the order they are to be created.
 #[derive(Debug, Default)]

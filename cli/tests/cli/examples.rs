@@ -1,6 +1,6 @@
 //! Every example runs as its folder says it does.
 
-use crate::common::{can_run_containers, example, printed, run_file};
+use crate::common::{can_run_containers, example, printed, ropewalk, run_file};
 
 fn yaml_files(folder: &str) -> Vec<std::path::PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(example(folder))
@@ -57,4 +57,62 @@ fn the_quickstart() {
     ] {
         assert!(stdout.contains(expected), "no {expected:?} in {}", printed(&output));
     }
+}
+
+#[test]
+fn params_and_workspaces_of_the_command_line() {
+    if !can_run_containers() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("task.yaml");
+    let task = "\
+apiVersion: tekton.dev/v1
+kind: Task
+metadata:
+  name: greet
+spec:
+  params:
+  - name: whom
+  workspaces:
+  - name: out
+  steps:
+  - image: i
+    script: printf '%s' 'hello $(params.whom)' > $(workspaces.out.path)/greeting
+";
+    std::fs::write(&file, task).expect("written");
+    let out = directory.path().join("out");
+    std::fs::create_dir(&out).expect("made");
+    let workspace = format!("out={}", out.display());
+    let output = ropewalk()
+        .args([
+            "run",
+            "--rootfs",
+            "host",
+            "--param",
+            "whom=rope",
+            "--output",
+            "json",
+            "--workspace",
+            &workspace,
+        ])
+        .arg(&file)
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    assert_eq!(std::fs::read_to_string(out.join("greeting")).expect("written by the step"), "hello rope");
+    let runs: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("JSON alone on standard output");
+    assert_eq!(runs[0]["status"]["conditions"][0]["reason"], "Succeeded");
+}
+
+#[test]
+fn rendering_is_the_same_every_time() {
+    let render =
+        || ropewalk().arg("render").arg(example("quickstart.yaml")).output().expect("the command starts");
+    let (first, second) = (render(), render());
+    assert_eq!(first.status.code(), Some(0), "{}", printed(&first));
+    assert_eq!(first.stdout, second.stdout);
+    let pods = String::from_utf8_lossy(&first.stdout).matches("kind: Pod").count();
+    assert_eq!(pods, 3, "one for each task that runs: {}", printed(&first));
 }
