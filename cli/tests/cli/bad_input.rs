@@ -139,3 +139,29 @@ fn an_image_without_a_root_file_system() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("\"debian:12\"") && stdout.contains("--rootfs host"), "{}", printed(&output));
 }
+
+#[test]
+fn an_ordinary_user_is_told_what_is_missing() {
+    use std::os::unix::process::CommandExt;
+
+    if !can_run_containers() {
+        return;
+    }
+    // Copied alone to where everybody may read, as to another machine.
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
+    let (copy, file) = (directory.path().join("ropewalk"), directory.path().join("input.yaml"));
+    std::fs::copy(env!("CARGO_BIN_EXE_ropewalk"), &copy).expect("copied");
+    std::fs::write(&file, taskrun("  taskSpec:\n    steps:\n    - image: i\n      script: echo\n")).expect("written");
+    let output = std::process::Command::new(&copy)
+        .args(["run", "--rootfs", "host"])
+        .arg(&file)
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.trim().lines().count(), 1, "{}", printed(&output));
+    assert!(stderr.contains("needs root") && stderr.contains("sudo"), "{}", printed(&output));
+}

@@ -230,7 +230,10 @@ fn judge(rows: &[Row], expectations: &Expectations, whole: bool) -> ExitCode {
             }
             (Some(Some(cause)), Outcome::Passed) => {
                 failed += 1;
-                println!("PASSES NOW {} {}, expected not yet ({cause}): move the row to pass", row.file, row.index);
+                println!(
+                    "PASSES NOW {} {}, expected not yet ({cause}): move the row to pass",
+                    row.file, row.index
+                );
             }
             (None, _) => {
                 failed += 1;
@@ -253,7 +256,9 @@ fn judge(rows: &[Row], expectations: &Expectations, whole: bool) -> ExitCode {
 fn print_row(row: &Row) {
     match &row.outcome {
         Outcome::Passed => println!("pass      {:6.1} s  {} {}", row.seconds, row.file, row.index),
-        Outcome::Failed(why) => println!("not yet   {:6.1} s  {} {}: {why}", row.seconds, row.file, row.index),
+        Outcome::Failed(why) => {
+            println!("not yet   {:6.1} s  {} {}: {why}", row.seconds, row.file, row.index)
+        }
     }
 }
 
