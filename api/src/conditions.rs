@@ -104,3 +104,52 @@ pub fn set(
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Time {
+        serde_json::from_value(serde_json::Value::String(text.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn the_time_moves_only_with_what_is_said() {
+        let (first, second) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        let mut conditions = Vec::new();
+        assert!(set(&mut conditions, SUCCEEDED, ConditionStatus::Unknown, "Running", "m", &first));
+        assert!(!set(&mut conditions, SUCCEEDED, ConditionStatus::Unknown, "Running", "m", &second));
+        assert_eq!(conditions[0].last_transition_time.as_ref(), Some(&first));
+        assert!(set(&mut conditions, SUCCEEDED, ConditionStatus::Unknown, "Running", "another", &second));
+        assert_eq!(conditions[0].last_transition_time.as_ref(), Some(&second));
+    }
+
+    #[test]
+    fn conditions_are_sorted_and_each_type_is_there_once() {
+        let now = time("2026-01-01T00:00:00Z");
+        let mut conditions = Vec::new();
+        set(&mut conditions, "Z", ConditionStatus::True, "", "", &now);
+        set(&mut conditions, SUCCEEDED, ConditionStatus::Unknown, "", "", &now);
+        set(&mut conditions, "Z", ConditionStatus::False, "", "", &now);
+        let types: Vec<&str> = conditions.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(types, [SUCCEEDED, "Z"]);
+    }
+
+    #[test]
+    fn a_run_is_done_once_it_succeeded_or_failed() {
+        let now = time("2026-01-01T00:00:00Z");
+        for (status, done, successful, failed) in [
+            (ConditionStatus::Unknown, false, false, false),
+            (ConditionStatus::True, true, true, false),
+            (ConditionStatus::False, true, false, true),
+        ] {
+            let mut conditions = Vec::new();
+            set(&mut conditions, SUCCEEDED, status, "", "", &now);
+            assert_eq!(
+                (is_done(&conditions), is_successful(&conditions), is_failed(&conditions)),
+                (done, successful, failed)
+            );
+        }
+        assert!(!is_done(&[]));
+    }
+}

@@ -169,7 +169,8 @@ fn concerns(request: &Request<'_>) -> bool {
         && kinds::find(request.kind).is_some()
 }
 
-/// An update of labels or finalizers must not fail over a spec that was accepted once, under whichever rules.
+/// An update of labels or finalizers must not fail over a spec that was accepted once, under whichever rules; nor must it
+/// when today's defaults add to that spec, see [`validate_as`].
 fn spec_is_unchanged(request: &Request<'_>) -> bool {
     request.operation == Operation::Update
         && request.old_object.is_some_and(|old| old.get("spec") == request.object.get("spec"))
@@ -198,27 +199,40 @@ where
 
 fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<(), Denial>
 where
-    T: DeserializeOwned + Validated,
+    T: Clone + Defaulted + DeserializeOwned + Serialize + Validated,
 {
-    let read = |object: &Value| {
-        strict::decode::<T>(object).map_err(|error| Denial {
-            webhook: VALIDATING_WEBHOOK,
-            reason: format!("validation failed: cannot decode: {error}"),
-        })
-    };
-    let new = read(request.object)?;
-    let mut errors = if spec_is_unchanged(request) { new.validate_metadata() } else { new.validate(config) };
+    let new: T = strict::decode(request.object).map_err(|error| Denial {
+        webhook: VALIDATING_WEBHOOK,
+        reason: format!("validation failed: cannot decode: {error}"),
+    })?;
     // An old object that cannot be read any more does not stand in the way of its repair.
-    if let Some(old) = request.old_object.and_then(|old| strict::decode::<T>(old).ok()) {
-        if frozen(request).is_some() {
-            errors = errors.without(&old.validate(config));
+    let old = request.old_object.and_then(|old| strict::decode::<T>(old).ok());
+    let errors = match old {
+        Some(old) if spec_of(&new)? == spec_of(&defaulted(&old, config))? => new.validate_metadata(),
+        Some(old) => {
+            let mut errors = new.validate(config);
+            if frozen(request).is_some() {
+                errors = errors.without(&old.validate(config));
+            }
+            errors.also(new.validate_update(&old, config));
+            errors
         }
-        errors.also(new.validate_update(&old, config));
-    }
+        None => new.validate(config),
+    };
     if errors.is_empty() {
         return Ok(());
     }
     Err(Denial { webhook: VALIDATING_WEBHOOK, reason: format!("validation failed: {errors}") })
+}
+
+fn defaulted<T: Clone + Defaulted>(object: &T, config: &Config) -> T {
+    let mut defaulted = object.clone();
+    defaulted.set_defaults(config);
+    defaulted
+}
+
+fn spec_of<T: Serialize>(object: &T) -> Result<Value, Denial> {
+    Ok(to_json(object)?["spec"].take())
 }
 
 /// One thing wrong with an object, for tools that show it beside the text it was read from.

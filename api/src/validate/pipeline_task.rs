@@ -23,7 +23,7 @@ pub(super) fn validate(task: &PipelineTask, others: Option<&BTreeSet<&str>>, con
         errors.also(task_reference(task_ref, config).via_field("taskRef"));
     }
     if let Some(embedded) = &task.task_spec {
-        errors.also(embedded_task(embedded, others, config).via_field("taskSpec"));
+        errors.also(embedded_task(embedded, &task.params, others, config).via_field("taskSpec"));
     }
     if let Some(pipeline_ref) = &task.pipeline_ref {
         let reference = common::Reference {
@@ -93,7 +93,13 @@ fn task_reference(task_ref: &TaskRef, config: &Config) -> FieldErrors {
     .validate(config)
 }
 
-fn embedded_task(embedded: &EmbeddedTask, others: Option<&BTreeSet<&str>>, config: &Config) -> FieldErrors {
+/// `given` are the params the pipeline task passes to it.
+fn embedded_task(
+    embedded: &EmbeddedTask,
+    given: &[Param],
+    others: Option<&BTreeSet<&str>>,
+    config: &Config,
+) -> FieldErrors {
     let EmbeddedTask { api_version, kind, task_spec, .. } = embedded;
     let mut errors = FieldErrors::default();
     if task_spec.steps.is_empty() && !(api_version.is_empty() && kind.is_empty()) {
@@ -107,7 +113,7 @@ fn embedded_task(embedded: &EmbeddedTask, others: Option<&BTreeSet<&str>>, confi
             ));
         }
     }
-    let pool = Pool::with(&task_spec.params, others.cloned());
+    let pool = Pool::with(&task_spec.params, others.cloned()).given(given);
     errors.also(task::task_spec(task_spec, &pool, config));
     errors
 }
@@ -276,6 +282,21 @@ mod tests {
     )]
     fn tasks(#[case] task: Value, #[case] text: &str) {
         assert_eq!(check(task, &Config::default()), text);
+    }
+
+    #[test]
+    fn an_embedded_task_may_use_every_key_it_is_given() {
+        let task = json!({
+            "name": "a",
+            "params": [{"name": "o", "value": {"given": "v"}}],
+            "taskSpec": {
+                "params": [{"name": "o", "type": "object", "properties": {"declared": {}}}],
+                "steps": [{"image": "$(params.o.given)$(params.o.declared)$(params.o.no)"}],
+            },
+        });
+        let expected = "non-existent variable in \"$(params.o.given)$(params.o.declared)$(params.o.no)\": \
+                        taskSpec.steps[0].image";
+        assert_eq!(check(task, &Config::default()), expected);
     }
 
     #[test]

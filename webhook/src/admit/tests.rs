@@ -187,3 +187,13 @@ fn lint_names_all_problems_with_their_paths() {
         ]
     );
 }
+
+#[test]
+fn todays_defaults_do_not_make_a_change_of_labels_a_change_of_the_spec() {
+    let mut old = stored_run();
+    old["spec"]["taskSpec"]["params"] = json!([{"name": "p"}]);
+    let mut new = old.clone();
+    new["metadata"]["labels"]["a"] = json!("b");
+    let decision = admit(&request(Operation::Update, &new, Some(&old)), &Config::default(), &settings());
+    assert_eq!(allowed(decision)["spec"]["taskSpec"]["params"], json!([{"name": "p", "type": "string"}]));
+}
