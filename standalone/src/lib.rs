@@ -5,7 +5,6 @@ mod admission;
 pub mod node;
 pub mod server;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,9 +57,6 @@ pub enum Error {
     /// Containers cannot be run here.
     #[error("cannot run containers on this machine")]
     Node(#[from] NodeError),
-    /// The program cannot find itself, which its containers' shims need.
-    #[error("cannot find this program's own file")]
-    Executable(#[source] io::Error),
     /// Our own CRDs do not fit the API server: a defect.
     #[error("cannot serve the custom resources")]
     Table(#[from] TableError),
@@ -84,7 +80,6 @@ impl Standalone {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
         }
-        let shim_exe = std::env::current_exe().map_err(Error::Executable)?;
         let instance = Instance::create(&config.data_root)?;
         let settings = Arc::new(Settings::default());
         let engine = Arc::new(config.engine);
@@ -108,7 +103,7 @@ impl Standalone {
             rootfs: config.rootfs,
             runtime: config.runtime,
             private_dirs: vec![config.data_root],
-            ..NodeConfig::new(instance.data_dir(), shim_exe)
+            ..NodeConfig::new(instance.data_dir(), node::OWN_EXECUTABLE)
         };
         let node = node::run(client.clone(), node, stopping);
         tasks.spawn(async move {

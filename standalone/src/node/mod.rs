@@ -44,6 +44,10 @@ pub use ropewalk_kubelet::volume::DIRECTORY_ANNOTATION;
 /// The injected binary, static, for this machine's architecture.
 pub const ENTRYPOINT: &[u8] = include_bytes!(env!("ROPEWALK_EMBEDDED_ENTRYPOINT"));
 
+/// The program that is running, to be used as the shim. Unlike its path this still works when the file was
+/// replaced, by an update or a build, while containers are being started.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
 /// The kubelet's own limit for pods at once on one node.
 pub const DEFAULT_MAX_PODS: usize = 110;
 
@@ -93,7 +97,7 @@ pub struct NodeConfig {
     pub rootfs: RootfsMode,
     /// Who makes containers.
     pub runtime: RuntimeKind,
-    /// The executable whose hidden subcommand `__shim` is [`shim::main`]; as a rule the current one.
+    /// The executable whose hidden subcommand `__shim` is [`shim::main`]; as a rule [`OWN_EXECUTABLE`].
     pub shim_exe: PathBuf,
     /// The node's name.
     pub node_name: String,

@@ -45,10 +45,9 @@ pub(crate) fn test_with(edit: impl FnOnce(&mut NodeConfig), body: impl AsyncFnOn
 }
 
 pub(crate) fn config(data_dir: &Path) -> NodeConfig {
-    let executable = std::env::current_exe().expect("this program");
     // As the program does: the root of all instances is private, and with it this one.
     let private_dirs = data_dir.ancestors().nth(2).map(Path::to_owned).into_iter().collect();
-    NodeConfig { rootfs: RootfsMode::Host, private_dirs, ..NodeConfig::new(data_dir, executable) }
+    NodeConfig { rootfs: RootfsMode::Host, private_dirs, ..NodeConfig::new(data_dir, node::OWN_EXECUTABLE) }
 }
 
 pub(crate) fn server(data_dir: &Path) -> Server {
