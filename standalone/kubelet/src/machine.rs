@@ -301,11 +301,12 @@ impl PodState {
         }
     }
 
-    /// Takes over an attempt an earlier process of this node started; its events follow.
-    pub fn adopt(&mut self, name: &str, attempt: u32) {
+    /// Takes over an attempt an earlier process of this node prepared. If its command was `begun` its events
+    /// follow; if not, it will be started as if it were new, so that no command runs twice and none is lost.
+    pub fn adopt(&mut self, name: &str, attempt: u32, begun: bool) {
         if let Some(record) = self.records.iter_mut().find(|record| record.name == name) {
             record.attempt = attempt;
-            record.phase = Phase::Starting;
+            record.phase = if begun { Phase::Starting } else { Phase::Waiting(None) };
         }
     }
 

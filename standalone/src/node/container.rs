@@ -133,6 +133,13 @@ impl Attempt {
         }
     }
 
+    /// Whether the container's command may have been executed, or still will be by a shim that lives.
+    pub(super) fn is_begun(&self) -> bool {
+        let directory = self.directory();
+        [files::BEGUN, files::EXIT].iter().any(|file| directory.join(file).exists())
+            || instance::find_shim(&directory).is_some()
+    }
+
     /// Reports the start when the shim says so, and the end when the shim is gone; until the node is stopped.
     async fn follow(&self, gone: impl Future<Output = ()>, watch: Option<Watch>) {
         if self.node.stopping.run_until_cancelled(self.until_gone(gone, watch)).await.is_some() {
@@ -172,11 +179,7 @@ impl Attempt {
         if let Ok(Some(ended)) = files::read_json::<Ended>(&directory.join(files::EXIT)) {
             return self.exit_of(&directory, ended);
         }
-        // The shim was killed: end what it would have ended.
-        instance::kill_orphans(&directory);
-        for parent in &self.node.cgroups {
-            super::cgroup::remove_tree(&parent.join(self.id()));
-        }
+        self.end_orphans();
         let said = fs::read_to_string(directory.join(files::SHIM_LOG)).unwrap_or_default();
         let message = format!("the container's supervisor ended without a word {}", said.trim());
         let mut exit = never_ran(ExitReason::Unknown, message.trim().to_owned());
@@ -189,6 +192,14 @@ impl Attempt {
             tracing::warn!(container = self.name, %error, "the end of a container cannot be noted");
         }
         exit
+    }
+
+    /// Ends what a shim that was killed would have ended.
+    fn end_orphans(&self) {
+        instance::kill_orphans(&self.directory());
+        for parent in &self.node.cgroups {
+            super::cgroup::remove_tree(&parent.join(self.id()));
+        }
     }
 
     fn exit_of(&self, directory: &Path, ended: Ended) -> Exit {
@@ -318,12 +329,11 @@ impl Attempt {
             id,
         };
 
-        // An attempt that was prepared but never started leaves its directory behind.
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("clear the container's directory")(error));
-            }
-            _ => {}
+        // An attempt that was prepared but never begun leaves its directory behind, and perhaps a process that
+        // waits to be let go.
+        if directory.exists() {
+            self.end_orphans();
+            fs::remove_dir_all(&directory).map_err(io_error("clear the container's directory"))?;
         }
         let bundle_error = || io_error("write the bundle");
         fs::create_dir_all(&directory).map_err(bundle_error())?;

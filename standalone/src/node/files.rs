@@ -15,6 +15,8 @@ use super::RuntimeKind;
 pub(super) const CONFIG: &str = "config.json";
 /// [`ShimConfig`].
 pub(super) const SHIM: &str = "shim.json";
+/// Empty; written right before the container's command is executed. Without it the command never ran.
+pub(super) const BEGUN: &str = "begun";
 /// [`Started`].
 pub(super) const STARTED: &str = "started.json";
 /// [`Ended`].

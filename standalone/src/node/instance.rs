@@ -40,6 +40,8 @@ impl Instance {
     pub fn create(root: &Path) -> Result<Self, NodeError> {
         let instances = root.join("instances");
         fs::create_dir_all(&instances).map_err(NodeError::path("make", &instances))?;
+        // Processes and mounts are found by their paths, which the kernel tells without symbolic links.
+        let instances = fs::canonicalize(&instances).map_err(NodeError::path("find", &instances))?;
         // Held while directories appear and vanish, so that nobody takes one for dead that is not locked yet.
         let _registry = lock(&instances.join(LOCK), FlockArg::LockExclusive)?;
         let entries = fs::read_dir(&instances).map_err(NodeError::path("list", &instances))?;

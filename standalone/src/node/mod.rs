@@ -298,10 +298,13 @@ fn is_terminal(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-async fn prepare(client: Client, config: NodeConfig) -> Result<Node, NodeError> {
+async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(NodeError::NotRoot);
     }
+    let given = &config.data_dir;
+    std::fs::create_dir_all(given).map_err(NodeError::path("make", given))?;
+    config.data_dir = std::fs::canonicalize(given).map_err(NodeError::path("find", given))?;
     let directory = config.data_dir.clone();
     let blocking = tokio::task::spawn_blocking(move || install(&directory));
     let cgroups = blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;

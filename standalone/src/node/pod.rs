@@ -132,9 +132,11 @@ impl Task {
     fn adopt(&mut self) {
         let names: Vec<_> = self.state.records().iter().map(|record| record.name.clone()).collect();
         for name in names {
-            let Some(attempt) = container::last_attempt(&self.node, &self.uid, &name) else { continue };
-            self.state.adopt(&name, attempt);
-            if let Some(attempt) = self.attempt(name, attempt) {
+            let Some(number) = container::last_attempt(&self.node, &self.uid, &name) else { continue };
+            let Some(attempt) = self.attempt(name.clone(), number) else { continue };
+            let begun = attempt.is_begun();
+            self.state.adopt(&name, number, begun);
+            if begun {
                 self.node.spawn(attempt.adopt());
             }
         }

@@ -228,6 +228,7 @@ fn begin(
     let gone = || ShimError::State(io::Error::from(io::ErrorKind::NotFound));
     let init = Process::of(created.pid()).ok_or_else(gone)?;
     let shim = Process::of(Pid::this().as_raw()).ok_or_else(gone)?;
+    fs::write(directory.join(files::BEGUN), "").map_err(ShimError::State)?;
     created.start()?;
     let at = Timestamp::now();
     files::write_json(&directory.join(files::STARTED), &Started { shim, init, at })
