@@ -8,7 +8,6 @@ pub mod crd;
 pub mod defaults;
 pub mod kinds;
 pub mod labels;
-mod merge;
 pub mod names;
 pub mod references;
 #[cfg(test)]

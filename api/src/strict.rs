@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{GoDuration, schema};
 
 /// One thing wrong with the form of an object.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Finding {
     /// Where: `spec.steps[0].imge`.
     pub path: String,
@@ -24,7 +24,7 @@ pub struct Finding {
 }
 
 /// What is wrong with a field.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Problem {
     /// There is no such field here.
     UnknownField {
@@ -41,7 +41,7 @@ pub enum Problem {
 }
 
 /// What the author of an unknown field probably meant.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Hint {
     /// A field of a similar name in the same place.
     Similar(String),
@@ -256,6 +256,8 @@ fn hint<'a>(within: Option<&str>, field: &str, known: impl Iterator<Item = &'a S
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = if word.chars().count() > 4 { 2 } else { 1 };
     candidates
+        // Also what keeps a word of a megabyte from being compared letter by letter.
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= allowed)
         .map(|candidate| {
             let distance = strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase());
             (distance, candidate)

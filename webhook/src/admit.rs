@@ -1,5 +1,7 @@
 //! One request in, one decision out. Pure.
 
+use std::collections::BTreeSet;
+
 use ropewalk_api::config::Config;
 use ropewalk_api::defaults::{Defaulted, New};
 use ropewalk_api::validate::Validated;
@@ -120,7 +122,8 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
     if !spec_is_unchanged(request) {
         let renamed = strict::correct_case(request.kind, &mut object);
         warnings.extend(renamed.iter().map(ToString::to_string));
-        let known = frozen(request).map(|old| strict::check(request.kind, old)).unwrap_or_default();
+        let known: BTreeSet<strict::Finding> =
+            frozen(request).into_iter().flat_map(|old| strict::check(request.kind, old)).collect();
         let findings: Vec<String> = strict::check(request.kind, &object)
             .into_iter()
             // The API server keeps metadata in order, and who writes status is no user.
@@ -201,10 +204,8 @@ fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<(), Denial>
 where
     T: Clone + Defaulted + DeserializeOwned + Serialize + Validated,
 {
-    let new: T = strict::decode(request.object).map_err(|error| Denial {
-        webhook: VALIDATING_WEBHOOK,
-        reason: format!("validation failed: cannot decode: {error}"),
-    })?;
+    let new: T = strict::decode(request.object)
+        .map_err(|error| refuse(VALIDATING_WEBHOOK, format!("validation failed: cannot decode: {error}")))?;
     // An old object that cannot be read any more does not stand in the way of its repair.
     let old = request.old_object.and_then(|old| strict::decode::<T>(old).ok());
     let errors = match old {
@@ -222,7 +223,7 @@ where
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Denial { webhook: VALIDATING_WEBHOOK, reason: format!("validation failed: {errors}") })
+    Err(refuse(VALIDATING_WEBHOOK, format!("validation failed: {errors}")))
 }
 
 fn defaulted<T: Clone + Defaulted>(object: &T, config: &Config) -> T {
@@ -296,10 +297,19 @@ fn to_json<T: Serialize>(typed: &T) -> Result<Value, Denial> {
 }
 
 fn undecodable(why: &str) -> Denial {
-    Denial {
-        webhook: DEFAULTING_WEBHOOK,
-        reason: format!("mutation failed: cannot decode incoming new object: {why}"),
+    refuse(DEFAULTING_WEBHOOK, format!("mutation failed: cannot decode incoming new object: {why}"))
+}
+
+/// The longest text given as a reason, in bytes. Upstream's texts quote whole fields, scripts included; nobody reads more
+/// than this, and an answer must not be larger than what it answers.
+const REASON_LIMIT: usize = 32 << 10;
+
+fn refuse(webhook: &'static str, mut reason: String) -> Denial {
+    if reason.len() > REASON_LIMIT {
+        reason.truncate(reason.floor_char_boundary(REASON_LIMIT));
+        reason.push_str(" (cut here: there is more)");
     }
+    Denial { webhook, reason }
 }
 
 #[cfg(test)]

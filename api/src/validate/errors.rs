@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One thing wrong with an object, at one or several fields.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FieldError {
     /// What, without the path: `missing field(s)`.
     pub message: String,
@@ -122,7 +122,8 @@ impl FieldErrors {
     /// The errors that `others` does not hold as well: what a change adds to what was wrong before.
     #[must_use]
     pub fn without(mut self, others: &FieldErrors) -> Self {
-        self.0.retain(|error| !others.0.contains(error));
+        let others: BTreeSet<&FieldError> = others.0.iter().collect();
+        self.0.retain(|error| !others.contains(error));
         self
     }
 

@@ -20,7 +20,7 @@ pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
     for (task, node) in tasks.iter().zip(&nodes) {
         for dependency in references::dependencies(task) {
             if let Some(target) = by_name.get(dependency.as_str()) {
-                graph.update_edge(*node, *target, ());
+                graph.add_edge(*node, *target, ());
             } else {
                 let name = &task.name;
                 errors.push(FieldError::invalid(
@@ -57,13 +57,8 @@ pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
 
 /// The shortest way from a task back to itself, both ends included.
 fn cycle_through<'a>(graph: &DiGraph<&'a str, ()>, start: NodeIndex) -> Option<Vec<&'a str>> {
-    let mut next: Vec<NodeIndex> = graph.neighbors(start).collect();
-    next.sort();
-    let back = next
-        .into_iter()
-        .filter_map(|node| astar(graph, node, |at| at == start, |_| 1, |_| 0))
-        .min_by_key(|(length, _)| *length)?;
-    Some(std::iter::once(start).chain(back.1).map(|node| graph[node]).collect())
+    let (_, path) = astar(graph, start, |at| graph.contains_edge(at, start), |_| 1, |_| 0)?;
+    Some(path.into_iter().chain([start]).map(|node| graph[node]).collect())
 }
 
 #[cfg(test)]
@@ -107,8 +102,8 @@ mod tests {
     fn a_long_chain_is_looked_through_once() {
         let mut tasks: Vec<PipelineTask> =
             (0..30_000).map(|i| PipelineTask { name: i.to_string(), ..PipelineTask::default() }).collect();
-        for i in 1..tasks.len() {
-            tasks[i].run_after.push((i - 1).to_string());
+        for (i, task) in tasks.iter_mut().enumerate().skip(1) {
+            task.run_after.push((i - 1).to_string());
         }
         assert_eq!(validate(&tasks).to_string(), "");
         tasks[0].run_after.push("29999".into());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::usage::Pool;
+use super::usage::{Around, Pool};
 use super::{
     FieldError, FieldErrors, Validated, graph, params, pipeline_results, pipeline_task, pipeline_variables,
 };
@@ -33,9 +33,12 @@ pub(super) fn pipeline_spec(
     let mut names = BTreeSet::new();
     for (field, tasks) in [("tasks", &spec.tasks), ("finally", &spec.finally)] {
         // Upstream does not look into embedded Tasks of `finally`.
-        let others = propagated.as_ref().filter(|_| field == "tasks");
+        let around = match &propagated {
+            Some(names) if field == "tasks" => Around::Known(names),
+            _ => Around::Unknown,
+        };
         for (index, task) in tasks.iter().enumerate() {
-            let mut own = pipeline_task::validate(task, others, config);
+            let mut own = pipeline_task::validate(task, around, config);
             if !names.insert(task.name.as_str()) {
                 own.push(FieldError::both(&["name"]));
             }
@@ -46,7 +49,7 @@ pub(super) fn pipeline_spec(
     errors.also(finally(spec));
     errors.also(workspaces(spec, run.is_some()));
     let given = run.map_or(&[][..], |run| &run.params);
-    let pool = Pool::own(&spec.params).given(given);
+    let pool = Pool::new(&spec.params, Around::Nothing).given(given);
     errors.also(pipeline_variables::validate(spec, &pool));
     errors.also(pipeline_results::validate(spec));
     errors

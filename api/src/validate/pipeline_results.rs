@@ -1,21 +1,25 @@
 //! The results a Pipeline declares: expressions over results of its tasks (contract 2.3).
 
+use std::collections::BTreeSet;
+
 use super::{FieldError, FieldErrors};
 use crate::references::{self, ResultRef, Section};
-use crate::{ParamType, ParamValue, PipelineSpec, variables};
+use crate::{ParamType, ParamValue, PipelineSpec, PipelineTask, variables};
 
 /// Paths from the Pipeline's spec on.
 pub(super) fn validate(spec: &PipelineSpec) -> FieldErrors {
     let mut errors = FieldErrors::default();
+    let names = |tasks: &'_ [PipelineTask]| tasks.iter().map(|task| task.name.clone()).collect();
+    let known = Known { tasks: names(&spec.tasks), finally: names(&spec.finally) };
     for (index, result) in spec.results.iter().enumerate() {
-        if let Some(text) = problem(&result.value, spec) {
+        if let Some(text) = problem(&result.value, &known) {
             errors.push(FieldError::invalid(text, &format!("results[{index}].value")));
         }
     }
     errors
 }
 
-fn problem(value: &ParamValue, spec: &PipelineSpec) -> Option<String> {
+fn problem(value: &ParamValue, known: &Known) -> Option<String> {
     let expressions: Vec<&str> = references::texts(value)
         .flat_map(variables::variables)
         .filter(|variable| variable.path().is_some_and(|reference| !reference.quoted))
@@ -43,14 +47,22 @@ fn problem(value: &ParamValue, spec: &PipelineSpec) -> Option<String> {
         ));
     }
     // Upstream looks for the tasks of string results only.
-    let unknown = value.kind() == ParamType::String && !found.iter().all(|reference| exists(reference, spec));
+    let unknown = value.kind() == ParamType::String && !found.iter().all(|reference| known.has(reference));
     unknown.then(|| "referencing a nonexistent task".to_owned())
 }
 
-fn exists(reference: &ResultRef, spec: &PipelineSpec) -> bool {
-    let tasks = match reference.section {
-        Section::Tasks => &spec.tasks,
-        Section::Finally => &spec.finally,
-    };
-    tasks.iter().any(|task| task.name == reference.pipeline_task)
+/// The names of the pipeline tasks.
+struct Known {
+    tasks: BTreeSet<String>,
+    finally: BTreeSet<String>,
+}
+
+impl Known {
+    fn has(&self, reference: &ResultRef) -> bool {
+        let names = match reference.section {
+            Section::Tasks => &self.tasks,
+            Section::Finally => &self.finally,
+        };
+        names.contains(&reference.pipeline_task)
+    }
 }

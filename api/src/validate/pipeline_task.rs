@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::names::{is_dns_label, label_detail};
-use super::usage::Pool;
+use super::usage::{Around, Pool};
 use super::{FieldError, FieldErrors, common, task};
 use crate::config::{ApiFields, Config};
 use crate::{EmbeddedTask, Matrix, Param, ParamValue, PipelineTask, TaskRef};
 
-/// Paths from the task on. `others` are the params an embedded Task may use beside its own; `None` when a run may
-/// bring more.
-pub(super) fn validate(task: &PipelineTask, others: Option<&BTreeSet<&str>>, config: &Config) -> FieldErrors {
+/// Paths from the task on. `around` are the params an embedded Task may use beside its own.
+pub(super) fn validate(task: &PipelineTask, around: Around<'_>, config: &Config) -> FieldErrors {
     let mut errors = FieldErrors::default();
     if !is_dns_label(&task.name) {
         errors.push(
@@ -23,7 +22,7 @@ pub(super) fn validate(task: &PipelineTask, others: Option<&BTreeSet<&str>>, con
         errors.also(task_reference(task_ref, config).via_field("taskRef"));
     }
     if let Some(embedded) = &task.task_spec {
-        errors.also(embedded_task(embedded, &task.params, others, config).via_field("taskSpec"));
+        errors.also(embedded_task(embedded, &task.params, around, config).via_field("taskSpec"));
     }
     if let Some(pipeline_ref) = &task.pipeline_ref {
         let reference = common::Reference {
@@ -97,7 +96,7 @@ fn task_reference(task_ref: &TaskRef, config: &Config) -> FieldErrors {
 fn embedded_task(
     embedded: &EmbeddedTask,
     given: &[Param],
-    others: Option<&BTreeSet<&str>>,
+    around: Around<'_>,
     config: &Config,
 ) -> FieldErrors {
     let EmbeddedTask { api_version, kind, task_spec, .. } = embedded;
@@ -113,7 +112,7 @@ fn embedded_task(
             ));
         }
     }
-    let pool = Pool::with(&task_spec.params, others.cloned()).given(given);
+    let pool = Pool::new(&task_spec.params, around).given(given);
     errors.also(task::task_spec(task_spec, &pool, config));
     errors
 }
@@ -232,7 +231,7 @@ mod tests {
     use super::*;
 
     fn check(task: Value, config: &Config) -> String {
-        validate(&serde_json::from_value(task).unwrap(), None, config).to_string()
+        validate(&serde_json::from_value(task).unwrap(), Around::Unknown, config).to_string()
     }
 
     #[rstest]

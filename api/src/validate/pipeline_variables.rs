@@ -49,13 +49,14 @@ pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
         }
         errors.also(own.via_index("tasks", index));
     }
+    let finally: BTreeSet<&str> = spec.finally.iter().map(|task| task.name.as_str()).collect();
     for (index, task) in spec.finally.iter().enumerate() {
         let mut own = FieldErrors::default();
         let last = index + 1 == spec.finally.len();
         for place in places(task) {
             own.also(everywhere(&place, pool, last));
             own.also(status_of_known_tasks(&place, &names));
-            own.also(results_of_known_tasks(&place, &names, &spec.finally));
+            own.also(results_of_known_tasks(&place, &names, &finally));
         }
         errors.also(own.via_index("finally", index));
     }
@@ -112,6 +113,7 @@ fn dotted(variable: &Variable<'_>) -> Option<Reference> {
 
 fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldErrors {
     let mut errors = params_in(place.text, &place.path, place.takes, pool);
+    let mut unknown_context = false;
     for variable in variables::variables(place.text) {
         let Some(reference) = dotted(&variable) else { continue };
         let names = reference.names();
@@ -131,9 +133,11 @@ fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldE
             ["context", "pipelineTask", name, ..] => *name == "retries",
             _ => true,
         };
-        if with_contexts && place.part != Part::When && !known_context {
-            errors.push(non_existent(place.text, &place.path));
-        }
+        unknown_context |= !known_context;
+    }
+    // Once for a text, which the report quotes whole.
+    if with_contexts && place.part != Part::When && unknown_context {
+        errors.push(non_existent(place.text, &place.path));
     }
     errors
 }
@@ -184,7 +188,7 @@ fn status_of_known_tasks(place: &Place<'_>, names: &BTreeSet<&str>) -> FieldErro
 fn results_of_known_tasks(
     place: &Place<'_>,
     names: &BTreeSet<&str>,
-    finally: &[PipelineTask],
+    finally: &BTreeSet<&str>,
 ) -> FieldErrors {
     let mut errors = FieldErrors::default();
     if place.part == Part::Matrix {
@@ -192,7 +196,7 @@ fn results_of_known_tasks(
     }
     for reference in references::in_text(place.text) {
         let name = &reference.pipeline_task;
-        let what = if finally.iter().any(|task| task.name == *name) {
+        let what = if finally.contains(name.as_str()) {
             format!("a final task {name}")
         } else if !names.contains(name.as_str()) || reference.section == Section::Finally {
             format!("a task {name} which is not defined in the pipeline")

@@ -1,6 +1,6 @@
 //! StepAction (contract 2.6).
 
-use super::usage::{self, Pool};
+use super::usage::{self, Around, Pool};
 use super::{FieldError, FieldErrors, Validated, params};
 use crate::config::Config;
 use crate::{ParamType, Step, StepAction, StepActionSpec, variables};
@@ -34,7 +34,7 @@ fn spec(spec: &StepActionSpec, config: &Config) -> FieldErrors {
     }
     errors.also(params::declared(&spec.params, config));
     errors.also(params::step_results(&spec.results));
-    errors.also(usage::step_variables(&step, &Pool::own(&spec.params), &[]));
+    errors.also(usage::step_variables(&step, &Pool::new(&spec.params, Around::Nothing), &[]));
     errors.also(volume_mounts(spec));
     errors
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::VolumeMount;
+
 use super::names::{is_dns_label, label_detail};
-use super::usage::{self, Pool};
+use super::usage::{self, Around, Pool};
 use super::{FieldError, FieldErrors, Validated, common, params};
 use crate::config::{ApiFields, Config};
-use crate::merge::step_with_template;
-use crate::{GoDuration, Sidecar, Step, Task, TaskSpec, WorkspaceDeclaration};
+use crate::{GoDuration, Sidecar, Step, StepTemplate, Task, TaskSpec, WorkspaceDeclaration};
 
 /// The sidecar that upstream adds to read results from logs.
 const RESULTS_SIDECAR: &str = "tekton-log-results";
@@ -15,7 +16,9 @@ const RESULTS_SIDECAR: &str = "tekton-log-results";
 impl Validated for Task {
     fn validate(&self, config: &Config) -> FieldErrors {
         let mut errors = self.validate_metadata();
-        errors.also(task_spec(&self.spec, &Pool::own(&self.spec.params), config).via_field("spec"));
+        errors.also(
+            task_spec(&self.spec, &Pool::new(&self.spec.params, Around::Nothing), config).via_field("spec"),
+        );
         errors
     }
 }
@@ -33,13 +36,15 @@ pub(super) fn task_spec(spec: &TaskSpec, pool: &Pool<'_>, config: &Config) -> Fi
     errors.also(params::task_results(&spec.results));
     let mut names = BTreeSet::new();
     for (index, step) in spec.steps.iter().enumerate() {
-        let step = step_with_template(step, spec.step_template.as_ref());
-        let mut own = self::step(&step, config);
-        if !step.name.is_empty() && !names.insert(step.name.clone()) {
+        let mut own = self::step(step, spec.step_template.as_ref(), config);
+        if !step.name.is_empty() && !names.insert(step.name.as_str()) {
             own.push(FieldError::both(&["name"]));
         }
-        own.also(usage::step_variables(&step, pool, &spec.results));
+        own.also(usage::step_variables(step, pool, &spec.results));
         errors.also(own.via_index("steps", index));
+    }
+    if let Some(template) = &spec.step_template {
+        errors.also(volume_mounts(&template.volume_mounts).via_field("stepTemplate"));
     }
     for sidecar in &spec.sidecars {
         // Upstream names no index here.
@@ -118,7 +123,8 @@ fn workspace_usages(spec: &TaskSpec, config: &Config) -> FieldErrors {
     errors
 }
 
-fn step(step: &Step, config: &Config) -> FieldErrors {
+/// The template gives what the step itself leaves out, unless that refers to a StepAction.
+fn step(step: &Step, template: Option<&StepTemplate>, config: &Config) -> FieldErrors {
     // These two stand for all others of a step, as upstream returns at them.
     if usage::uses_artifacts(step) && !config.features.enable_artifacts {
         return FieldError::new(
@@ -158,7 +164,7 @@ fn step(step: &Step, config: &Config) -> FieldErrors {
         if !step.params.is_empty() {
             errors.push(FieldError::new("params cannot be used without Ref", &["params"]));
         }
-        if step.image.is_empty() {
+        if step.image.is_empty() && template.is_none_or(|template| template.image.is_empty()) {
             errors.push(FieldError::missing(&["Image"]));
         }
     }
@@ -169,7 +175,8 @@ fn step(step: &Step, config: &Config) -> FieldErrors {
         );
     }
     if !step.script.is_empty() {
-        if !step.command.is_empty() {
+        let template = template.filter(|_| step.step_ref.is_none());
+        if !step.command.is_empty() || template.is_some_and(|template| !template.command.is_empty()) {
             errors.push(FieldError::new("script cannot be used with command", &["script"]));
         }
         if step.script.starts_with("#!win") {
@@ -193,15 +200,15 @@ fn step(step: &Step, config: &Config) -> FieldErrors {
             errors.also(common::gate(feature, ApiFields::Alpha, config, field));
         }
     }
-    errors.also(volume_mounts(step));
+    errors.also(volume_mounts(&step.volume_mounts));
     errors.also(params::step_results(&step.results));
     errors.also(common::when(&step.when, config));
     errors
 }
 
-fn volume_mounts(step: &Step) -> FieldErrors {
+fn volume_mounts(mounts: &[VolumeMount]) -> FieldErrors {
     let mut errors = FieldErrors::default();
-    for (index, mount) in step.volume_mounts.iter().enumerate() {
+    for (index, mount) in mounts.iter().enumerate() {
         let path = format!("volumeMounts[{index}]");
         let cleaned = clean(&mount.mount_path);
         if cleaned.starts_with("/tekton/") && !cleaned.starts_with("/tekton/home") {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::usage::Pool;
+use super::usage::{Around, Pool};
 use super::{FieldError, FieldErrors, Validated, common, task, update};
 use crate::config::{ApiFields, Config};
 use crate::defaults::Defaulted;
@@ -63,7 +63,7 @@ fn spec(spec: &TaskRunSpec, config: &Config) -> FieldErrors {
         if config.features.disable_inline_spec.iter().any(|kind| kind == "taskrun") {
             errors.push(FieldError::disallowed(&["taskSpec"]));
         }
-        let pool = Pool::own(&task_spec.params).given(&spec.params);
+        let pool = Pool::new(&task_spec.params, Around::Nothing).given(&spec.params);
         errors.also(task::task_spec(task_spec, &pool, config).via_field("taskSpec"));
     }
     errors.also(common::unique_params(&spec.params));

@@ -11,8 +11,21 @@ use crate::{Param, ParamSpec, ParamType, ParamValue, Step, TaskResult};
 pub(super) struct Pool<'a> {
     /// Types and keys of those the Task itself declares.
     declared: BTreeMap<&'a str, Declared<'a>>,
-    /// Every other name that may be meant; `None` when that cannot be known yet.
-    others: Option<BTreeSet<&'a str>>,
+    /// Names given beside those, without a type.
+    given: BTreeSet<&'a str>,
+    /// Names from around an embedded Task; shared by all of a Pipeline.
+    around: Around<'a>,
+}
+
+/// What surrounds an embedded Task.
+#[derive(Clone, Copy)]
+pub(super) enum Around<'a> {
+    /// It can be said which params there are: these.
+    Known(&'a BTreeSet<&'a str>),
+    /// Nothing: the Task is on its own.
+    Nothing,
+    /// A run may bring any.
+    Unknown,
 }
 
 struct Declared<'a> {
@@ -22,26 +35,19 @@ struct Declared<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// Params of the Task or StepAction itself and no others.
-    pub(super) fn own(params: &'a [ParamSpec]) -> Self {
-        Self::with(params, Some(BTreeSet::new()))
-    }
-
-    /// Besides its own, what surrounds an embedded Task; `None` when more may come with a run.
-    pub(super) fn with(params: &'a [ParamSpec], others: Option<BTreeSet<&'a str>>) -> Self {
+    /// The declared params of a Task, Pipeline or StepAction, and those from around it.
+    pub(super) fn new(params: &'a [ParamSpec], around: Around<'a>) -> Self {
         let declared = params
             .iter()
             .map(|param| (param.name.as_str(), Declared { kind: param.value_type(), keys: keys(param) }))
             .collect();
-        Self { declared, others }
+        Self { declared, given: BTreeSet::new(), around }
     }
 
-    /// What a run gives beside what is declared: more names, and more keys of objects.
+    /// What is given beside what is declared: more names, and more keys of objects.
     pub(super) fn given(mut self, given: &'a [Param]) -> Self {
         for param in given {
-            if let Some(others) = &mut self.others {
-                others.insert(param.name.as_str());
-            }
+            self.given.insert(param.name.as_str());
             let declared = self.declared.get_mut(param.name.as_str()).and_then(|known| known.keys.as_mut());
             if let (Some(keys), ParamValue::Object(value)) = (declared, &param.value) {
                 keys.extend(value.keys().map(String::as_str));
@@ -51,7 +57,13 @@ impl<'a> Pool<'a> {
     }
 
     fn knows(&self, name: &str) -> bool {
-        self.declared.contains_key(name) || self.others.as_ref().is_none_or(|others| others.contains(name))
+        self.declared.contains_key(name)
+            || self.given.contains(name)
+            || match self.around {
+                Around::Known(names) => names.contains(name),
+                Around::Nothing => false,
+                Around::Unknown => true,
+            }
     }
 }
 
@@ -86,16 +98,18 @@ pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, results: &[TaskResult
     }
     let task_results: BTreeSet<&str> = results.iter().map(|result| result.name.as_str()).collect();
     let step_results: BTreeSet<&str> = step.results.iter().map(|result| result.name.as_str()).collect();
-    for variable in variables::variables(&step.script) {
+    let unknown_result = variables::variables(&step.script).any(|variable| {
         let reference = variable.path();
-        let known = match reference.as_ref().map(Reference::names).as_deref() {
-            Some(["results", name, "path"]) => task_results.contains(name),
-            Some(["step", "results", name, "path"]) => step_results.is_empty() || step_results.contains(name),
-            _ => true,
-        };
-        if !known {
-            errors.push(non_existent(&step.script, "script"));
+        match reference.as_ref().map(Reference::names).as_deref() {
+            Some(["results", name, "path"]) => !task_results.contains(name),
+            Some(["step", "results", name, "path"]) => {
+                !(step_results.is_empty() || step_results.contains(name))
+            }
+            _ => false,
         }
+    });
+    if unknown_result {
+        errors.push(non_existent(&step.script, "script"));
     }
     let misplaced: Vec<&str> = [
         ("name", vec![&step.name]),
@@ -149,53 +163,62 @@ fn fields(step: &Step) -> Vec<(String, &str, Takes)> {
     fields
 }
 
+/// What can be wrong with the params in a text. Each is reported once for a text, however often it occurs there: the
+/// report quotes the whole text.
+#[derive(Eq, Ord, PartialEq, PartialOrd)]
+enum Misuse {
+    NonExistent,
+    NotIsolated,
+    TooDeep,
+    WrongType,
+}
+
+/// The params in one text at `path`.
 pub(super) fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErrors {
-    let mut errors = FieldErrors::default();
-    for variable in variables::variables(text) {
-        let Some(reference) = param_reference(&variable) else { continue };
-        let ParamUse { name, key, deep } = reference.used;
-        if deep {
-            errors.push(FieldError::new(
+    let misuses: BTreeSet<Misuse> = variables::variables(text)
+        .filter_map(|variable| misuse(&param_reference(&variable)?, variable.raw == text, takes, pool))
+        .collect();
+    misuses
+        .into_iter()
+        .map(|misuse| match misuse {
+            Misuse::NonExistent => non_existent(text, path),
+            Misuse::NotIsolated => {
+                FieldError::new(format!("variable is not properly isolated in \"{text}\""), &[path])
+            }
+            Misuse::TooDeep => FieldError::new(
                 format!(
                     "Invalid referencing of parameters in \"{text}\"! Only two dot-separated components after the \
                      prefix \"params\" are allowed."
                 ),
                 &[path],
-            ));
-            continue;
-        }
-        if !pool.knows(name) {
-            errors.push(non_existent(text, path));
-            continue;
-        }
-        let Some(declared) = pool.declared.get(name) else { continue };
-        let whole = key.is_none() && !matches!(reference.subscript, Some(Subscript::Index(_)));
-        match declared.kind {
-            ParamType::Array | ParamType::Object
-                if whole && takes == Takes::AnyValue && variable.raw == text => {}
-            ParamType::Array if whole && takes != Takes::Elements => {
-                errors.push(FieldError::new(format!("variable type invalid in \"{text}\""), &[path]));
-            }
-            ParamType::Array if whole && variable.raw != text => {
-                errors.push(FieldError::new(
-                    format!("variable is not properly isolated in \"{text}\""),
-                    &[path],
-                ));
-            }
-            ParamType::Object if whole => {
-                errors.push(FieldError::new(format!("variable type invalid in \"{text}\""), &[path]));
-            }
-            ParamType::Object => {
-                if let (Some(key), Some(keys)) = (key, &declared.keys)
-                    && !keys.contains(key)
-                {
-                    errors.push(non_existent(text, path));
-                }
-            }
-            _ => {}
-        }
+            ),
+            Misuse::WrongType => FieldError::new(format!("variable type invalid in \"{text}\""), &[path]),
+        })
+        .collect()
+}
+
+/// `alone`: there is nothing else in the text.
+fn misuse(reference: &ParamReference<'_>, alone: bool, takes: Takes, pool: &Pool<'_>) -> Option<Misuse> {
+    let ParamUse { name, key, deep } = &reference.used;
+    if *deep {
+        return Some(Misuse::TooDeep);
     }
-    errors
+    if !pool.knows(name) {
+        return Some(Misuse::NonExistent);
+    }
+    let declared = pool.declared.get(name)?;
+    let whole = key.is_none() && !matches!(reference.subscript, Some(Subscript::Index(_)));
+    match declared.kind {
+        ParamType::Array | ParamType::Object if whole && alone && takes == Takes::AnyValue => None,
+        ParamType::Array if whole && takes != Takes::Elements => Some(Misuse::WrongType),
+        ParamType::Array if whole && !alone => Some(Misuse::NotIsolated),
+        ParamType::Object if whole => Some(Misuse::WrongType),
+        ParamType::Object => match (key, &declared.keys) {
+            (Some(key), Some(keys)) if !keys.contains(key) => Some(Misuse::NonExistent),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// A reference to a param, taken apart.
@@ -232,17 +255,15 @@ pub(super) fn param_reference<'a>(variable: &Variable<'a>) -> Option<ParamRefere
 }
 
 fn contexts_in(text: &str, path: &str) -> FieldErrors {
-    variables::variables(text)
-        .filter(|variable| {
-            let reference = variable.path();
-            match reference.as_ref().map(Reference::names).as_deref() {
-                Some(["context", "taskRun", name, ..]) => !["name", "namespace", "uid"].contains(name),
-                Some(["context", "task", name, ..]) => !["name", "retry-count"].contains(name),
-                _ => false,
-            }
-        })
-        .map(|_| non_existent(text, path))
-        .collect()
+    let unknown = variables::variables(text).any(|variable| {
+        let reference = variable.path();
+        match reference.as_ref().map(Reference::names).as_deref() {
+            Some(["context", "taskRun", name, ..]) => !["name", "namespace", "uid"].contains(name),
+            Some(["context", "task", name, ..]) => !["name", "retry-count"].contains(name),
+            _ => false,
+        }
+    });
+    unknown.then(|| non_existent(text, path)).into_iter().collect()
 }
 
 /// `$(steps.<step>.results.<result>)`, which only the step itself can replace, when it starts.
@@ -300,7 +321,7 @@ mod tests {
         let params = declared();
         let results: Vec<TaskResult> = serde_json::from_value(json!([{"name": "r"}])).unwrap();
         let step = serde_json::from_value(step).unwrap();
-        step_variables(&step, &Pool::own(&params), &results).to_string()
+        step_variables(&step, &Pool::new(&params, Around::Nothing), &results).to_string()
     }
 
     #[rstest]
@@ -350,10 +371,12 @@ mod tests {
     #[test]
     fn an_embedded_task_may_use_what_surrounds_it() {
         let step = serde_json::from_value(json!({"script": "$(params.outer) $(params.no)"})).unwrap();
-        let with = |others| step_variables(&step, &Pool::with(&[], others), &[]).to_string();
+        let (some, all) = (BTreeSet::from(["outer"]), BTreeSet::from(["outer", "no"]));
+        let with = |around| step_variables(&step, &Pool::new(&[], around), &[]).to_string();
         let text = "non-existent variable in \"$(params.outer) $(params.no)\": script";
-        assert_eq!(with(Some(BTreeSet::from(["outer"]))), text);
-        assert_eq!(with(Some(BTreeSet::from(["outer", "no"]))), "");
-        assert_eq!(with(None), "");
+        assert_eq!(with(Around::Nothing), text);
+        assert_eq!(with(Around::Known(&some)), text);
+        assert_eq!(with(Around::Known(&all)), "");
+        assert_eq!(with(Around::Unknown), "");
     }
 }

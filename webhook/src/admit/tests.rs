@@ -128,6 +128,15 @@ fn a_field_in_the_wrong_case_is_taken_for_the_right_one_with_a_warning() {
     assert_eq!(warnings, ["field \"spec.taskSpec.steps[0].Image\" is taken for \"image\""]);
 }
 
+#[test]
+fn a_reason_is_cut_when_it_is_too_long_to_read() {
+    let script = "é$(params.no)".repeat(10_000);
+    let message =
+        denial(create(&task_run(json!({"taskSpec": {"steps": [{"image": "i", "script": script}]}}))));
+    assert!(message.len() < 40_000, "{} bytes", message.len());
+    assert!(message.ends_with(" (cut here: there is more)"));
+}
+
 /// A run accepted under other flags, by a newer release.
 fn stored_run() -> Value {
     let mut run = task_run(json!({

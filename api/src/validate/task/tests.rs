@@ -109,6 +109,24 @@ fn wrong_steps(#[case] step: Value, #[case] text: &str) {
 }
 
 #[test]
+fn mounts_of_the_template_are_judged_once() {
+    let template = json!({"volumeMounts": [{"name": "v", "mountPath": "/tekton/x"}]});
+    assert_eq!(
+        check(json!({"steps": [{"image": "i"}, {"image": "i"}], "stepTemplate": template})),
+        "volumeMount cannot be mounted under /tekton/ (volumeMount \"v\" mounted at \"/tekton/x\"): \
+         spec.stepTemplate.volumeMounts[0].mountPath"
+    );
+}
+
+/// An error quotes the whole field, so one for each variable in it would be as large as the square of the field.
+#[test]
+fn a_field_is_quoted_once_however_much_is_wrong_in_it() {
+    let script = "$(params.no)$(context.task.no)$(results.no.path)".repeat(5_000);
+    let text = check_step(json!({"image": "i", "script": script}));
+    assert_eq!(text, format!("non-existent variable in \"{script}\": spec.steps[0].script"));
+}
+
+#[test]
 fn a_step_name_is_a_label() {
     let text = check_step(json!({"image": "i", "name": "No"}));
     assert_eq!(text.lines().next(), Some("invalid value \"No\": spec.steps[0].name"));
