@@ -254,8 +254,11 @@ impl Sim {
     fn step(&mut self) -> Result<bool, SimError> {
         let mut actions = self.actions();
         if actions.is_empty() {
-            self.check_that_nothing_is_left_to_do()?;
             let next = self.process.next_due().into_iter().chain(self.node.next_event()).min();
+            let news = self.process.take_news();
+            // At rest nobody would do anything; before that it is enough to ask those that heard something.
+            let asked = if next.is_some() { news } else { self.process.runs() };
+            self.check_that_nothing_is_left_to_do(asked)?;
             let Some(next) = next else { return Ok(false) };
             self.now = self.now.max(next);
             return Ok(true);
@@ -354,14 +357,14 @@ impl Sim {
     }
 
     /// Everybody has heard everything: an unchanged world yields an empty plan.
-    fn check_that_nothing_is_left_to_do(&mut self) -> Result<(), SimError> {
+    fn check_that_nothing_is_left_to_do(&mut self, runs: Vec<Run>) -> Result<(), SimError> {
         let mut wire = Wire {
             api: &mut self.api,
             faults: &mut Faults::new(0, Odds::default()),
             now: self.now,
             traffic: &mut Traffic::default(),
         };
-        for (run, plan) in self.process.plans(&mut wire)? {
+        for (run, plan) in self.process.plans(runs, &mut wire)? {
             if !plan.is_empty() {
                 let why = format!("the plan for {run} is {plan:#?}");
                 return Err(Violation::Unrest(why).into());

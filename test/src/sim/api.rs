@@ -7,8 +7,8 @@ use http::Request;
 use jiff::Timestamp;
 use ropewalk_api::config::Config;
 use ropewalk_apiserver::{
-    Admission, AdmissionDecision, AdmissionRequest, Context, Delta, Operation, Outcome, Resource, ResourceTable, State,
-    TableError, handle,
+    Admission, AdmissionDecision, AdmissionRequest, Context, Delta, Operation, Outcome, Resource,
+    ResourceTable, State, TableError, handle,
 };
 use ropewalk_core::settings::Settings;
 use ropewalk_webhook as webhook;
@@ -26,31 +26,31 @@ static TABLE: LazyLock<Result<ResourceTable, TableError>> = LazyLock::new(|| {
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub(super) struct Answer {
     /// The HTTP status.
-    pub code: u16,
+    pub(super) code: u16,
     /// The object asked for, or a `Status`; null when the body is no JSON.
-    pub body: Value,
+    pub(super) body: Value,
 }
 
 impl Answer {
     /// A field of a `Status`.
-    pub fn text(&self, field: &str) -> &str {
+    pub(super) fn text(&self, field: &str) -> &str {
         self.body.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
 /// The kernel and what goes with it.
-pub struct Api {
+pub(super) struct Api {
     /// Everything stored.
-    pub state: State,
+    pub(super) state: State,
     admission: Webhooks,
     untold: Vec<Arc<Delta>>,
 }
 
 impl Api {
     /// An API server that serves Kubernetes' kinds and ours; `seed` makes its UIDs and generated names.
-    pub fn new(
+    pub(super) fn new(
         config: Arc<Config>,
         settings: &Settings,
         seed: u64,
@@ -66,7 +66,7 @@ impl Api {
     }
 
     /// Handles one request.
-    pub fn send(&mut self, request: &Request<Vec<u8>>, now: Timestamp) -> Answer {
+    pub(super) fn send(&mut self, request: &Request<Vec<u8>>, now: Timestamp) -> Answer {
         let handled = handle(&mut self.state, request, &Context { now, admission: &self.admission });
         self.untold.extend(handled.deltas);
         match handled.outcome {
@@ -80,19 +80,19 @@ impl Api {
     }
 
     /// The changes since the last call, in order.
-    pub fn take_untold(&mut self) -> Vec<Arc<Delta>> {
+    pub(super) fn take_untold(&mut self) -> Vec<Arc<Delta>> {
         std::mem::take(&mut self.untold)
     }
 
     /// All objects of a resource, in order of namespace and name.
-    pub fn objects(&self, resource: Watched) -> impl Iterator<Item = &Arc<Value>> {
+    pub(super) fn objects(&self, resource: Watched) -> impl Iterator<Item = &Arc<Value>> {
         let (group, version, plural) = resource.url();
         let found = self.state.table().find(group, version, plural);
         found.into_iter().flat_map(|(id, _)| self.state.objects(id, None).map(|(_, object)| object))
     }
 
     /// The watched resource a change belongs to, if any.
-    pub fn watched(&self, delta: &Delta) -> Option<Watched> {
+    pub(super) fn watched(&self, delta: &Delta) -> Option<Watched> {
         let plural = &self.state.table().get(delta.resource).plural;
         Watched::ALL.into_iter().find(|resource| resource.url().2 == plural)
     }
@@ -100,7 +100,7 @@ impl Api {
 
 /// The resources that the controllers watch.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Watched {
+pub(super) enum Watched {
     /// `pods`
     Pods,
     /// `taskruns`
@@ -115,7 +115,8 @@ pub enum Watched {
 
 impl Watched {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Pods, Self::TaskRuns, Self::PipelineRuns, Self::Tasks, Self::Pipelines];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Pods, Self::TaskRuns, Self::PipelineRuns, Self::Tasks, Self::Pipelines];
 
     /// Group, version and plural.
     fn url(self) -> (&'static str, &'static str, &'static str) {

@@ -26,7 +26,7 @@ const MOST_PODS: usize = 3;
 
 /// The source of chance and of faults.
 #[derive(Clone, Debug)]
-pub struct Faults {
+pub(super) struct Faults {
     random: SmallRng,
     odds: Odds,
     happened: usize,
@@ -35,17 +35,17 @@ pub struct Faults {
 
 impl Faults {
     /// Faults that follow from the seed.
-    pub fn new(seed: u64, odds: Odds) -> Self {
+    pub(super) fn new(seed: u64, odds: Odds) -> Self {
         Self { random: SmallRng::seed_from_u64(seed), odds, happened: 0, pods: 0 }
     }
 
     /// A number below `bound`, which is at least 1.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.random.random_range(0..bound.max(1))
     }
 
     /// Whether something with these odds in thousandths happens.
-    pub fn chance(&mut self, thousandths: u32) -> bool {
+    pub(super) fn chance(&mut self, thousandths: u32) -> bool {
         thousandths > 0 && self.random.random_range(0..1000) < thousandths
     }
 

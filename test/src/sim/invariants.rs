@@ -282,7 +282,7 @@ fn taskrun_changed(delta: &Delta) -> Result<(), SimError> {
     let ends = |status: &ropewalk_api::TaskRunStatus| {
         (status.conditions.clone(), status.completion_time.as_ref().map(|time| time.0.to_string()))
     };
-    compare_ends(&name, ends(&before), ends(&after))
+    compare_ends(&name, &ends(&before), &ends(&after))
 }
 
 fn pipelinerun_changed(delta: &Delta, api: &Api) -> Result<(), SimError> {
@@ -293,7 +293,7 @@ fn pipelinerun_changed(delta: &Delta, api: &Api) -> Result<(), SimError> {
     let ends = |status: &ropewalk_api::PipelineRunStatus| {
         (status.conditions.clone(), status.completion_time.as_ref().map(|time| time.0.to_string()))
     };
-    compare_ends(&name, ends(&before), ends(&after))?;
+    compare_ends(&name, &ends(&before), &ends(&after))?;
     let (was_done, condition) =
         (conditions::is_done(&before.conditions), conditions::find(&after.conditions, SUCCEEDED));
     let Some(condition) = condition.filter(|_| !was_done && conditions::is_done(&after.conditions)) else {
@@ -315,21 +315,21 @@ fn pipelinerun_changed(delta: &Delta, api: &Api) -> Result<(), SimError> {
 
 type Ends = (Vec<Condition>, Option<String>);
 
-fn compare_ends(name: &str, before: Ends, after: Ends) -> Result<(), SimError> {
+fn compare_ends(name: &str, before: &Ends, after: &Ends) -> Result<(), SimError> {
     let shown = |(conditions, completion): &Ends| {
         let condition = conditions::find(conditions, SUCCEEDED).cloned().unwrap_or_default();
         let Condition { status, reason, message, .. } = condition;
         format!("{status}/{reason}/{message}/{}", completion.as_deref().unwrap_or("-"))
     };
-    if conditions::is_done(&before.0) && shown(&before) != shown(&after) {
-        let (before, after) = (shown(&before), shown(&after));
+    if conditions::is_done(&before.0) && shown(before) != shown(after) {
+        let (before, after) = (shown(before), shown(after));
         return Err(Violation::Terminal { name: name.to_owned(), before, after }.into());
     }
     if conditions::is_done(&after.0) != after.1.is_some() {
         return Err(Violation::Completion {
             name: name.to_owned(),
-            condition: shown(&after),
-            completion: after.1.unwrap_or_else(|| "none".to_owned()),
+            condition: shown(after),
+            completion: after.1.clone().unwrap_or_else(|| "none".to_owned()),
         }
         .into());
     }
@@ -387,3 +387,6 @@ fn has_begun(pod: &Pod) -> bool {
                 .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,7 @@ impl Node {
             cpus: 2,
             memory_bytes: 1 << 32,
             host_rootfs: true,
+            capabilities: 0,
         };
         Self { facts, script, pending: VecDeque::new(), guests: BTreeMap::new() }
     }

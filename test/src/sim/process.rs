@@ -3,7 +3,7 @@
 //! It does what `ropewalk-controller` does over kube-runtime, one request at a time, so that anything may happen between
 //! two requests of one reconcile. All of it is gone when the process dies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +102,8 @@ pub(super) struct Process {
     pipelines: Watch<Pipeline>,
     queue: BTreeMap<Run, (Timestamp, Why)>,
     turns: BTreeMap<Run, Turn>,
+    /// Runs of which there was news since they were last asked for.
+    news: BTreeSet<Run>,
 }
 
 impl Process {
@@ -116,6 +118,7 @@ impl Process {
             pipelines: Watch::list(api.objects(Watched::Pipelines))?,
             queue: BTreeMap::new(),
             turns: BTreeMap::new(),
+            news: BTreeSet::new(),
         };
         for watched in Watched::ALL {
             process.wake_all(watched, now);
@@ -224,6 +227,7 @@ impl Process {
     }
 
     fn wake(&mut self, run: Run, now: Timestamp) {
+        self.news.insert(run.clone());
         self.queue(run, now, Why::News);
     }
 
@@ -295,12 +299,9 @@ impl Process {
         let Some(mut turn) = self.turns.remove(run) else { return Ok(()) };
         let Some(write) = turn.writes.pop_front() else { return Ok(()) };
         let request = write.request().map_err(SimError::Request)?;
-        let answer = match wire.write(&write, &request) {
-            Ok(answer) => answer,
-            Err(Lost) => {
-                self.back_off(run, wire.now, AFTER_FAILURE);
-                return Ok(());
-            }
+        let Ok(answer) = wire.write(&write, &request) else {
+            self.back_off(run, wire.now, AFTER_FAILURE);
+            return Ok(());
         };
         let refusal = Refusal {
             target: write.target().clone(),
@@ -329,12 +330,25 @@ impl Process {
         Ok(())
     }
 
-    /// What the process would do about each of its runs now, but for those that wait to be tried again.
-    pub(super) fn plans(&self, wire: &mut Wire<'_>) -> Result<Vec<(Run, Plan)>, SimError> {
-        let runs = self.taskruns.iter().map(|run| Run::TaskRun(key_of(run.as_ref())));
-        let runs = runs.chain(self.pipelineruns.iter().map(|run| Run::PipelineRun(key_of(run.as_ref()))));
+    /// Every run it knows of.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        let taskruns = self.taskruns.iter().map(|run| Run::TaskRun(key_of(run.as_ref())));
+        let pipelineruns = self.pipelineruns.iter().map(|run| Run::PipelineRun(key_of(run.as_ref())));
+        taskruns.chain(pipelineruns).collect()
+    }
+
+    /// The runs of which there was news since the last call.
+    pub(super) fn take_news(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.news).into_iter().collect()
+    }
+
+    /// What the process would do about these runs now, but for those that wait to be tried again.
+    pub(super) fn plans(&self, runs: Vec<Run>, wire: &mut Wire<'_>) -> Result<Vec<(Run, Plan)>, SimError> {
         let mut plans = Vec::new();
-        for run in runs.filter(|run| !matches!(self.queue.get(run), Some((_, Why::Backoff)))) {
+        for run in runs {
+            if matches!(self.queue.get(&run), Some((_, Why::Backoff))) {
+                continue;
+            }
             let Some(subject) = self.subject(&run) else { continue };
             match self.plan(&subject, Vec::new(), wire) {
                 Ok(plan) => plans.push((run, plan)),

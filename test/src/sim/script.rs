@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 /// One run of a step's command.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StepRun {
+pub(super) struct StepRun {
     /// How long it takes.
-    pub seconds: u32,
+    pub(super) seconds: u32,
     /// How it ends.
-    pub exit_code: i32,
+    pub(super) exit_code: i32,
 }
 
 /// What every step of a world does. Steps that are not named take a second and succeed.
