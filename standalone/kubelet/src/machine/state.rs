@@ -241,8 +241,9 @@ impl PodState {
 
     /// When to send [`Event::Tick`], if ever.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        let retries =
-            self.records.iter().filter(|record| !record.is_live()).filter_map(|record| record.retry_at);
+        // One that is not started again waits for nothing; its past time would wake the shell without end.
+        let restarts = |record: &&Record| record.exit().is_some_and(|exit| self.restarts(record, exit));
+        let retries = self.records.iter().filter(restarts).filter_map(|record| record.retry_at);
         if self.ending.is_some() || self.is_finished() {
             return None;
         }

@@ -135,6 +135,21 @@ fn late_events_of_an_earlier_attempt_change_nothing() {
 }
 
 #[test]
+fn a_container_that_is_not_started_again_wakes_nobody() {
+    let mut drive = Drive::new(json!({
+        "initContainers": [{"name": "prepare", "image": "i"}],
+        "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}],
+    }));
+    drive.ready();
+    drive.started("prepare", 0);
+    drive.exited("prepare", 0, 0);
+    drive.started("a", 0);
+    drive.started("b", 0);
+    drive.exited("a", 0, 1);
+    assert_eq!(drive.state.next_wake(), None);
+}
+
+#[test]
 fn the_wait_between_restarts_doubles_and_is_bounded() {
     let mut drive =
         Drive::new(json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}]}));
