@@ -1,6 +1,6 @@
 //! One task of a Pipeline: what it runs, how it fails, how it fans out (contract 2.3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{is_dns_label, label_detail};
 use super::usage::{Around, Pool};
@@ -178,27 +178,23 @@ fn matrix(matrix: &Matrix, params: &[Param], config: &Config) -> FieldErrors {
 /// The number of children, by upstream's own count (contract 7.2): the product of the literal arrays, and for each
 /// `include` entry the leading values of its params that no array lists.
 fn combinations(matrix: &Matrix) -> usize {
-    let values = |name: &str| {
-        let param = matrix.params.iter().find(|param| param.name == name);
-        param.and_then(|param| match &param.value {
-            ParamValue::Array(items) => Some(items),
-            _ => None,
-        })
-    };
-    let lengths = matrix.params.iter().map(|param| match &param.value {
-        ParamValue::Array(items) => items.len(),
-        _ => 1,
-    });
     if matrix.params.is_empty() {
         return matrix.include.len();
     }
-    let product = lengths.fold(1_usize, usize::saturating_mul);
+    let mut listed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut product = 1_usize;
+    for param in &matrix.params {
+        // A reference to an array has a length only at run time.
+        let ParamValue::Array(items) = &param.value else { continue };
+        product = product.saturating_mul(items.len());
+        listed.entry(&param.name).or_default().extend(items.iter().map(String::as_str));
+    }
     let added = matrix.include.iter().map(|include| {
         include
             .params
             .iter()
-            .filter_map(|param| Some((values(&param.name)?, param.value.as_str()?)))
-            .take_while(|(listed, value)| !listed.iter().any(|item| item == value))
+            .filter_map(|param| Some((listed.get(param.name.as_str())?, param.value.as_str()?)))
+            .take_while(|(listed, value)| !listed.contains(value))
             .count()
     });
     added.fold(product, usize::saturating_add)
