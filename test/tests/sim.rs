@@ -2,6 +2,8 @@
 //!
 //! `SIM_SEED=7 cargo test -p ropewalk-test --test sim` replays one seed.
 
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -48,14 +50,17 @@ fn assert_same(seen: &Finished, expected: &Finished, when: &str) {
     assert!(differences.is_empty(), "{when}:\n{}", differences.join("\n"));
 }
 
-fn crash_after_every_write(script: &Script, documents: &[Value]) {
+/// Ends the world once for every write, with a crash after that write; `visible` takes out of an ending what may differ.
+fn crash_after_every_write(script: &Script, documents: &[Value], visible: impl Fn(Finished) -> Finished) {
     let expected = undisturbed(script, documents);
-    for after_writes in 1..=expected.traffic.writes {
+    let writes = expected.traffic.writes;
+    let expected = visible(expected);
+    for after_writes in 1..=writes {
         let disturbance = Some(Disturbance::Crash { after_writes });
         let setup = Setup { script: script.clone(), disturbance, ..Setup::default() };
         let finished =
             simulate(setup, documents).unwrap_or_else(|failure| panic!("crash {after_writes}: {failure}"));
-        assert_same(&finished, &expected, &format!("after a crash at write {after_writes}"));
+        assert_same(&visible(finished), &expected, &format!("after a crash at write {after_writes}"));
     }
 }
 
@@ -67,7 +72,7 @@ fn the_quickstart_ends_the_same_after_a_crash_at_any_write() {
         condition(&finished, "PipelineRun quickstart"),
         ["True", "Completed", "Tasks Completed: 3 (Failed: 0, Cancelled 0), Skipped: 1"]
     );
-    crash_after_every_write(&script, &documents);
+    crash_after_every_write(&script, &documents, |finished| finished);
 }
 
 #[test]
@@ -89,9 +94,51 @@ fn features_end_the_same_after_a_crash_at_any_write() {
         ("features/sidecar.yaml", Script::default()),
         ("features/workspaces.yaml", Script::default()),
         ("features/failing/missing-task.yaml", Script::default()),
+        ("features/failing/exit-code.yaml", Script::default()),
+        ("features/failing/timeout.yaml", Script::default()),
     ] {
         println!("{file}");
-        crash_after_every_write(&script, &example(file));
+        crash_after_every_write(&script, &example(file), |finished| finished);
+    }
+}
+
+/// A pipeline whose first task takes longer than it, its tasks, or its finally tasks may.
+fn slow(timeouts: &Value) -> (Script, Vec<Value>) {
+    let task = |name: &str| json!({ "name": name, "taskSpec": { "steps": [{ "name": "work", "image": "any", "script": "true" }] } });
+    let mut after = task("after");
+    after["runAfter"] = json!(["slow"]);
+    let run = json!({
+        "apiVersion": "tekton.dev/v1",
+        "kind": "PipelineRun",
+        "metadata": { "name": "slow" },
+        "spec": {
+            "timeouts": timeouts,
+            "pipelineSpec": { "tasks": [task("slow"), after], "finally": [task("last")] },
+        },
+    });
+    (Script::default().step("slow", "work", [(300, 0)]).step("last", "work", [(30, 0)]), vec![run])
+}
+
+#[test]
+fn runs_that_take_too_long_end_the_same_after_a_crash_at_any_write() {
+    for (timeouts, reason, last) in [
+        (json!({ "pipeline": "10s" }), "PipelineRunTimeout", None),
+        (json!({ "pipeline": "10m", "tasks": "10s" }), "PipelineRunTimeout", Some("Succeeded")),
+        (json!({ "pipeline": "20m", "finally": "10s" }), "Failed", Some("TaskRunCancelled")),
+    ] {
+        let (script, documents) = slow(&timeouts);
+        let finished = undisturbed(&script, &documents);
+        assert_eq!(condition(&finished, "PipelineRun slow")[1], reason, "{timeouts}");
+        let seen = finished.ending.get("TaskRun slow-last").map(|run| run["condition"][1].clone());
+        assert_eq!(seen, last.map(Value::from), "{timeouts}");
+        // Tasks are skipped by what their parents were when the time was up (contract 7.1). A crash between telling a
+        // child and saying so lets the child end first.
+        crash_after_every_write(&script, &documents, |mut finished| {
+            for told in finished.ending.values_mut() {
+                told.as_object_mut().map(|told| told.remove("skipped"));
+            }
+            finished
+        });
     }
 }
 
