@@ -148,22 +148,27 @@ impl Attempt {
     }
 
     async fn until_gone(&self, gone: impl Future<Output = ()>, watch: Option<Watch>) {
-        let started = self.directory().join(files::STARTED);
+        let directory = self.directory();
         let mut gone = std::pin::pin!(gone);
-        let mut watch = watch;
-        while let Some(changes) = &watch {
-            if let Ok(Some(started)) = files::read_json::<Started>(&started) {
+        let Some(watch) = watch else { return gone.await };
+        let mut reported = false;
+        loop {
+            if !reported
+                && let Ok(Some(started)) = files::read_json::<Started>(&directory.join(files::STARTED))
+            {
                 let name = self.name.clone();
                 self.send(Event::Started { name, attempt: self.number, at: started.at }).await;
-                watch = None;
-                continue;
+                reported = true;
+            }
+            // The shim itself takes some more milliseconds to go: the kernel takes its mounts apart.
+            if directory.join(files::EXIT).exists() {
+                return;
             }
             tokio::select! {
-                () = changes.changed() => {}
+                () = watch.changed() => {}
                 () = &mut gone => return,
             }
         }
-        gone.await;
     }
 
     async fn ended(&self) {

@@ -70,7 +70,7 @@ async fn send(
     let (directory, watch) = if request.follow {
         if watches.get().is_none() {
             // Another request may have been faster; its instance is as good.
-            let _ = watches.set(Watches::new()?);
+            let _ = watches.set(Watches::new(true)?);
         }
         let Some(watches) = watches.get() else { return Ok(()) };
         let started = tokio::select! {

@@ -316,7 +316,7 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
         facts: facts(&config),
         cgroups,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-        watches: watch::Watches::new().map_err(NodeError::Inotify)?,
+        watches: watch::Watches::new(false).map_err(NodeError::Inotify)?,
         room: Arc::new(Semaphore::new(config.max_pods)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),

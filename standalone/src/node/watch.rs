@@ -24,6 +24,7 @@ type Waiting = HashMap<WatchDescriptor, Vec<Arc<Notify>>>;
 
 struct Inner {
     fd: AsyncFd<OwnedFd>,
+    flags: WatchFlags,
     waiting: Mutex<Waiting>,
 }
 
@@ -38,10 +39,13 @@ impl Inner {
 pub(super) struct Watches(Arc<Inner>);
 
 impl Watches {
-    /// Must be called within a tokio runtime, which then delivers the notifications.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Notifies of files that appear in directories, with `writes` also of every write to one. Must be called within
+    /// a tokio runtime, which then delivers the notifications.
+    pub(super) fn new(writes: bool) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let inner = Arc::new(Inner { fd: descriptor::register(inotify)?, waiting: Mutex::default() });
+        let mut flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
+        flags.set(WatchFlags::MODIFY, writes);
+        let inner = Arc::new(Inner { fd: descriptor::register(inotify)?, flags, waiting: Mutex::default() });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
             // Ends with the runtime: the descriptor is polled through a strong reference while it waits.
@@ -54,12 +58,11 @@ impl Watches {
         Ok(Self(inner))
     }
 
-    /// Notifies on every file that is written, made or renamed in `directory`.
+    /// Watches one directory.
     pub(super) fn watch(&self, directory: &Path) -> io::Result<Watch> {
-        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
         let notify = Arc::new(Notify::new());
         let mut waiting = self.0.waiting();
-        let descriptor = inotify::add_watch(self.0.fd.get_ref(), directory, flags)?;
+        let descriptor = inotify::add_watch(self.0.fd.get_ref(), directory, self.0.flags)?;
         waiting.entry(descriptor).or_default().push(Arc::clone(&notify));
         drop(waiting);
         Ok(Watch { inner: Arc::clone(&self.0), descriptor, notify })

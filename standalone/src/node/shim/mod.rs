@@ -125,7 +125,8 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
     let config: ShimConfig = files::read_json(&path)
         .and_then(|found| found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
         .map_err(|source| ShimError::Config { path, source })?;
-    let ended = match run(directory, &config) {
+    let mut cgroups = None;
+    let ended = match run(directory, &config, &mut cgroups) {
         Ok(ended) => ended,
         Err(error) => Ended {
             code: NEVER_RAN,
@@ -138,15 +139,18 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
             }),
         },
     };
-    files::write_json(&directory.join(files::EXIT), &ended).map_err(ShimError::State)
+    // First of all, as others wait for it: every process of the container has ended.
+    let written = files::write_json(&directory.join(files::EXIT), &ended).map_err(ShimError::State);
+    if let Some(cgroups) = cgroups {
+        cgroups.remove();
+    }
+    written
 }
 
-fn run(directory: &Path, config: &ShimConfig) -> Result<Ended, ShimError> {
+fn run(directory: &Path, config: &ShimConfig, cgroups: &mut Option<Cgroups>) -> Result<Ended, ShimError> {
     prepare(directory, config)?;
-    let cgroups = Cgroups::create(&config.cgroups, config.limits).map_err(ShimError::Cgroup)?;
-    let ended = contain(directory, config, &cgroups);
-    cgroups.remove();
-    ended
+    let created = Cgroups::create(&config.cgroups, config.limits).map_err(ShimError::Cgroup)?;
+    contain(directory, config, cgroups.insert(created))
 }
 
 /// Enters a mount namespace of this process's own.
