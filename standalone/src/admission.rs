@@ -8,13 +8,14 @@ use ropewalk_core::settings::Settings;
 use ropewalk_webhook as webhook;
 
 /// Defaulting and validation of our kinds.
-pub(crate) struct Webhooks {
+pub struct Webhooks {
     config: Arc<Config>,
     settings: webhook::Settings,
 }
 
 impl Webhooks {
-    pub(crate) fn new(config: Arc<Config>, settings: &Settings) -> Self {
+    /// The webhooks under this configuration; of the settings, the release is written on new runs.
+    pub fn new(config: Arc<Config>, settings: &Settings) -> Self {
         Self { config, settings: webhook::Settings { release: settings.release.clone() } }
     }
 }

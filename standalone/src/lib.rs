@@ -1,7 +1,7 @@
 //! A pipeline engine in one process: Kubernetes API server, admission, controllers and kubelet, with nothing else
 //! installed or running. The controllers are the ones a cluster runs; only their client leads here.
 
-mod admission;
+pub mod admission;
 pub mod node;
 pub mod server;
 

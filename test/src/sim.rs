@@ -141,6 +141,8 @@ pub struct Finished {
     pub traffic: Traffic,
     /// How many changes of objects there were.
     pub changes: usize,
+    /// How many faults there were.
+    pub faults: usize,
     /// Virtual time it took.
     pub took: SignedDuration,
 }
@@ -230,6 +232,7 @@ impl Sim {
                 ending,
                 traffic: self.traffic,
                 changes: self.changes,
+                faults: self.faults.happened(),
                 took: self.now.duration_since(self.began),
             }),
             Err(error) => Err(Box::new(Failure { error, now: self.now, trace: self.trace.into() })),

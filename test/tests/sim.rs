@@ -1,6 +1,6 @@
 //! The engine in simulated worlds: the same end whatever goes wrong on the way.
 //!
-//! `SIM_SEED=7 cargo test -p ropewalk-test --test sim` replays one seed.
+//! `SIM_SEED=7 cargo test -p ropewalk-test --test sim faults` replays one seed, any number.
 
 #![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
 
@@ -202,10 +202,17 @@ fn a_run_stopped_gracefully_ends_with_finally() {
     cancel_at_every_change("StoppedRunFinally", &["Cancelled", "Completed"]);
 }
 
+/// These seeds, or the one that `SIM_SEED` asks for.
+fn seeds(range: Range<u64>) -> Range<u64> {
+    std::env::var("SIM_SEED").map_or(range, |seed| {
+        let seed = seed.parse().unwrap();
+        seed..seed + 1
+    })
+}
+
 /// Random pipelines in worlds where everything goes wrong.
-fn faults(seeds: Range<u64>) {
-    let only = std::env::var("SIM_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
+fn faults(range: Range<u64>) {
+    for seed in seeds(range) {
         let world = generate::generate(seed);
         let replay = format!("replay with SIM_SEED={seed}");
         let expected = simulate(Setup { script: world.script.clone(), ..Setup::default() }, &world.documents)
@@ -213,8 +220,8 @@ fn faults(seeds: Range<u64>) {
         let setup = Setup { seed: Some(seed), odds: ODDS, script: world.script, ..Setup::default() };
         let finished =
             simulate(setup, &world.documents).unwrap_or_else(|failure| panic!("{replay}: {failure}"));
-        let run = format!("PipelineRun {}", generate::NAME);
         if world.stops {
+            let run = format!("PipelineRun {}", generate::NAME);
             let (seen, wanted) = (condition(&finished, &run), condition(&expected, &run));
             assert_eq!(seen[..2], wanted[..2], "{replay}");
         } else {
@@ -231,4 +238,40 @@ fn faults_change_no_ending_1() {
 #[test]
 fn faults_change_no_ending_2() {
     faults(100..200);
+}
+
+#[test]
+fn faults_strike_and_caches_are_stale() {
+    let (mut faults, mut conflicts) = (0, 0);
+    for seed in 0..5 {
+        let world = generate::generate(seed);
+        let setup = Setup { seed: Some(seed), odds: ODDS, script: world.script, ..Setup::default() };
+        let finished = simulate(setup, &world.documents).unwrap_or_else(|failure| panic!("{failure}"));
+        faults += finished.faults;
+        conflicts += finished.traffic.conflicts;
+    }
+    assert!(faults > 5 && conflicts > 5, "{faults} faults, {conflicts} conflicts");
+}
+
+/// Whatever goes wrong around it, a cancelled run ends, and leaves nothing running.
+#[test]
+fn a_run_cancelled_amid_faults_ends() {
+    for seed in seeds(0..60) {
+        let world = generate::generate(seed);
+        let how =
+            ["Cancelled", "CancelledRunFinally", "StoppedRunFinally"][usize::try_from(seed % 3).unwrap()];
+        let disturbance = Some(Disturbance::Patch {
+            after_changes: usize::try_from(seed * 7 % 40).unwrap(),
+            name: generate::NAME.to_owned(),
+            patch: json!({ "spec": { "status": how } }),
+        });
+        let setup =
+            Setup { seed: Some(seed), odds: ODDS, script: world.script, disturbance, ..Setup::default() };
+        let finished = simulate(setup, &world.documents)
+            .unwrap_or_else(|failure| panic!("replay with SIM_SEED={seed}: {failure}"));
+        let run = format!("PipelineRun {}", generate::NAME);
+        let [_, reason, _] = condition(&finished, &run);
+        let legitimate = ["Cancelled", "Completed", "Failed", "Succeeded"];
+        assert!(legitimate.contains(&reason), "replay with SIM_SEED={seed}: {how} ends as {reason}");
+    }
 }

@@ -6,12 +6,9 @@ use std::sync::{Arc, LazyLock};
 use http::Request;
 use jiff::Timestamp;
 use ropewalk_api::config::Config;
-use ropewalk_apiserver::{
-    Admission, AdmissionDecision, AdmissionRequest, Context, Delta, Operation, Outcome, Resource,
-    ResourceTable, State, TableError, handle,
-};
+use ropewalk_apiserver::{Context, Delta, Outcome, Resource, ResourceTable, State, TableError, handle};
 use ropewalk_core::settings::Settings;
-use ropewalk_webhook as webhook;
+use ropewalk_standalone::admission::Webhooks;
 use serde_json::Value;
 
 /// What every world serves; made once, as it takes longer than many a simulation. Nobody asks for the definitions
@@ -57,12 +54,8 @@ impl Api {
         now: Timestamp,
     ) -> Result<Self, &'static TableError> {
         let table = TABLE.as_ref()?.clone();
-        let settings = webhook::Settings { release: settings.release.clone() };
-        Ok(Self {
-            state: State::new(table, seed, now),
-            admission: Webhooks { config, settings },
-            untold: Vec::new(),
-        })
+        let admission = Webhooks::new(config, settings);
+        Ok(Self { state: State::new(table, seed, now), admission, untold: Vec::new() })
     }
 
     /// Handles one request.
@@ -126,35 +119,6 @@ impl Watched {
             Self::PipelineRuns => (ropewalk_api::GROUP, "v1", "pipelineruns"),
             Self::Tasks => (ropewalk_api::GROUP, "v1", "tasks"),
             Self::Pipelines => (ropewalk_api::GROUP, "v1", "pipelines"),
-        }
-    }
-}
-
-/// The webhooks as function calls.
-struct Webhooks {
-    config: Arc<Config>,
-    settings: webhook::Settings,
-}
-
-impl Admission for Webhooks {
-    fn admit(&self, request: &AdmissionRequest<'_>) -> AdmissionDecision {
-        let request = webhook::Request {
-            operation: match request.operation {
-                Operation::Create => webhook::Operation::Create,
-                Operation::Update => webhook::Operation::Update,
-                Operation::Delete => webhook::Operation::Delete,
-            },
-            group: request.group,
-            kind: request.kind,
-            subresource: request.subresource,
-            object: request.object,
-            old_object: request.old_object,
-        };
-        match webhook::admit(&request, &self.config, &self.settings) {
-            webhook::Decision::Allow { object, warnings } => {
-                AdmissionDecision::Allow { object: Some(object), warnings }
-            }
-            webhook::Decision::Deny { code, message } => AdmissionDecision::Deny { code, message },
         }
     }
 }

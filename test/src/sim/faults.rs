@@ -39,6 +39,11 @@ impl Faults {
         Self { random: SmallRng::seed_from_u64(seed), odds, happened: 0, pods: 0 }
     }
 
+    /// How many faults there were so far.
+    pub(super) fn happened(&self) -> usize {
+        self.happened
+    }
+
     /// A number below `bound`, which is at least 1.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         self.random.random_range(0..bound.max(1))
