@@ -58,12 +58,20 @@ pub(super) fn parents(instance: &str) -> Vec<PathBuf> {
 fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
     std::fs::create_dir_all(parent)?;
     if hierarchy.unified {
-        // Refused when processes live in our own cgroup; the containers' cgroups then only group processes.
         let levels = [Some(hierarchy.own.as_path()), parent.parent(), Some(parent)];
         for level in levels.into_iter().flatten() {
             for controller in ["+memory", "+pids", "+cpu"] {
+                // Refused where processes live in the cgroup itself, as they do in a login session's.
                 let _ = std::fs::write(level.join("cgroup.subtree_control"), controller);
             }
+        }
+        let enabled = std::fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+        if !enabled.split_whitespace().any(|controller| controller == "memory") {
+            tracing::warn!(
+                cgroup = %hierarchy.own.display(),
+                "limits on memory, CPU and processes are not enforced, as other processes share this cgroup; start \
+                 the command with \"systemd-run --scope -p Delegate=yes\" to enforce them"
+            );
         }
     }
     Ok(())
@@ -126,8 +134,8 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Makes the directories and sets the limits. A limit that cannot be set is an error: running without it
-    /// would be worse than not running.
+    /// Makes the directories and sets the limits. A limit the kernel refuses is an error; one whose controller is
+    /// missing on this machine was warned of when the node started.
     pub(super) fn create(directories: &[PathBuf], limits: Limits) -> io::Result<Self> {
         let (mut reachable, mut parents) = (Vec::new(), Vec::new());
         for directory in directories {
