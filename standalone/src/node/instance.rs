@@ -48,6 +48,9 @@ impl Instance {
         for entry in entries.flatten() {
             let directory = entry.path();
             if directory.is_dir() && is_dead(&directory) {
+                // What its owner forked last has executed the shim by now, or it would hold the lock still; but its
+                // command line may not be there to be seen yet.
+                std::thread::sleep(KILL_PAUSE);
                 cleanup(&directory)?;
             }
         }
@@ -69,19 +72,22 @@ impl Instance {
     }
 }
 
-/// Whether nobody holds the directory's lock. A process that was killed while it forked leaves a child that holds
-/// it for another moment, so it is asked again while the owner its name gives does not exist.
+/// Whether the process that the directory's name gives is gone and nobody else holds its lock. One that was killed while
+/// it forked leaves a child that holds the lock for another moment, so it is asked for more than once.
+///
+/// The directory of a living owner is not touched at all: asking for its lock would put the file back that the owner is
+/// removing right now.
 fn is_dead(directory: &Path) -> bool {
     let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let owner = name
         .split_once('-')
         .and_then(|(pid, start)| Some(Process { pid: pid.parse().ok()?, start: start.parse().ok()? }));
+    if owner.is_some_and(Process::is_alive) {
+        return false;
+    }
     for _ in 0..KILL_ROUNDS {
         if lock(&directory.join(LOCK), FlockArg::LockExclusiveNonblock).is_ok() {
             return true;
-        }
-        if owner.is_some_and(Process::is_alive) {
-            return false;
         }
         std::thread::sleep(KILL_PAUSE);
     }
