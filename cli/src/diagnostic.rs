@@ -11,6 +11,7 @@ use crate::documents::Source;
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
     message: String,
+    warning: bool,
     place: Option<(Arc<Source>, Range<usize>)>,
     hint: Option<String>,
 }
@@ -18,13 +19,20 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A finding without a place.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: None, hint: None }
+        Self { message: message.into(), warning: false, place: None, hint: None }
     }
 
     /// Where it stands, as bytes of the source.
     #[must_use]
     pub fn at(mut self, source: Arc<Source>, bytes: Range<usize>) -> Self {
         self.place = Some((source, bytes));
+        self
+    }
+
+    /// Something that goes on all the same.
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.warning = true;
         self
     }
 
@@ -42,7 +50,8 @@ impl Diagnostic {
 
     /// The message with its source line underlined; `color` for a terminal.
     pub fn render(&self, color: bool) -> String {
-        let mut group = Level::ERROR
+        let level = if self.warning { Level::WARNING } else { Level::ERROR };
+        let mut group = level
             .primary_title(self.message.as_str())
             .elements(std::iter::empty::<Snippet<'_, annotate_snippets::Annotation<'_>>>());
         if let Some((source, bytes)) = &self.place {

@@ -123,6 +123,8 @@ pub(crate) fn read(files: &[std::path::PathBuf]) -> Result<Vec<Document>, Vec<Di
             Err(diagnostic) => wrong.push(diagnostic),
         }
     }
+    let warnings: Vec<_> = documents.iter_mut().flat_map(check::correct_case).collect();
+    crate::report(&warnings, false);
     wrong.extend(documents.iter().flat_map(check::check));
     if wrong.is_empty() { Ok(documents) } else { Err(wrong) }
 }

@@ -6,6 +6,17 @@ use ropewalk_api::strict::{self, Problem};
 use crate::diagnostic::Diagnostic;
 use crate::documents::Document;
 
+/// Names fields as the API does where a document differs by case only, which upstream reads without a word; each is a
+/// warning.
+pub(super) fn correct_case(document: &mut Document) -> Vec<Diagnostic> {
+    let Some(kind) = kinds::find(document.kind()) else { return Vec::new() };
+    if document.api_version() != kind.api_version() {
+        return Vec::new();
+    }
+    let renamed = strict::correct_case(kind.kind, &mut document.value);
+    renamed.iter().map(|renamed| document.error(&renamed.path, renamed.to_string()).as_warning()).collect()
+}
+
 /// Everything wrong with the form of a document of our own kinds: unknown fields, wrong types. What stands in them is
 /// judged at admission.
 pub(super) fn check(document: &Document) -> Vec<Diagnostic> {

@@ -79,6 +79,19 @@ fn an_unknown_field() {
 }
 
 #[test]
+fn a_field_in_the_wrong_case_is_read_with_a_warning() {
+    if !can_run_containers() {
+        return;
+    }
+    let output =
+        run_text(&taskrun("  taskSpec:\n    steps:\n    - name: a\n      Image: i\n      script: echo\n"));
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("warning") && stderr.contains("input.yaml:9:7"), "{}", printed(&output));
+    assert!(stderr.contains("\"image\""), "{}", printed(&output));
+}
+
+#[test]
 fn a_cycle() {
     let task = |name: &str, after: &str| {
         format!(
@@ -149,10 +162,12 @@ fn an_ordinary_user_is_told_what_is_missing() {
     }
     // Copied alone to where everybody may read, as to another machine.
     let directory = tempfile::tempdir().expect("a temporary directory");
-    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("open");
     let (copy, file) = (directory.path().join("ropewalk"), directory.path().join("input.yaml"));
     std::fs::copy(env!("CARGO_BIN_EXE_ropewalk"), &copy).expect("copied");
-    std::fs::write(&file, taskrun("  taskSpec:\n    steps:\n    - image: i\n      script: echo\n")).expect("written");
+    std::fs::write(&file, taskrun("  taskSpec:\n    steps:\n    - image: i\n      script: echo\n"))
+        .expect("written");
     let output = std::process::Command::new(&copy)
         .args(["run", "--rootfs", "host"])
         .arg(&file)
