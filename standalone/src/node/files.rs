@@ -143,6 +143,18 @@ impl Process {
         Some(Self { pid, start })
     }
 
+    /// The processes whose parent this is.
+    pub(super) fn children_of(parent: i32) -> Vec<Self> {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let is_child = |pid: &i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            after_name.split_whitespace().nth(1) == Some(parent.to_string().as_str())
+        };
+        pids.filter(is_child).filter_map(Self::of).collect()
+    }
+
     /// Whether it is still this very process and not a zombie.
     pub(super) fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self) && !self.is_zombie()
@@ -159,5 +171,24 @@ impl Process {
             // It may end between the check and the signal; its id is not reused that fast.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), signal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_found_and_told_from_one_that_ended() {
+        let own = i32::try_from(std::process::id()).expect("fits");
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("started");
+        let pid = i32::try_from(child.id()).expect("fits");
+        let process = Process::of(pid).expect("it lives");
+        assert!(Process::children_of(own).contains(&process));
+        assert!(process.is_alive());
+        assert!(!Process { pid, start: process.start + 1 }.is_alive(), "the id was reused");
+        process.signal(nix::sys::signal::Signal::SIGKILL);
+        child.wait().expect("reaped");
+        assert!(!process.is_alive());
     }
 }

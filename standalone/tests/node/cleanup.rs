@@ -57,6 +57,7 @@ pub(crate) fn victim(mut arguments: impl Iterator<Item = OsString>) -> ExitCode 
 fn a_kill_at_any_moment_leaves_nothing() {
     let root = tempfile::tempdir().expect("a directory");
     let executable = std::env::current_exe().expect("this program");
+    let mut earlier = Vec::new();
     for moment in 0..MOMENTS {
         let mut victim = Command::new(&executable)
             .arg(VICTIM)
@@ -74,7 +75,10 @@ fn a_kill_at_any_moment_leaves_nothing() {
         let instance = Instance::create(root.path()).expect("the next run starts");
         left.assert_nothing();
         instance.remove().expect("removed");
+        earlier.push(left);
     }
+    // Nor did anything appear later.
+    earlier.iter().for_each(Left::assert_nothing);
 }
 
 fn a_killed_shim_takes_its_container_along() {

@@ -180,20 +180,19 @@ fn contain(directory: &Path, config: &ShimConfig, cgroups: &Cgroups) -> Result<E
 
     // Orphans of the runtime's own helpers become ours to reap.
     nix::sys::prctl::set_child_subreaper(true).map_err(streams)?;
-    let mut created = match &config.runtime {
-        RuntimeKind::Builtin => runtime::create_builtin(directory, &config.id, stdio)?,
-        RuntimeKind::Runc(command) => runtime::create_runc(command, directory, &config.id, stdio)?,
+    let created = match &config.runtime {
+        RuntimeKind::Builtin => runtime::create_builtin(directory, &config.id, stdio),
+        RuntimeKind::Runc(command) => runtime::create_runc(command, directory, &config.id, stdio),
     };
-    let begun = begin(directory, cgroups, &mut created);
-    let (signals, started_at) = match begun {
-        Ok(begun) => begun,
+    let begun = created.and_then(|mut created| match begin(directory, cgroups, &mut created) {
+        Ok((signals, started_at)) => Ok((created, signals, started_at)),
         Err(error) => {
-            let _ = kill(Pid::from_raw(created.pid()), Signal::SIGKILL);
-            let _ = waitpid(Pid::from_raw(created.pid()), None);
             created.release();
-            return Err(error);
+            Err(error)
         }
-    };
+    });
+    // A creation that fails half-way leaves a process that waits for ever to be let go.
+    let (created, signals, started_at) = begun.inspect_err(|_| end_children())?;
     let mut supervisor = Supervisor {
         directory,
         grace: Duration::from_secs(config.grace_seconds),
@@ -207,6 +206,20 @@ fn contain(directory: &Path, config: &ShimConfig, cgroups: &Cgroups) -> Result<E
     let oom = cgroups.saw_oom_kill();
     created.release();
     Ok(Ended { code, oom, started_at: Some(started_at), finished_at: Timestamp::now(), failure: None })
+}
+
+/// Kills and reaps all children of this process; killing the first process of a pid namespace kills the others.
+fn end_children() {
+    loop {
+        for child in Process::children_of(Pid::this().as_raw()) {
+            child.signal(Signal::SIGKILL);
+        }
+        match waitpid(None, None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // There are none.
+            Err(_) => return,
+        }
+    }
 }
 
 fn open_log(directory: &Path, config: &ShimConfig) -> Result<Log<File>, ShimError> {
