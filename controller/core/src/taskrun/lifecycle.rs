@@ -42,8 +42,11 @@ pub(super) fn plan(snapshot: &Snapshot) -> Plan {
     }
     let mut draft = Draft::new(snapshot);
     if conditions::is_done(&draft.status.conditions) {
-        if let Some(pod) = draft.pod() {
-            stop_sidecars(&mut draft, pod);
+        match draft.pod() {
+            Some(pod) if containers::is_complete(pod) => stop_sidecars(&mut draft, pod),
+            // The run was ended before its pod was seen.
+            Some(pod) => draft.delete(pod),
+            None => {}
         }
     } else {
         decide(&mut draft);

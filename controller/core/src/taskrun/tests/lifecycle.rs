@@ -125,6 +125,21 @@ fn a_cancelled_run_loses_its_pod() {
 }
 
 #[test]
+fn a_pod_that_comes_to_light_after_the_cancellation_goes_too() {
+    let mut world = World::new(ONE_STEP);
+    world.settle();
+    // Created, but neither recorded nor seen.
+    let unseen = std::mem::take(&mut world.pods);
+    world.run.as_object_mut().expect("a run").remove("status");
+    world.run["spec"]["status"] = json!("TaskRunCancelled");
+    world.settle();
+    assert_eq!(world.succeeded().reason, "TaskRunCancelled");
+    world.pods = unseen;
+    world.settle();
+    assert!(world.pods.is_empty());
+}
+
+#[test]
 fn a_run_cancelled_before_it_started() {
     let mut world = World::new(ONE_STEP);
     world.run["spec"]["status"] = json!("TaskRunCancelled");
