@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use ropewalk_api::conditions::{self, Condition, SUCCEEDED};
-use ropewalk_api::{Pipeline, PipelineRun, PipelineSpec, PipelineTask, TaskRun, labels};
+use ropewalk_api::{
+    Pipeline, PipelineRun, PipelineSpec, PipelineTask, TaskRun, labels, pipelinerun_spec_status,
+    taskrun_spec_status,
+};
 use ropewalk_apiserver::{Delta, DeltaKind};
 use ropewalk_core::pod::STEP_PREFIX;
 
@@ -249,12 +252,14 @@ impl Invariants {
 /// Nothing may be left over when nothing happens any more.
 pub(super) fn at_rest(api: &Api) -> Result<(), SimError> {
     let unrest = |why: String| SimError::from(Violation::Unrest(why));
-    let mut done = BTreeSet::new();
+    let mut cancelled = BTreeSet::new();
     for run in all::<TaskRun>(api, Watched::TaskRuns)? {
         if !is_done(&run) {
             return Err(unrest(format!("TaskRun \"{}\" has not ended", name_of(&run))));
         }
-        done.extend(run.metadata.uid);
+        if reason(&run) == Some(taskrun_spec_status::CANCELLED) {
+            cancelled.extend(run.metadata.uid);
+        }
     }
     for run in all::<PipelineRun>(api, Watched::PipelineRuns)? {
         if !run.status.as_ref().is_some_and(|status| conditions::is_done(&status.conditions)) {
@@ -262,8 +267,12 @@ pub(super) fn at_rest(api: &Api) -> Result<(), SimError> {
         }
     }
     for pod in all::<Pod>(api, Watched::Pods)? {
+        let name = name_of(&pod);
         if !is_over(&pod) {
-            return Err(unrest(format!("pod \"{}\" is at work", name_of(&pod))));
+            return Err(unrest(format!("pod \"{name}\" is at work")));
+        }
+        if controller_uid(&pod).is_some_and(|owner| cancelled.contains(owner)) && phase(&pod) == "Succeeded" {
+            return Err(unrest(format!("pod \"{name}\" did its work although its run was cancelled")));
         }
     }
     Ok(())
@@ -289,7 +298,7 @@ fn pipelinerun_changed(delta: &Delta, api: &Api) -> Result<(), SimError> {
     let Some(previous) = &delta.previous else { return Ok(()) };
     let (before, run): (PipelineRun, PipelineRun) = (read(previous)?, read(&delta.object)?);
     let (name, uid) = (name_of(&run), run.metadata.uid.clone());
-    let (before, after) = (before.status.unwrap_or_default(), run.status.unwrap_or_default());
+    let (before, after) = (before.status.unwrap_or_default(), run.status.clone().unwrap_or_default());
     let ends = |status: &ropewalk_api::PipelineRunStatus| {
         (status.conditions.clone(), status.completion_time.as_ref().map(|time| time.0.to_string()))
     };
@@ -303,9 +312,10 @@ fn pipelinerun_changed(delta: &Delta, api: &Api) -> Result<(), SimError> {
         if controller_uid(&child) != uid.as_deref() || is_done(&child) {
             continue;
         }
-        // Who cancels, or runs out of time, does not wait for the children; they have been told.
-        let told = !child.spec.status.is_empty();
-        if !told {
+        // Who cancels, or runs out of time, does not wait for the children. At rest they have all ended.
+        let abrupt =
+            run.spec.status == pipelinerun_spec_status::CANCELLED || condition.reason == "PipelineRunTimeout";
+        if !abrupt {
             let (reason, child) = (condition.reason.clone(), name_of(&child));
             return Err(Violation::Early { name, reason, child }.into());
         }
@@ -366,6 +376,11 @@ fn name_of<K: kube::Resource>(object: &K) -> String {
 
 fn is_done(run: &TaskRun) -> bool {
     run.status.as_ref().is_some_and(|status| conditions::is_done(&status.conditions))
+}
+
+fn reason(run: &TaskRun) -> Option<&str> {
+    let conditions = &run.status.as_ref()?.conditions;
+    conditions::find(conditions, SUCCEEDED).map(|condition| condition.reason.as_str())
 }
 
 fn phase(pod: &Pod) -> &str {
