@@ -6,6 +6,7 @@ use ropewalk_core::outcome::Outcome;
 use ropewalk_core::plan::{Plan, Write};
 use ropewalk_core::snapshot::Refusal;
 
+use crate::attempts::Attempts;
 use crate::metrics::Metrics;
 use crate::owners::controller_uid;
 
@@ -25,8 +26,14 @@ pub(crate) enum Error {
 
 /// Sends every write in order. Stops at the first that is refused for good and returns it: the caller plans again with
 /// that knowledge.
-pub(crate) async fn apply(client: &Client, plan: &Plan, metrics: &Metrics) -> Result<Option<Refusal>, Error> {
+pub(crate) async fn apply(
+    client: &Client,
+    plan: &Plan,
+    attempts: &Attempts,
+    metrics: &Metrics,
+) -> Result<Option<Refusal>, Error> {
     for write in plan.writes.iter().chain(&plan.status) {
+        attempts.note(write);
         if let Some(refusal) = send(client, write, metrics).await? {
             return Ok(Some(refusal));
         }

@@ -3,6 +3,7 @@
 //! No decision is made here; those are pure functions in `ropewalk-core`.
 
 mod apply;
+mod attempts;
 mod metrics;
 mod owners;
 mod pipelinerun;

@@ -45,7 +45,7 @@ impl Reconciled for PipelineRun {
         let named =
             run.status.iter().flat_map(|status| &status.child_references).map(|child| child.name.as_str());
         let known = view.taskruns_of.children(&uid);
-        let children = children_of(client, &view.taskruns, known, &namespace, &uid, named).await?;
+        let children = children_of(context, &view.taskruns, known, &namespace, &uid, named).await?;
         let pipeline = look_up(client, &view.pipelines, &namespace, pipelinerun::wants_pipeline(run)).await?;
         let mut tasks = BTreeMap::new();
         for name in pipelinerun::wants_tasks(run, pipeline.found(), &children) {

@@ -13,6 +13,7 @@ use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::{Lookup, Refusal};
 use serde::de::DeserializeOwned;
 
+use crate::attempts::Attempts;
 use crate::world::View;
 use crate::{Options, apply};
 
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) options: Options,
     pub(crate) view: View,
+    pub(crate) attempts: Attempts,
     recorder: Recorder,
 }
 
@@ -42,7 +44,7 @@ impl Context {
     pub(crate) fn new(client: Client, options: Options, view: View) -> Self {
         let reporter = Reporter { controller: "ropewalk-controller".to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, options, view, recorder }
+        Self { client, options, view, attempts: Attempts::default(), recorder }
     }
 }
 
@@ -96,7 +98,7 @@ pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>)
     let mut refusals = Vec::new();
     for _ in 0..ROUNDS {
         let plan = K::plan(&K::observe(&run, &context, refusals.clone()).await?);
-        let applied = apply::apply(&context.client, &plan, &context.options.metrics).await;
+        let applied = apply::apply(&context.client, &plan, &context.attempts, &context.options.metrics).await;
         match applied.map_err(|source| Error::Apply { name: name.clone(), source })? {
             None => {
                 publish(&*run, &context, &plan).await;
@@ -189,9 +191,10 @@ where
     })
 }
 
-/// The objects that `uid` controls, as the cache has them, and those of `named` that it lacks, from the API server.
+/// The objects that `uid` controls, as the cache has them, and from the API server those of `named`, and of our own
+/// latest attempts, that it lacks.
 pub(crate) async fn children_of<K>(
-    client: &Client,
+    context: &Context,
     cache: &reflector::Store<K>,
     known: Vec<String>,
     namespace: &str,
@@ -211,11 +214,17 @@ where
             Some((name, child))
         })
         .collect();
-    for name in named.filter(|name| !name.is_empty()) {
-        if !children.contains_key(name)
-            && let Some(child) = read::<K>(client, namespace, name).await?
-        {
-            children.insert(name.to_owned(), Arc::new(child));
+    let attempted = context.attempts.of(uid);
+    for name in attempted.iter().filter(|name| children.contains_key(*name)) {
+        context.attempts.settle(uid, name);
+    }
+    for name in named.filter(|name| !name.is_empty()).map(str::to_owned).chain(attempted) {
+        if children.contains_key(&name) {
+            continue;
+        }
+        match read::<K>(&context.client, namespace, &name).await? {
+            Some(child) => drop(children.insert(name, Arc::new(child))),
+            None => context.attempts.settle(uid, &name),
         }
     }
     children.retain(|_, child| crate::owners::controller_uid(child.as_ref()) == Some(uid));

@@ -41,7 +41,7 @@ impl Reconciled for TaskRun {
         let known = view.pods_of.children(&uid);
         Ok(Snapshot {
             task: look_up(&context.client, &view.tasks, &namespace, taskrun::wants_task(run)).await?,
-            pods: children_of(&context.client, &view.pods, known, &namespace, &uid, named).await?,
+            pods: children_of(context, &view.pods, known, &namespace, &uid, named).await?,
             now: Timestamp::now(),
             config: Arc::clone(&context.options.config),
             settings: Arc::clone(&context.options.settings),

@@ -102,6 +102,8 @@ pub(super) struct Process {
     pipelines: Watch<Pipeline>,
     queue: BTreeMap<Run, (Timestamp, Why)>,
     turns: BTreeMap<Run, Turn>,
+    /// Children that were sent and that the cache may not show yet, by the UID of their controller.
+    attempts: BTreeMap<String, BTreeSet<String>>,
     /// Runs of which there was news since they were last asked for.
     news: BTreeSet<Run>,
 }
@@ -118,6 +120,7 @@ impl Process {
             pipelines: Watch::list(api.objects(Watched::Pipelines))?,
             queue: BTreeMap::new(),
             turns: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             news: BTreeSet::new(),
         };
         for watched in Watched::ALL {
@@ -299,6 +302,7 @@ impl Process {
         let Some(mut turn) = self.turns.remove(run) else { return Ok(()) };
         let Some(write) = turn.writes.pop_front() else { return Ok(()) };
         let request = write.request().map_err(SimError::Request)?;
+        self.note(&write);
         let Ok(answer) = wire.write(&write, &request) else {
             self.back_off(run, wire.now, AFTER_FAILURE);
             return Ok(());
@@ -328,6 +332,20 @@ impl Process {
             }
         }
         Ok(())
+    }
+
+    fn attempts_of(&self, uid: &str) -> impl Iterator<Item = &str> {
+        self.attempts.get(uid).into_iter().flatten().map(String::as_str)
+    }
+
+    /// A read by name costs nothing here, so that attempts are remembered for as long as the process lives.
+    fn note(&mut self, write: &Write) {
+        if let Write::Create { target, object } = write
+            && matches!(target.resource, Resource::Pod | Resource::TaskRun)
+            && let Some(uid) = object.pointer("/metadata/ownerReferences/0/uid").and_then(Value::as_str)
+        {
+            self.attempts.entry(uid.to_owned()).or_default().insert(target.name.clone());
+        }
     }
 
     /// Every run it knows of.
@@ -373,6 +391,7 @@ impl Process {
                 let key = key_of(run.as_ref());
                 let uid = run.metadata.uid.clone().unwrap_or_default();
                 let named = run.status.iter().map(|status| status.pod_name.as_str());
+                let named = named.chain(self.attempts_of(&uid));
                 let pods = children(&self.pods, Resource::Pod, &key, &uid, named, wire)?;
                 let task = look_up(&self.tasks, "tasks", &key, taskrun::wants_task(run), wire)?;
                 let run = Arc::clone(run);
@@ -382,7 +401,7 @@ impl Process {
                 let key = key_of(run.as_ref());
                 let uid = run.metadata.uid.clone().unwrap_or_default();
                 let references = run.status.iter().flat_map(|status| &status.child_references);
-                let named = references.map(|child| child.name.as_str());
+                let named = references.map(|child| child.name.as_str()).chain(self.attempts_of(&uid));
                 let children = children(&self.taskruns, Resource::TaskRun, &key, &uid, named, wire)?;
                 let wanted = pipelinerun::wants_pipeline(run);
                 let pipeline = look_up(&self.pipelines, "pipelines", &key, wanted, wire)?;

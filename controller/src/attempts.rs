@@ -1,0 +1,70 @@
+//! Children that were sent to the API server and that a cache may not show yet.
+//!
+//! A plan that overlooks such a child could skip its task as not started, and go on to `finally` beside it. Until the
+//! cache has seen it, or the API server says that there is none, it is read by name.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ropewalk_core::plan::{Resource, Write};
+
+/// Names of children by the UID of their controller. It holds what is on its way, a moment's worth of writes. A process
+/// that starts lists everything, and needs no memory of its predecessor's.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    names: Mutex<HashMap<String, BTreeSet<String>>>,
+}
+
+impl Attempts {
+    /// Notes a child before it is sent: its answer may be lost.
+    pub(crate) fn note(&self, write: &Write) {
+        if let Write::Create { target, object } = write
+            && matches!(target.resource, Resource::Pod | Resource::TaskRun)
+            && let Some(uid) = object.pointer("/metadata/ownerReferences/0/uid").and_then(|uid| uid.as_str())
+        {
+            self.lock().entry(uid.to_owned()).or_default().insert(target.name.clone());
+        }
+    }
+
+    /// The children of this controller that may be missing in the cache.
+    pub(crate) fn of(&self, uid: &str) -> Vec<String> {
+        self.lock().get(uid).map(|names| names.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The cache shows it, or it does not exist.
+    pub(crate) fn settle(&self, uid: &str, name: &str) {
+        let mut names = self.lock();
+        if let Some(of_uid) = names.get_mut(uid) {
+            of_uid.remove(name);
+            if of_uid.is_empty() {
+                names.remove(uid);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeSet<String>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ropewalk_core::plan::Target;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_remembered_until_it_is_seen() {
+        let target = Target { resource: Resource::TaskRun, namespace: "ns".into(), name: "run-a".into() };
+        let object = json!({ "metadata": { "ownerReferences": [{ "uid": "u" }] } });
+        let attempts = Attempts::default();
+        attempts.note(&Write::Create { target: target.clone(), object });
+        attempts.note(&Write::Delete { target, uid: Some("u".into()) });
+        assert_eq!(attempts.of("u"), ["run-a"]);
+        assert_eq!(attempts.of("v"), [""; 0]);
+        attempts.settle("u", "run-a");
+        assert_eq!(attempts.of("u"), [""; 0]);
+        assert!(attempts.lock().is_empty());
+    }
+}
