@@ -43,7 +43,7 @@ use wire::Wire;
 /// The namespace everything is in.
 pub const NAMESPACE: &str = "default";
 
-/// Things that may happen in one simulation. The longest here take a tenth of it.
+/// Things that may happen in one simulation: some hundreds are the rule, and what never ends is to be seen soon.
 const STEPS: usize = 50_000;
 
 /// Virtual time a simulation may take: less than the default timeout of a run, which would hide one that hangs.
