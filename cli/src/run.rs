@@ -79,7 +79,7 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
         },
         ..ropewalk_standalone::Config::default()
     };
-    let standalone = Standalone::start(config).await.map_err(|error| crate::from_chain(&error))?;
+    let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
     let client = standalone.client();
     let outcome = tokio::select! {
         outcome = apply_and_follow(&client, &objects, screen) => outcome,

@@ -76,7 +76,8 @@ pub struct Standalone {
 
 impl Standalone {
     /// Starts every part; the API answers when this returns. What earlier instances left behind is removed first.
-    pub async fn start(config: Config) -> Result<Self, Error> {
+    /// Has to be called within a tokio runtime.
+    pub fn start(config: Config) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
         }
@@ -88,7 +89,8 @@ impl Standalone {
         let logs = node::logs::Logs::new(instance.data_dir());
         // Names and UIDs have to differ from those of other instances, no more: the clock is seed enough.
         let now = Timestamp::now();
-        let seed = now.as_nanosecond().to_le_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let seed =
+            now.as_nanosecond().to_le_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
         let state = State::new(resources()?, seed, now);
         let server = Server::new(state, Arc::new(admission), Arc::new(logs));
         let client = server.client();
@@ -128,7 +130,10 @@ impl Standalone {
     pub async fn stop(mut self) -> Result<(), Error> {
         // A receiver that is gone has stopped already.
         let _ = self.shutdown.send(true);
-        if tokio::time::timeout(STOP, async { while self.tasks.join_next().await.is_some() {} }).await.is_err() {
+        if tokio::time::timeout(STOP, async { while self.tasks.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
             tracing::warn!("not every part stopped within {STOP:?}");
             self.tasks.shutdown().await;
         }

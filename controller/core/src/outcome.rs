@@ -27,7 +27,9 @@ impl Outcome {
             (Write::Delete { .. }, 409) => Self::Done,
             (Write::Patch { .. }, 409) => Self::Stale,
             // A child that is done takes no cancellation; the admission text is the only sign of it (contract 7.5).
-            (Write::Patch { subresource: None, .. }, 400) if message.contains("no updates are allowed") => Self::Done,
+            (Write::Patch { subresource: None, .. }, 400) if message.contains("no updates are allowed") => {
+                Self::Done
+            }
             (_, 408 | 429 | 500..) => Self::Transient,
             (_, 400..=499) => Self::Refused,
             _ => Self::Transient,
@@ -58,7 +60,13 @@ mod tests {
             (&create, 503, "", "", Outcome::Transient),
             (&status, 409, "Conflict", "", Outcome::Stale),
             (&status, 404, "NotFound", "", Outcome::Done),
-            (&patch, 400, "BadRequest", "Once the TaskRun is complete, no updates are allowed", Outcome::Done),
+            (
+                &patch,
+                400,
+                "BadRequest",
+                "Once the TaskRun is complete, no updates are allowed",
+                Outcome::Done,
+            ),
             (&patch, 400, "BadRequest", "must not set", Outcome::Refused),
             (&delete, 404, "NotFound", "", Outcome::Done),
             (&delete, 409, "Conflict", "", Outcome::Done),

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Longer than any of these takes on any machine that is used for work.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Repetitions of what is measured one after the other.
 const ROUNDS: usize = 20;
@@ -43,7 +43,7 @@ fn main() -> Result<ExitCode> {
 #[expect(clippy::print_stdout, reason = "figures are this program's output")]
 async fn measure() -> Result<()> {
     let config = Config { rootfs: RootfsMode::Host, ..Config::default() };
-    let world = Standalone::start(config).await.context("cannot start the world")?;
+    let world = Standalone::start(config).context("cannot start the world")?;
     let client = world.client();
     println!("RSS idle: {} MiB", rss()?);
 

@@ -102,7 +102,7 @@ async fn run_all(args: &Args, files: &[PathBuf]) -> Result<Vec<Row>> {
 async fn run_in_world(args: &Args, files: Vec<&PathBuf>, engine: Config) -> Result<Vec<Row>> {
     let rootfs = args.rootfs.map_or(RootfsMode::None, |Rootfs::Host| RootfsMode::Host);
     let config = ropewalk_standalone::Config { rootfs, engine, ..ropewalk_standalone::Config::default() };
-    let world = Standalone::start(config).await.context("cannot start the world")?;
+    let world = Standalone::start(config).context("cannot start the world")?;
     let client = world.client();
     let rows = stream::iter(files.into_iter().enumerate())
         .map(|(number, file)| run_file(&client, &args.folder, file, number))
@@ -257,7 +257,7 @@ fn print_row(row: &Row) {
     match &row.outcome {
         Outcome::Passed => println!("pass      {:6.1} s  {} {}", row.seconds, row.file, row.index),
         Outcome::Failed(why) => {
-            println!("not yet   {:6.1} s  {} {}: {why}", row.seconds, row.file, row.index)
+            println!("not yet   {:6.1} s  {} {}: {why}", row.seconds, row.file, row.index);
         }
     }
 }
