@@ -109,7 +109,13 @@ pub fn parse(source: Source) -> Result<Vec<Document>, Diagnostic> {
             let place = error.location().map(|location| range(&source.text, &location)).unwrap_or_default();
             // The parser repeats the place in its text; ours stands in front of it.
             let text = error.without_snippet().to_string();
-            let text = text.split(" at line ").next().unwrap_or(&text).to_owned();
+            let text = text.split(" at line ").next().unwrap_or(&text);
+            // Its limits and options are its own business.
+            let text = if text.contains("budget breached") {
+                "it is nested too deeply, or its aliases expand to too much"
+            } else {
+                text.split(", set DuplicateKeyPolicy").next().unwrap_or(text)
+            };
             Diagnostic::new(format!("not valid YAML: {text}")).at(Arc::clone(&source), place)
         })?;
     roots

@@ -6,6 +6,8 @@ pub mod documents;
 pub mod render;
 pub mod run;
 
+use std::io::Write as _;
+
 use diagnostic::Diagnostic;
 
 /// Prints findings to standard error, each with its place and hint.
@@ -13,6 +15,16 @@ use diagnostic::Diagnostic;
 pub(crate) fn report(diagnostics: &[Diagnostic], color: bool) {
     for diagnostic in diagnostics {
         eprintln!("{}", diagnostic.render(color));
+    }
+}
+
+/// Writes to standard output. A reader that has gone away is not an error, a full disk is.
+pub(crate) fn print(text: &str) -> Result<(), Diagnostic> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Diagnostic::new(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

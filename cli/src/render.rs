@@ -33,21 +33,21 @@ const SUFFIX: &str = "00000";
 pub fn render(args: &args::Render) -> ExitCode {
     match attempt(args) {
         Ok(pods) => {
-            print(&pods);
-            ExitCode::SUCCESS
+            // A pod is plain data; it always serializes.
+            let documents = pods.iter().map(|pod| serde_saphyr::to_string(pod).unwrap_or_default());
+            let text = documents.map(|pod| format!("---\n{}\n", pod.trim_end())).collect::<Vec<_>>().concat();
+            match crate::print(&text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(lost) => {
+                    crate::report(&[lost], false);
+                    ExitCode::from(run::REFUSED)
+                }
+            }
         }
         Err(diagnostics) => {
             crate::report(&diagnostics, false);
             ExitCode::from(run::REFUSED)
         }
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "this is the command's output")]
-fn print(pods: &[Pod]) {
-    for pod in pods {
-        // A pod is plain data; it always serializes.
-        println!("---\n{}", serde_saphyr::to_string(pod).unwrap_or_default().trim_end());
     }
 }
 

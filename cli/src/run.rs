@@ -31,7 +31,7 @@ const INTERRUPTED: u8 = 130;
 enum Stop {
     /// The user's to mend.
     Refused(Vec<Diagnostic>),
-    /// SIGINT or SIGTERM.
+    /// The user wants it to end.
     Interrupted,
 }
 
@@ -94,8 +94,9 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
     stopped.map_err(|error| crate::from_chain(&error))?;
     let (summary, succeeded) = summary::summarize(&runs, &ended);
     screen.line(summary.trim_end());
+    screen.lost().map_or(Ok(()), Err)?;
     if args.output == Output::Json {
-        print_json(&ended);
+        print_json(&ended)?;
     }
     Ok(succeeded)
 }
@@ -130,22 +131,20 @@ pub(crate) fn read(files: &[std::path::PathBuf]) -> Result<Vec<Document>, Vec<Di
 }
 
 /// The runs as they ended, for programs.
-#[expect(clippy::print_stdout, reason = "this is the command's output")]
-fn print_json(ended: &Ended) {
+fn print_json(ended: &Ended) -> Result<(), Diagnostic> {
     let pipelineruns = ended.pipelineruns.values().filter_map(|run| serde_json::to_value(run).ok());
     let taskruns = ended.taskruns.values().filter_map(|run| serde_json::to_value(run).ok());
-    println!("{:#}", pipelineruns.chain(taskruns).collect::<serde_json::Value>());
+    crate::print(&format!("{:#}\n", pipelineruns.chain(taskruns).collect::<serde_json::Value>()))
 }
 
-/// Resolves at the first SIGINT or SIGTERM. Where signals cannot be had, never.
+/// Resolves when the user wants the command to end: Ctrl-C, Ctrl-\, a closed terminal, or a plain kill. Where signals
+/// cannot be had, never.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+    let Ok(mut signals) = kinds.into_iter().map(signal).collect::<std::io::Result<Vec<_>>>() else {
         return std::future::pending().await;
     };
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
-    }
+    let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures::future::select_all(received).await;
 }

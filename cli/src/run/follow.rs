@@ -155,7 +155,10 @@ impl Follower {
     fn show_waiting(&mut self, task: &str, succeeded: &Condition, all: &[Condition]) {
         // Our own condition, where there is one, says more than the one tools compare.
         let ours = all.iter().find(|condition| condition.type_.starts_with(ropewalk_api::ROPEWALK_GROUP));
-        let ordinary = matches!(succeeded.reason.as_str(), "Started" | "Running" | "Pending");
+        // Upstream's words for a pod that has nothing to say yet end in an empty message.
+        let ordinary = matches!(succeeded.reason.as_str(), "Started" | "Running")
+            || succeeded.message.ends_with("message: \"\"")
+            || succeeded.message == "Pending";
         let Some(condition) = ours.or_else(|| (!ordinary).then_some(succeeded)) else { return };
         let message = &condition.message;
         if !message.is_empty()

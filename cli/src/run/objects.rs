@@ -63,7 +63,7 @@ pub fn assemble(documents: Vec<Document>, additions: &Additions<'_>) -> Result<O
         if is_run(&object) { objects.runs.push(object) } else { objects.definitions.push(object) }
     }
     if objects.runs.is_empty() {
-        let run = run_of_definition(&objects.definitions)?;
+        let run = run_of_definition(&objects.definitions, additions)?;
         objects.runs.push(run);
     }
     for (name, directory) in additions.workspaces {
@@ -81,7 +81,7 @@ fn is_run(object: &Object) -> bool {
     ours && matches!(object.kind(), "TaskRun" | "PipelineRun")
 }
 
-fn run_of_definition(definitions: &[Object]) -> Result<Object, Diagnostic> {
+fn run_of_definition(definitions: &[Object], additions: &Additions<'_>) -> Result<Object, Diagnostic> {
     let of_kind = |kind: &str| definitions.iter().filter(|object| object.kind() == kind).collect::<Vec<_>>();
     let (definition, kind, reference) = match (of_kind("Pipeline").as_slice(), of_kind("Task").as_slice()) {
         (&[pipeline], _) => (pipeline, "PipelineRun", "pipelineRef"),
@@ -96,6 +96,17 @@ fn run_of_definition(definitions: &[Object]) -> Result<Object, Diagnostic> {
         }
     };
     let name = definition.value["metadata"]["name"].as_str().unwrap_or_default();
+    // A run may carry params nobody declared; on the command line that is a slip of the finger.
+    let declared = |param: &str| {
+        let params = definition.value["spec"]["params"].as_array();
+        params.is_some_and(|params| params.iter().any(|declared| declared["name"] == param))
+    };
+    if let Some((param, _)) = additions.params.iter().find(|(param, _)| !declared(param)) {
+        return Err(Diagnostic::new(format!(
+            "{} \"{name}\" declares no param \"{param}\"",
+            definition.kind()
+        )));
+    }
     let value = json!({
         "apiVersion": "tekton.dev/v1",
         "kind": kind,
@@ -185,7 +196,7 @@ mod tests {
         assemble(documents, &Additions { params: &params, workspaces: &workspaces, namespace: "ns" })
     }
 
-    const TASK: &str = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata:\n  name: t\nspec: {}\n";
+    const TASK: &str = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata:\n  name: t\nspec:\n  params: [{name: a}, {name: b}, {name: c}]\n";
 
     #[test]
     fn a_lone_task_becomes_a_run() {
@@ -199,6 +210,12 @@ mod tests {
         assert_eq!(run["spec"]["workspaces"][0]["persistentVolumeClaim"]["claimName"], "workspace-source");
         let claim = &objects.definitions[1].value;
         assert_eq!(claim["metadata"]["annotations"][DIRECTORY_ANNOTATION], "/src");
+    }
+
+    #[test]
+    fn a_param_that_a_lone_task_does_not_declare_is_refused() {
+        let error = assembled(TASK, &[("z", "1")]).expect_err("refused");
+        assert_eq!(error.message(), "Task \"t\" declares no param \"z\"");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::args::Output;
+use crate::diagnostic::Diagnostic;
 
 /// How often a running task's spinner moves; fast enough to be seen moving, slow enough to cost nothing.
 const TICK: Duration = Duration::from_millis(120);
@@ -18,6 +19,7 @@ pub(super) struct Screen {
     color: bool,
     bars: Option<MultiProgress>,
     running: Mutex<HashMap<String, ProgressBar>>,
+    lost: Mutex<Option<Diagnostic>>,
 }
 
 impl Screen {
@@ -27,7 +29,13 @@ impl Screen {
             && (output == Output::Json || std::io::stdout().is_terminal())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { output, color, bars: terminal.then(MultiProgress::new), running: Mutex::default() }
+        Self {
+            output,
+            color,
+            bars: terminal.then(MultiProgress::new),
+            running: Mutex::default(),
+            lost: Mutex::default(),
+        }
     }
 
     /// Colors are wanted and possible.
@@ -35,21 +43,28 @@ impl Screen {
         self.color
     }
 
-    /// Prints one line. A reader that has gone away is not an error: the run goes on.
+    /// Prints one line. When that fails the run goes on; see [`Screen::lost`].
     pub(super) fn line(&self, text: &str) {
-        let print = || {
-            let mut line = text.to_owned();
-            line.push('\n');
-            // The result is dropped on purpose, see above.
-            let _ = match self.output {
-                Output::Text => std::io::stdout().lock().write_all(line.as_bytes()),
-                Output::Json => std::io::stderr().lock().write_all(line.as_bytes()),
-            };
+        let print = || match self.output {
+            Output::Text => {
+                if let Err(lost) = crate::print(&format!("{text}\n"))
+                    && let Ok(mut first) = self.lost.lock()
+                {
+                    first.get_or_insert(lost);
+                }
+            }
+            // Standard output carries the runs; nobody is promised what stands beside them.
+            Output::Json => drop(writeln!(std::io::stderr().lock(), "{text}")),
         };
         match &self.bars {
             Some(bars) => bars.suspend(print),
             None => print(),
         }
+    }
+
+    /// Why lines did not reach standard output, if some did not.
+    pub(super) fn lost(&self) -> Option<Diagnostic> {
+        self.lost.lock().ok().and_then(|mut lost| lost.take())
     }
 
     /// A line of a step's log, with the step in front of it.

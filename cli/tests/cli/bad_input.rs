@@ -180,3 +180,36 @@ fn an_ordinary_user_is_told_what_is_missing() {
     assert_eq!(stderr.trim().lines().count(), 1, "{}", printed(&output));
     assert!(stderr.contains("needs root") && stderr.contains("sudo"), "{}", printed(&output));
 }
+
+#[test]
+fn a_workspace_whose_config_map_is_missing() {
+    failed(
+        &taskrun(
+            "  timeout: 8s\n  workspaces: [{name: c, configMap: {name: nosuch}}]\n  taskSpec:\n    workspaces: [{name: c}]\n    steps:\n    - image: i\n      script: echo\n",
+        ),
+        &["waits: ", "\"nosuch\""],
+    );
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    if !can_run_containers() {
+        return;
+    }
+    let file = crate::common::example("quickstart.yaml");
+    for arguments in
+        [&["render"][..], &["run", "--rootfs", "host"], &["run", "--rootfs", "host", "-o", "json"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("there is one");
+        let output = crate::common::ropewalk()
+            .args(arguments)
+            .arg(&file)
+            .stdout(full)
+            .stderr(std::process::Stdio::piped())
+            .output()
+            .expect("the command starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", printed(&output));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("cannot write to standard output"), "{}", printed(&output));
+    }
+}

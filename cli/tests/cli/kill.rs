@@ -133,26 +133,30 @@ fn a_killed_run_is_cleared_away_by_the_next() {
 
 #[test]
 fn an_interrupted_run_leaves_nothing() {
+    use nix::sys::signal::Signal;
+
     if !can_run_containers() {
         return;
     }
     let files = tempfile::tempdir().expect("a temporary directory");
     let busy = files.path().join("busy.yaml");
     fs::write(&busy, BUSY).expect("written");
-    let mut child = ropewalk()
-        .args(["run", "--rootfs", "host"])
-        .arg(&busy)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    lines.next().expect("the run starts").expect("readable");
-    let directory = eventually("an instance", || instance(child.id()));
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("signalled");
-    // The pipe has to be drained for the command to end.
-    lines.for_each(drop);
-    let status = child.wait().expect("reaped");
-    assert_eq!(status.code(), Some(130));
-    assert_eq!(leftovers(&directory), [""; 0]);
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut child = ropewalk()
+            .args(["run", "--rootfs", "host"])
+            .arg(&busy)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        lines.next().expect("the run starts").expect("readable");
+        let directory = eventually("an instance", || instance(child.id()));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("signalled");
+        // The pipe has to be drained for the command to end.
+        lines.for_each(drop);
+        let status = child.wait().expect("reaped");
+        assert_eq!(status.code(), Some(130), "{signal}");
+        assert_eq!(leftovers(&directory), [""; 0], "{signal}");
+    }
 }

@@ -51,9 +51,9 @@ pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 /// The kubelet's own limit for pods at once on one node.
 pub const DEFAULT_MAX_PODS: usize = 110;
 
-/// Bytes a container's log may have: enough for any readable log, and 110 pods that all reach it stay within
-/// what a build machine's disk has.
-pub const DEFAULT_LOG_BYTES: u64 = 64 << 20;
+/// Bytes a container's log file may have, the time before each line included: several million short lines, and few
+/// enough that a step that prints without end does not fill a build machine's disk.
+pub const DEFAULT_LOG_BYTES: u64 = 256 << 20;
 
 /// Bytes a container may write outside its volumes; that layer lives in memory.
 pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;

@@ -58,7 +58,7 @@ impl<W: Write> Log<W> {
                 }
             }
         }
-        self.flush(now)
+        self.flush()
     }
 
     /// Writes what is left of a stream that ended without a newline.
@@ -66,32 +66,30 @@ impl<W: Write> Log<W> {
         if !self.pending[stream as usize].is_empty() {
             self.emit(stream, 'P', now);
         }
-        self.flush(now)
+        self.flush()
     }
 
     fn emit(&mut self, stream: Stream, tag: char, now: Timestamp) {
         let line = std::mem::take(&mut self.pending[stream as usize]);
-        self.batch.extend_from_slice(format!("{now:.9} {} {tag} ", stream.as_str()).as_bytes());
-        self.batch.extend_from_slice(&line);
-        self.batch.push(b'\n');
-        self.pending[stream as usize] = line;
-        self.pending[stream as usize].clear();
-    }
-
-    fn flush(&mut self, now: Timestamp) -> io::Result<()> {
-        let batch = std::mem::take(&mut self.batch);
-        if self.full || batch.is_empty() {
-            return Ok(());
-        }
-        if self.written + batch.len() as u64 > self.limit {
+        let prefix = format!("{now:.9} {} {tag} ", stream.as_str());
+        self.written += (prefix.len() + line.len() + 1) as u64;
+        if self.written <= self.limit {
+            self.batch.extend_from_slice(prefix.as_bytes());
+            self.batch.extend_from_slice(&line);
+            self.batch.push(b'\n');
+        } else if !self.full {
             self.full = true;
             let limit = self.limit;
             let marker =
                 format!("{now:.9} stderr F [the log ends here: it reached its limit of {limit} bytes]\n");
-            return self.file.write_all(marker.as_bytes());
+            self.batch.extend_from_slice(marker.as_bytes());
         }
-        self.written += batch.len() as u64;
-        self.file.write_all(&batch)
+        self.pending[stream as usize] = line;
+        self.pending[stream as usize].clear();
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&std::mem::take(&mut self.batch))
     }
 }
 
@@ -132,8 +130,10 @@ mod tests {
 
     #[test]
     fn a_full_log_says_so_once() {
+        // The first line takes 81 bytes with its time; what comes after it does not fit.
         let text =
             written(100, &[(Stream::Out, &[b'x'; 40]), (Stream::Out, &[b'\n'; 100]), (Stream::Out, b"y\n")]);
-        assert_eq!(text, "stderr F [the log ends here: it reached its limit of 100 bytes]\n");
+        let marker = "stderr F [the log ends here: it reached its limit of 100 bytes]";
+        assert_eq!(text, format!("stdout F {}\n{marker}\n", "x".repeat(40)));
     }
 }
