@@ -18,7 +18,12 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Render(args) => render::render(&args),
         Command::Run(args) => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime.block_on(run::run(args)),
+            Ok(runtime) => {
+                let code = runtime.block_on(run::run(args));
+                // Whatever still blocks a thread has nothing left to do.
+                runtime.shutdown_background();
+                code
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot start the runtime");
                 ExitCode::FAILURE

@@ -67,6 +67,10 @@ pub(crate) fn results(
 /// either way, and must not fill the memory first.
 fn read(path: &Path) -> io::Result<String> {
     let mut content = Vec::new();
+    // A step may have left a pipe there; opening one to read would wait for a writer that never comes.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     fs::File::open(path)?.take(MAX_MESSAGE_BYTES as u64 + 1).read_to_end(&mut content)?;
     Ok(String::from_utf8_lossy(&content).into_owned())
 }

@@ -213,3 +213,39 @@ fn an_output_that_cannot_be_written() {
         assert!(stderr.contains("cannot write to standard output"), "{}", printed(&output));
     }
 }
+
+/// Names and keys that would lead out of a volume's directory: nothing outside is read, written or removed.
+#[test]
+fn nothing_leads_out_of_a_volume() {
+    if !can_run_containers() {
+        return;
+    }
+    let outside = tempfile::tempdir().expect("a temporary directory");
+    let path = outside.path().display().to_string();
+    std::fs::write(outside.path().join("secret"), "kept").expect("written");
+    let up = "../".repeat(12);
+    let key = format!("{up}{}", path.trim_start_matches('/'));
+    let volume = |name: &str, source: &str| {
+        taskrun(&format!(
+            "  timeout: 8s\n  taskSpec:\n    volumes: [{{name: \"{name}\", {source}}}]\n    steps:\n    - image: i\n      volumeMounts: [{{name: \"{name}\", mountPath: /v}}]\n      script: ls /v; touch /v/written\n"
+        ))
+    };
+    let config = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{\"{key}/written\": x}}\n---\n"
+    );
+    let sidecar = taskrun(&format!(
+        "  taskSpec:\n    sidecars: [{{name: \"{key}\", image: i, script: sleep 60}}]\n    steps: [{{image: i, script: echo}}]\n"
+    ));
+    for text in [
+        volume(&path, "emptyDir: {}"),
+        volume(&key, "emptyDir: {}"),
+        format!("{config}{}", volume("v", "configMap: {name: c}")),
+        sidecar,
+    ] {
+        let output = run_text(&text);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{}", printed(&output));
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("] secret"), "{}", printed(&output));
+        let left: Vec<_> = std::fs::read_dir(outside.path()).expect("readable").flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}: {}", printed(&output));
+    }
+}

@@ -174,6 +174,24 @@ pub(crate) fn check_types(resource: &Resource, object: &Value) -> Result<()> {
     Ok(())
 }
 
+/// The names within a pod: each becomes a directory on its node, among other things.
+fn pod_names(pod: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for list in ["volumes", "containers", "initContainers", "ephemeralContainers"] {
+        let items = object::at(pod, &format!("spec.{list}")).and_then(Value::as_array);
+        for (index, item) in items.into_iter().flatten().enumerate() {
+            let field = format!("spec.{list}[{index}].name");
+            match item.get("name").and_then(Value::as_str).unwrap_or_default() {
+                "" => errors.push(FieldError::required(field, "")),
+                name => errors.extend(
+                    label_fault(name).map(|fault| FieldError::invalid(field, &Value::from(name), &fault)),
+                ),
+            }
+        }
+    }
+    errors
+}
+
 /// Checks the metadata of an object about to be stored.
 pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -209,6 +227,9 @@ pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
             let fault = format!("may not be more than {ANNOTATIONS} bytes");
             errors.push(FieldError::too_long("metadata.annotations", &fault));
         }
+    }
+    if resource.behaviour == Behaviour::Pod {
+        errors.extend(pod_names(object));
     }
     for finalizer in object::finalizers(object) {
         if let Some(fault) = qualified_fault(finalizer) {

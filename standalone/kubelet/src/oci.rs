@@ -16,7 +16,7 @@ use oci_spec::runtime::{
 use serde::{Deserialize, Serialize};
 
 use crate::user::Identity;
-use crate::volume::Use;
+use crate::volume::{Use, plain_name};
 use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts, env, fields};
 
 /// Kernel interfaces a container must not read; every container engine masks these.
@@ -108,7 +108,7 @@ pub struct Bundle {
 }
 
 /// What of the machine a step must not see, beyond what `own` (the data root) holds.
-const HIDDEN: [&str; 18] = [
+const HIDDEN: [&str; 35] = [
     "/etc/shadow",
     "/etc/shadow-",
     "/etc/gshadow",
@@ -120,11 +120,28 @@ const HIDDEN: [&str; 18] = [
     "/etc/kubernetes",
     "/etc/rancher",
     "/etc/wireguard",
+    "/etc/NetworkManager",
+    "/etc/cloud",
+    "/etc/krb5.keytab",
+    "/etc/letsencrypt",
+    "/etc/security/opasswd",
+    "/swap.img",
+    "/swapfile",
+    "/var/backups",
+    "/var/cache/debconf",
+    "/var/crash",
+    "/var/lib/cloud",
     "/var/lib/containerd",
     "/var/lib/docker",
+    "/var/lib/jenkins",
     "/var/lib/kubelet",
+    "/var/lib/mysql",
+    "/var/lib/postgresql",
+    "/var/lib/private",
     "/var/lib/rancher",
+    "/var/lib/redis",
     "/var/lib/sudo",
+    "/var/lib/systemd/coredump",
     "/var/log",
     "/var/spool/cron",
 ];
@@ -196,6 +213,7 @@ pub fn bundle(
     uses: &[Use],
     layout: &Layout,
 ) -> Result<Bundle, ConfigError> {
+    plain_name(&container.name)?;
     let image = container.image.clone().unwrap_or_default();
     let given = container.command.iter().chain(&container.args).flatten();
     let args: Vec<String> = given.map(|text| env::expand(text, variables)).collect();

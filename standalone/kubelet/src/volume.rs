@@ -80,6 +80,7 @@ pub const DIRECTORY_ANNOTATION: &str = "ropewalk.dev/directory";
 
 /// What `volume` of `pod` is made of.
 pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) -> Result<Plan, ConfigError> {
+    plain_name(&volume.name)?;
     // Kubernetes' own defaulting makes a volume without a source an emptyDir.
     if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
         return Ok(Plan::Empty { memory: false, size_limit: None });
@@ -210,10 +211,15 @@ pub fn uses(
             } else {
                 format!("/{}", mount.mount_path)
             },
-            // Image volumes are read-only by their definition.
+            // As on any node: what the API server's objects say is not for containers to change, least of all while
+            // the node writes there.
             read_only: mount.read_only == Some(true)
                 || claim_read_only == Some(true)
-                || volume.image.is_some(),
+                || volume.image.is_some()
+                || volume.config_map.is_some()
+                || volume.secret.is_some()
+                || volume.projected.is_some()
+                || volume.downward_api.is_some(),
         });
     }
     uses.sort_by_key(|found| found.destination.split('/').filter(|part| !part.is_empty()).count());
@@ -223,6 +229,24 @@ pub fn uses(
 fn relative(path: &str) -> Result<(), ConfigError> {
     if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
         return Err(ConfigError::UnsafePath(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// A key that becomes a file: what Kubernetes takes for one, and so never a way out of the volume.
+fn file_name(key: &str) -> Result<(), ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if key.is_empty() || key.len() > 253 || key == "." || key.starts_with("..") || !key.bytes().all(plain) {
+        return Err(ConfigError::UnsafePath(key.to_owned()));
+    }
+    Ok(())
+}
+
+/// A name of a volume or container, which becomes a directory: a DNS label, as the API server has it too.
+pub fn plain_name(name: &str) -> Result<(), ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
+        return Err(ConfigError::UnsafePath(name.to_owned()));
     }
     Ok(())
 }
@@ -241,6 +265,7 @@ fn select<'a>(
 ) -> Result<BTreeMap<String, File>, ConfigError> {
     let file = |contents: &[u8], mode: i32| File { contents: contents.to_vec(), mode: permission(mode) };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
+        data.keys().try_for_each(|key| file_name(key))?;
         let all = data.iter().map(|(key, value)| ((*key).to_owned(), file(value, default_mode)));
         return Ok(all.collect());
     };
@@ -397,6 +422,19 @@ mod tests {
                 {"path": "ready", "fieldRef": {"fieldPath": "metadata.annotations['tekton.dev/ready']"}}]}})),
             [("ready".to_owned(), b"READY".to_vec(), 0o644)]
         );
+    }
+
+    #[test]
+    fn nothing_leads_out_of_a_volume() {
+        let named = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
+        for name in ["/etc/cron.d", "../..", "a/b", "", "UPPER", "."] {
+            let planned = plan(&Pod::default(), &named(name), &objects(), &example());
+            assert_eq!(planned, Err(ConfigError::UnsafePath(name.to_owned())), "{name}");
+        }
+        for key in ["../x", "/etc/cron.d/x", "..", ".", "..data", "a/b", ""] {
+            assert_eq!(file_name(key), Err(ConfigError::UnsafePath(key.to_owned())), "{key}");
+        }
+        assert_eq!(file_name(".hidden_Key-1.txt"), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Starts, stops and adopts the shims of a pod's containers.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -232,9 +232,13 @@ impl Attempt {
     fn termination_message(&self, directory: &Path, code: i32) -> String {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let containers = spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len);
-        let bytes = fs::read(directory.join(files::TERMINATION)).unwrap_or_default();
-        let cut = &bytes[..bytes.len().min(termination_message_limit(containers))];
-        let message = String::from_utf8_lossy(cut).into_owned();
+        let mut bytes = Vec::new();
+        if let Ok(file) = File::open(directory.join(files::TERMINATION)) {
+            // The file is the container's to fill, with holes of any size; no more is read than is kept. What cannot be
+            // read is no message.
+            let _ = file.take(termination_message_limit(containers) as u64).read_to_end(&mut bytes);
+        }
+        let message = String::from_utf8_lossy(&bytes).into_owned();
         let policy = self.spec().and_then(|container| container.termination_message_policy.clone());
         if message.is_empty() && code != 0 && policy.as_deref() == Some("FallbackToLogsOnError") {
             return logs::tail(&directory.join(files::LOG), FALLBACK_LINES, FALLBACK_BYTES);

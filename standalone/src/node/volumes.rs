@@ -155,7 +155,9 @@ fn write_files(pod: &Pod, directory: &Path, wanted: &BTreeMap<String, volume::Fi
         let target = directory.join(path);
         let mode = if group.is_some() { file.mode | 0o040 } else { file.mode };
         let same = |found: Vec<u8>| found == file.contents;
-        let kept = fs::metadata(&target).is_ok_and(|found| found.permissions().mode() & 0o7777 == mode);
+        // A container that is privileged can put anything here; only a file of ours is looked into.
+        let kept = fs::symlink_metadata(&target)
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == mode);
         if kept && fs::read(&target).is_ok_and(same) {
             continue;
         }
@@ -163,7 +165,12 @@ fn write_files(pod: &Pod, directory: &Path, wanted: &BTreeMap<String, volume::Fi
         let mut name = std::ffi::OsString::from("..");
         name.push(target.file_name().unwrap_or_default());
         let temporary = target.with_file_name(name);
-        let mut opened = File::create(&temporary)?;
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Made anew, so that no link that stood there is followed.
+        let mut opened = File::options().write(true).create_new(true).open(&temporary)?;
         opened.write_all(&file.contents)?;
         opened.set_permissions(Permissions::from_mode(mode))?;
         drop(opened);

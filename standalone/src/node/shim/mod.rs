@@ -202,7 +202,8 @@ fn contain(directory: &Path, config: &ShimConfig, cgroups: &Cgroups) -> Result<E
         buffer: vec![0; PIPE],
         kill_at: None,
     };
-    let code = supervisor.watch([out_read, err_read]).map_err(ShimError::Streams)?;
+    let watched = supervisor.watch([out_read, err_read]).inspect_err(|_| end_children());
+    let code = watched.map_err(ShimError::Streams)?;
     let oom = cgroups.saw_oom_kill();
     created.release();
     Ok(Ended { code, oom, started_at: Some(started_at), finished_at: Timestamp::now(), failure: None })
@@ -319,7 +320,8 @@ impl Supervisor<'_> {
             }
         }
         for stream in [Stream::Out, Stream::Err] {
-            self.log.end(stream, Timestamp::now())?;
+            // A full disk costs the end of the log, not the exit code.
+            drop(self.log.end(stream, Timestamp::now()));
         }
         Ok(code.unwrap_or(NEVER_RAN))
     }

@@ -185,7 +185,13 @@ pub(super) fn exec(directory: &Path, command: Vec<String>) -> Result<ExitCode, S
                 .map_err(|source| ShimError::Runc { command: runc.clone(), source })?;
             status.code()
         }
-        RuntimeKind::Builtin => exec_builtin(&root, &config.id, command)?,
+        RuntimeKind::Builtin => {
+            // The command inherits where this process is: its container's limits are to hold for it too.
+            for cgroup in &config.cgroups {
+                fs::write(cgroup.join("cgroup.procs"), "0").map_err(ShimError::State)?;
+            }
+            exec_builtin(&root, &config.id, command)?
+        }
     };
     let code = code.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
