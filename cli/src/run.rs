@@ -137,14 +137,15 @@ fn print_json(ended: &Ended) -> Result<(), Diagnostic> {
     crate::print(&format!("{:#}\n", pipelineruns.chain(taskruns).collect::<serde_json::Value>()))
 }
 
-/// Resolves when the user wants the command to end: Ctrl-C, Ctrl-\, a closed terminal, or a plain kill. Where signals
-/// cannot be had, never.
-async fn interrupted() {
+/// The signals by which a user ends the command: Ctrl-C, Ctrl-\, a closed terminal, a plain kill. They are caught from
+/// this call on, whenever the future is first looked at; where they cannot be had, it never resolves.
+fn interrupted() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
-    let Ok(mut signals) = kinds.into_iter().map(signal).collect::<std::io::Result<Vec<_>>>() else {
-        return std::future::pending().await;
-    };
-    let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
-    futures::future::select_all(received).await;
+    let signals = kinds.into_iter().map(signal).collect::<std::io::Result<Vec<_>>>();
+    async {
+        let Ok(mut signals) = signals else { return std::future::pending().await };
+        let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+        futures::future::select_all(received).await;
+    }
 }
