@@ -156,19 +156,22 @@ impl World {
         let mut created = Vec::new();
         loop {
             let plan = pipelinerun::plan(&self.snapshot(&run, &children));
-            let before = created.len();
-            for write in &plan.writes {
-                let Write::Create { target, object } = write else { continue };
-                if target.resource == Resource::TaskRun {
-                    let child: TaskRun = self.admitted(object).and_then(typed).map_err(failed)?;
-                    children.push(Arc::new(self.succeeded(child.clone())));
-                    created.push(child);
+            let (made, before) = (created.len(), run.clone());
+            for write in plan.writes.iter().chain(&plan.status) {
+                match write {
+                    Write::Create { target, object } if target.resource == Resource::TaskRun => {
+                        let child: TaskRun = self.admitted(object).and_then(typed).map_err(failed)?;
+                        children.push(Arc::new(self.succeeded(child.clone())));
+                        created.push(child);
+                    }
+                    Write::Patch { target, patch, .. } if target.resource == Resource::PipelineRun => {
+                        let mut object =
+                            serde_json::to_value(&run).map_err(|error| failed(error.to_string()))?;
+                        json_patch::merge(&mut object, patch);
+                        run = typed(object).map_err(failed)?;
+                    }
+                    _ => {}
                 }
-            }
-            if let Some(Write::Patch { patch, .. }) = &plan.status {
-                let mut object = serde_json::to_value(&run).map_err(|error| failed(error.to_string()))?;
-                json_patch::merge(&mut object, patch);
-                run = typed(object).map_err(failed)?;
             }
             let conditions =
                 run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -178,7 +181,8 @@ impl World {
             {
                 return Err(failed(condition.message.clone()));
             }
-            if conditions::is_done(conditions) || (created.len() == before && plan.is_empty()) {
+            // What does not change the world once will not change it the next time either.
+            if conditions::is_done(conditions) || (created.len() == made && run == before) {
                 return Ok(created);
             }
         }

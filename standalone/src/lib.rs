@@ -67,7 +67,6 @@ pub enum Error {
 
 /// All parts, running.
 pub struct Standalone {
-    server: Server,
     client: Client,
     instance: Instance,
     shutdown: watch::Sender<bool>,
@@ -92,8 +91,7 @@ impl Standalone {
         let seed =
             now.as_nanosecond().to_le_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
         let state = State::new(resources()?, seed, now);
-        let server = Server::new(state, Arc::new(admission), Arc::new(logs));
-        let client = server.client();
+        let client = Server::new(state, Arc::new(admission), Arc::new(logs)).client();
 
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -113,17 +111,12 @@ impl Standalone {
                 tracing::error!(error = &error as &dyn std::error::Error, "the node has stopped");
             }
         });
-        Ok(Self { server, client, instance, shutdown, tasks })
+        Ok(Self { client, instance, shutdown, tasks })
     }
 
     /// A client of the API.
     pub fn client(&self) -> Client {
         self.client.clone()
-    }
-
-    /// The API server, to serve it on a socket too.
-    pub fn server(&self) -> &Server {
-        &self.server
     }
 
     /// Stops every part, ends every container and removes all that was made.

@@ -116,3 +116,33 @@ fn rendering_is_the_same_every_time() {
     let pods = String::from_utf8_lossy(&first.stdout).matches("kind: Pod").count();
     assert_eq!(pods, 3, "one for each task that runs: {}", printed(&first));
 }
+
+/// The labels of a Pipeline reach its run by a plan of their own, which creates nothing.
+#[test]
+fn rendering_comes_to_an_end_when_the_pipeline_has_labels() {
+    let text = std::fs::read_to_string(example("quickstart.yaml")).expect("readable");
+    let named = "kind: Pipeline\nmetadata:\n  name: quickstart\n";
+    assert!(text.contains(named));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("labelled.yaml");
+    std::fs::write(&file, text.replace(named, &format!("{named}  labels: {{team: ropes}}\n")))
+        .expect("written");
+    let mut render = ropewalk();
+    render.arg("render").arg(&file).stdout(std::process::Stdio::piped());
+    let child = render.spawn().expect("the command starts");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let (ended, end) = std::sync::mpsc::channel();
+    // A command that goes round in circles is stopped, so that the test fails instead of hanging.
+    let guard = std::thread::spawn(move || {
+        if end.recv_timeout(std::time::Duration::from_secs(30)).is_err() {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("stopped");
+        }
+    });
+    let output = child.wait_with_output().expect("it ends");
+    // The guard has given up waiting if nobody listens any more.
+    let _ = ended.send(());
+    guard.join().expect("no panic");
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    let pods = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((pods.matches("kind: Pod").count(), pods.matches("team: ropes").count()), (3, 3), "{pods}");
+}
