@@ -18,8 +18,8 @@ const PARENT: &str = "ropewalk";
 /// Processes and threads one container may have: far above any build, far below what makes a machine unusable.
 const PIDS_MAX: u32 = 16_384;
 
-/// How often removing a cgroup is tried: dying processes leave it within milliseconds.
-const REMOVE_TRIES: u32 = 50;
+/// How often removing a cgroup is tried: dying processes leave it within milliseconds, on a busy machine within seconds.
+const REMOVE_TRIES: u32 = 500;
 
 /// The wait between two tries.
 const REMOVE_PAUSE: Duration = Duration::from_millis(10);
