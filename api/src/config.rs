@@ -1,7 +1,10 @@
-//! The engine's configuration as one immutable value: the `config-defaults` and `feature-flags` ConfigMaps (contract 3).
+//! The engine's configuration as one immutable value: the `config-defaults`, `feature-flags` and
+//! `config-observability` ConfigMaps (contract 3 and 9.3).
 
+mod observability;
 mod parse;
 
+pub use observability::{DurationType, Observability, PipelineRunLevel, TaskRunLevel};
 pub use parse::{ConfigError, ConfigErrors};
 
 use ropewalk_entrypoint_protocol::duration::GoDuration;
@@ -15,6 +18,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// `feature-flags`.
     pub features: FeatureFlags,
+    /// `config-observability`.
+    pub observability: Observability,
 }
 
 /// `config-defaults` (contract 3.1).

@@ -1,4 +1,4 @@
-//! Reading the ConfigMaps (contract 3.1 and 3.2). Pure; keys this engine does not act on are ignored.
+//! Reading the ConfigMaps (contract 3.1, 3.2 and 9.3). Pure; keys this engine does not act on are ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::fmt;
 use ropewalk_entrypoint_protocol::duration::GoDuration;
 use serde::de::DeserializeOwned;
 
-use super::{ApiFields, Config, Defaults, FeatureFlags};
+use super::{ApiFields, Config, Defaults, FeatureFlags, observability};
 
 /// A value that cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("ConfigMap \"{map}\" has \"{value}\" for the key \"{key}\", expected {expected}")]
 pub struct ConfigError {
-    /// `config-defaults` or `feature-flags`.
+    /// `config-defaults`, `feature-flags` or `config-observability`.
     pub map: &'static str,
     /// The key.
     pub key: &'static str,
@@ -39,20 +39,24 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl Config {
-    /// The configuration in the data of `config-defaults` and `feature-flags`; absent keys have their defaults.
+    /// The configuration in the data of `config-defaults`, `feature-flags` and `config-observability`; absent keys
+    /// have their defaults.
     ///
     /// # Errors
     /// Every value that cannot be used. The webhook refuses such a ConfigMap; a process keeps what it had before.
     pub fn from_config_maps(
         defaults: &BTreeMap<String, String>,
         features: &BTreeMap<String, String>,
+        observability: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigErrors> {
         let mut reader = Reader { map: "config-defaults", data: defaults, errors: Vec::new() };
         let defaults = read_defaults(&mut reader);
         let mut reader = Reader { map: "feature-flags", data: features, errors: reader.errors };
         let features = read_features(&mut reader);
+        let mut reader = Reader { map: "config-observability", data: observability, errors: reader.errors };
+        let observability = observability::read(&mut reader);
         if reader.errors.is_empty() {
-            Ok(Self { defaults, features })
+            Ok(Self { defaults, features, observability })
         } else {
             Err(ConfigErrors(reader.errors))
         }
@@ -106,7 +110,7 @@ fn read_features(reader: &mut Reader<'_>) -> FeatureFlags {
     flags
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     map: &'static str,
     data: &'a BTreeMap<String, String>,
     errors: Vec<ConfigError>,
@@ -118,7 +122,7 @@ impl<'a> Reader<'a> {
         self.data.get(key).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
 
-    fn set<T>(
+    pub(super) fn set<T>(
         &mut self,
         key: &'static str,
         field: &mut T,
@@ -146,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A boolean in any of Go's spellings.
-    fn flag(&mut self, key: &'static str, field: &mut bool) {
+    pub(super) fn flag(&mut self, key: &'static str, field: &mut bool) {
         let parse = |text: &str| match text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn nothing_given_is_the_default() {
         let empty = map(&[("default-service-account", ""), ("_example", "anything")]);
-        assert_eq!(Config::from_config_maps(&empty, &map(&[])), Ok(Config::default()));
+        assert_eq!(Config::from_config_maps(&empty, &map(&[]), &map(&[])), Ok(Config::default()));
     }
 
     #[test]
@@ -206,7 +210,7 @@ mod tests {
             ("disable-inline-spec", "pipeline, taskrun"),
             ("set-security-context", "true"),
         ]);
-        let config = Config::from_config_maps(&defaults, &features).unwrap();
+        let config = Config::from_config_maps(&defaults, &features, &map(&[])).unwrap();
         let Defaults { timeout, service_account, managed_by, pod_template, .. } = &config.defaults;
         assert_eq!(timeout, &GoDuration::ZERO);
         assert_eq!((service_account.as_str(), managed_by.as_str()), ("robot", "me"));
@@ -236,7 +240,7 @@ mod tests {
     #[case("default-timeout-minutes", "1h", "a whole number of minutes")]
     #[case("default-max-matrix-combinations-count", "-1", "a whole number")]
     fn wrong_defaults(#[case] key: &str, #[case] value: &str, #[case] expected: &str) {
-        let error = Config::from_config_maps(&map(&[(key, value)]), &map(&[])).unwrap_err();
+        let error = Config::from_config_maps(&map(&[(key, value)]), &map(&[]), &map(&[])).unwrap_err();
         let text = format!(
             "ConfigMap \"config-defaults\" has \"{value}\" for the key \"{key}\", expected {expected}"
         );
@@ -246,11 +250,43 @@ mod tests {
     #[test]
     fn all_errors_are_reported() {
         let features = map(&[("enable-api-fields", "gamma"), ("enable-artifacts", "yes")]);
+        let observability = map(&[("metrics.taskrun.level", "step")]);
         let error =
-            Config::from_config_maps(&map(&[("default-pod-template", "a: [")]), &features).unwrap_err();
+            Config::from_config_maps(&map(&[("default-pod-template", "a: [")]), &features, &observability)
+                .unwrap_err();
         assert_eq!(
             error.0.iter().map(|error| error.key).collect::<Vec<_>>(),
-            ["default-pod-template", "enable-api-fields", "enable-artifacts"]
+            ["default-pod-template", "enable-api-fields", "enable-artifacts", "metrics.taskrun.level"]
+        );
+        assert_eq!(error.0[3].map, "config-observability");
+    }
+
+    #[test]
+    fn metrics_have_the_levels_asked_for() {
+        use crate::config::{DurationType, Observability, PipelineRunLevel, TaskRunLevel};
+
+        let observability = map(&[
+            ("metrics.taskrun.level", "taskrun"),
+            ("metrics.taskrun.duration-type", "lastvalue"),
+            ("metrics.pipelinerun.level", "namespace"),
+            ("metrics.pipelinerun.duration-type", "lastvalue"),
+            ("metrics.running-pipelinerun.level", "pipelinerun"),
+            ("metrics.count.enable-reason", "true"),
+            ("metrics.taskrun.throttle.enable-namespace", "true"),
+            ("metrics-protocol", "prometheus"),
+        ]);
+        let config = Config::from_config_maps(&map(&[]), &map(&[]), &observability).unwrap();
+        assert_eq!(
+            config.observability,
+            Observability {
+                taskrun_level: TaskRunLevel::TaskRun,
+                taskrun_duration: DurationType::LastValue,
+                pipelinerun_level: PipelineRunLevel::Namespace,
+                pipelinerun_duration: DurationType::LastValue,
+                running_pipelinerun_level: Some(PipelineRunLevel::PipelineRun),
+                reason: true,
+                throttle_namespace: true,
+            }
         );
     }
 }
