@@ -18,14 +18,15 @@ use futures::future::{self, BoxFuture};
 use kube::Client;
 use ropewalk_api::config::Config;
 use ropewalk_core::settings::Settings;
+use tokio::sync::watch;
 
 pub use metrics::Metrics;
 
 /// How the controllers run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The ConfigMaps.
-    pub config: Arc<Config>,
+    /// The ConfigMaps; every observation takes what is newest.
+    pub config: watch::Receiver<Arc<Config>>,
     /// Images and identity.
     pub settings: Arc<Settings>,
     /// Serve only this namespace.

@@ -54,7 +54,7 @@ impl Reconciled for PipelineRun {
         }
         Ok(Snapshot {
             now: Timestamp::now(),
-            config: Arc::clone(&context.options.config),
+            config: Arc::clone(&context.options.config.borrow()),
             settings: Arc::clone(&context.options.settings),
             run: Arc::clone(run),
             pipeline,

@@ -43,7 +43,7 @@ impl Reconciled for TaskRun {
             task: look_up(&context.client, &view.tasks, &namespace, taskrun::wants_task(run)).await?,
             pods: children_of(context, &view.pods, known, &namespace, &uid, named).await?,
             now: Timestamp::now(),
-            config: Arc::clone(&context.options.config),
+            config: Arc::clone(&context.options.config.borrow()),
             settings: Arc::clone(&context.options.settings),
             run: Arc::clone(run),
             refusals,

@@ -95,8 +95,10 @@ impl Standalone {
 
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let options =
-            Options { config: engine, settings, namespace: None, metrics: Metrics::new(&Registry::new())? };
+        // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
+        let (_, config_now) = watch::channel(engine);
+        let metrics = Metrics::new(&Registry::new())?;
+        let options = Options { config: config_now, settings, namespace: None, metrics };
         let stopped = stopped(stopping.clone()).boxed();
         tasks.spawn(ropewalk_controller::run(client.clone(), options, stopped));
         let node = NodeConfig {
