@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# What the scripts of the test cluster share.
+
+# What took long to make, and can be made again.
+# shellcheck disable=SC2034 # used by whoever sources this
+readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/ropewalk-cluster
+
+fail() {
+    printf 'hack/cluster: %s\n' "$*" >&2
+    exit 1
+}
+
+# install PACKAGE...: those that are missing, from apt.
+install() {
+    local package missing=()
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    # Lists may be absent or old; only a failure to install says so.
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
+        fail "apt-get cannot install ${missing[*]}"
+}
+
+# within SECONDS COMMAND...: runs the command until it succeeds, and fails when that takes too long.
+within() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.1
+    done
+}
+
+# image_archive LAYER.tar OUT.tar NAME CONFIG: a Docker archive with one layer; CONFIG is the image's `config` in JSON.
+image_archive() (
+    layer=$(realpath "$1") out=$(realpath "$2") work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cd "$work" || exit
+    ln -s "$layer" layer.tar
+    diff_id=$(sha256sum layer.tar | cut -d' ' -f1)
+    printf '{"architecture":"amd64","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        "$4" "$diff_id" >config.json
+    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$3" >manifest.json
+    tar --dereference -cf "$out.new" config.json manifest.json layer.tar
+    mv "$out.new" "$out"
+)
