@@ -1,6 +1,9 @@
-//! Chores of this repository: `cargo run -p xtask -- generate [--check]`.
+//! Chores of this repository: `cargo run -p xtask -- generate [--check]`, `cargo run -p xtask -- images --out DIR`.
 
 mod generate;
+mod images;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -19,10 +22,20 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Writes controller.tar, webhook.tar and entrypoint.tar: container images as OCI archives.
+    Images {
+        /// Where to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Where the built binaries are.
+        #[arg(long, value_name = "DIR", default_value = "target/release")]
+        from: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().chore {
         Chore::Generate { check } => generate::run(check),
+        Chore::Images { out, from } => images::run(&from, &out),
     }
 }
