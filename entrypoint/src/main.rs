@@ -1,6 +1,7 @@
 //! `ropewalk-entrypoint`: the program inside every step container. It waits for its turn, runs the
 //! step's command, and leaves exit code, results and timestamps where the controller finds them
-//! (contract 5.5). As `prepare` it is the init container that lays out `/tekton`.
+//! (contract 5.5). As `prepare` it is the init container that lays out `/tekton`, as `script` a sidecar's
+//! script, as `nop` what stops a sidecar.
 //!
 //! Blocking code on one thread, linked statically and kept small, since it runs in every image there
 //! is. Does IO; all formats live in `ropewalk_entrypoint_protocol`.
@@ -9,8 +10,10 @@ mod child;
 mod clock;
 mod command;
 mod ending;
+mod layout;
 mod prepare;
 mod report;
+mod script;
 mod signals;
 mod spawn;
 mod step;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
     let outcome = match flags::parse(&args) {
         Ok(Command::Run(flags)) => step::run(&flags).map_err(|error| describe(&error)),
         Ok(Command::Prepare(flags)) => prepare::run(&flags).map(|()| 0).map_err(|error| describe(&error)),
+        Ok(Command::Script(flags)) => script::run(&flags).map(|()| 0).map_err(|error| describe(&error)),
+        Ok(Command::Nop) => Ok(0),
         Err(error) => Err(describe(&error)),
     };
     ExitCode::from(outcome.unwrap_or_else(|message| {

@@ -2,30 +2,25 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use ropewalk_entrypoint_protocol::flags::{PrepareFlags, Script};
+use ropewalk_entrypoint_protocol::flags::PrepareFlags;
 use ropewalk_entrypoint_protocol::paths;
+
+use crate::layout::{self, LayoutError, remove};
+use crate::log;
 
 /// Mode of the binary's copy: steps may execute it, and nobody has to read it.
 const BINARY_MODE: u32 = 0o311;
-/// Mode of script files, whatever the umask: steps run as any user.
-const SCRIPT_MODE: u32 = 0o755;
 
 /// What could not be laid out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
     #[error("copying the entrypoint to {path:?}")]
     Copy { path: PathBuf, source: io::Error },
-    #[error("{0:?} is no step container's name")]
-    StepName(String),
-    #[error("linking {path:?} to the step's status")]
-    Link { path: PathBuf, source: io::Error },
-    #[error("script {path:?} is not directly in {dir:?}")]
-    ScriptOutside { path: String, dir: PathBuf },
-    #[error("writing script {path:?}")]
-    Script { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error("creating working directory {path:?}")]
     WorkingDir { path: PathBuf, source: io::Error },
 }
@@ -37,16 +32,26 @@ pub(crate) fn run(flags: &PrepareFlags) -> Result<(), PrepareError> {
         let path = Path::new(path);
         copy_self(path).map_err(|source| PrepareError::Copy { path: path.to_owned(), source })?;
     }
-    for (index, name) in flags.steps.iter().enumerate() {
-        link_step(root, index, name)?;
-    }
+    layout::link_steps(root, &flags.steps)?;
     for script in &flags.scripts {
-        write_script(&root.join("scripts"), script)?;
+        layout::write_script(root, script)?;
     }
     let workspace = Path::new(flags.workspace.as_deref().unwrap_or(paths::WORKSPACE));
     for dir in &flags.working_dirs {
-        if let Some(path) = inside(workspace, Path::new(dir)) {
-            fs::create_dir_all(&path).map_err(|source| PrepareError::WorkingDir { path, source })?;
+        let Some(path) = inside(workspace, Path::new(dir)) else { continue };
+        match layout::make_dir(&path) {
+            Ok(()) => {}
+            // The image has a user without privileges, the volume perhaps an owner. The runtime, which is root, makes
+            // the directory before the step starts in it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                log(&format!("leaving working directory {path:?} to the container runtime: {error}"));
+            }
+            Err(source) => return Err(PrepareError::WorkingDir { path, source }),
         }
     }
     Ok(())
@@ -67,35 +72,6 @@ fn copy_self(to: &Path) -> io::Result<()> {
     fs::rename(&partial, to)
 }
 
-/// Makes `steps/<name>` and `steps/<index>` lead to the status directory of the step.
-fn link_step(root: &Path, index: usize, name: &str) -> Result<(), PrepareError> {
-    let plain = Path::new(name).components().eq([Component::Normal(name.as_ref())]);
-    if !plain {
-        return Err(PrepareError::StepName(name.to_owned()));
-    }
-    let status = root.join("run").join(index.to_string()).join("status");
-    for link in [name.to_owned(), index.to_string()] {
-        let path = root.join("steps").join(link);
-        remove(&path)
-            .and_then(|()| symlink(&status, &path))
-            .map_err(|source| PrepareError::Link { path, source })?;
-    }
-    Ok(())
-}
-
-fn write_script(dir: &Path, script: &Script) -> Result<(), PrepareError> {
-    let path = Path::new(&script.path);
-    let directly_inside = path.parent() == Some(dir)
-        && path.components().all(|part| part != Component::ParentDir)
-        && path.file_name().is_some();
-    if !directly_inside {
-        return Err(PrepareError::ScriptOutside { path: script.path.clone(), dir: dir.to_owned() });
-    }
-    fs::write(path, &script.content)
-        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(SCRIPT_MODE)))
-        .map_err(|source| PrepareError::Script { path: path.to_owned(), source })
-}
-
 /// The directory meant by `dir` when it lies in the workspace; the runtime creates others.
 fn inside(workspace: &Path, dir: &Path) -> Option<PathBuf> {
     let mut path = PathBuf::new();
@@ -109,13 +85,6 @@ fn inside(workspace: &Path, dir: &Path) -> Option<PathBuf> {
         }
     }
     path.starts_with(workspace).then_some(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

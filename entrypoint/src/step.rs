@@ -12,6 +12,7 @@ use ropewalk_entrypoint_protocol::termination::{FAILURE, ResultType, RunResult};
 use crate::child::{Child, End};
 use crate::command::{self, CommandError};
 use crate::ending::{Consequences, Ending};
+use crate::layout::{self, LayoutError};
 use crate::report::{self, Message, ReportError};
 use crate::signals::Signals;
 use crate::spawn::{self, Invocation};
@@ -31,6 +32,8 @@ pub(crate) enum StepError {
     Signals(#[source] io::Error),
     #[error("creating directory {path:?}")]
     Directory { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
@@ -64,6 +67,14 @@ pub(crate) fn run(flags: &StepFlags) -> Result<u8, StepError> {
 }
 
 fn wait_for_turn(flags: &StepFlags, watch: &mut Watch, signals: &Signals) -> Result<Waited, StepError> {
+    layout::link_steps(root(flags), &flags.steps)?;
+    if let Some(script) = &flags.script {
+        layout::write_script(root(flags), script)?;
+    }
+    for dir in &flags.make_dirs {
+        // The step that starts in it tries again, and complains if it must.
+        let _ = layout::make_dir(Path::new(dir));
+    }
     if !flags.step_metadata_dir.is_empty() {
         for name in [paths::STEP_RESULTS, paths::STEP_ARTIFACTS] {
             let path = Path::new(&flags.step_metadata_dir).join(name);
@@ -88,6 +99,8 @@ enum ExecuteError {
     Command(#[from] CommandError),
     #[error("CEL in a step's when expression is not supported: {0:?}; use input, operator and values")]
     Cel(String),
+    #[error("entering working directory {path:?}")]
+    WorkingDir { path: String, source: io::Error },
     #[error("opening {path:?} for a copy of the step's output")]
     Output { path: String, source: io::Error },
     #[error("waiting for command {command:?}")]
@@ -109,6 +122,9 @@ fn run_command(flags: &StepFlags, watch: &mut Watch, signals: &Signals) -> Resul
     if !texts.when.iter().all(ropewalk_entrypoint_protocol::when::WhenExpression::evaluate) {
         log("skipping this step because its when expressions do not hold");
         return Ok(Ending::WhenFalse);
+    }
+    if let Some(dir) = &flags.working_dir {
+        enter(Path::new(dir)).map_err(|source| ExecuteError::WorkingDir { path: dir.clone(), source })?;
     }
     let name = texts.argv.first().ok_or(CommandError::None)?;
     let path = texts.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
@@ -134,6 +150,16 @@ fn run_command(flags: &StepFlags, watch: &mut Watch, signals: &Signals) -> Resul
         log(&format!("command {name:?} was stopped: it ran longer than the step's timeout"));
     }
     Ok(Ending::Ran(end))
+}
+
+fn enter(dir: &Path) -> io::Result<()> {
+    match std::env::set_current_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            layout::make_dir(dir)?;
+            std::env::set_current_dir(dir)
+        }
+        entered => entered,
+    }
 }
 
 /// Leaves behind what an ending entails. A failure to do so fails the step, but stops nothing that

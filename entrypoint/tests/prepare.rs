@@ -99,3 +99,44 @@ fn a_step_name_is_no_path(#[case] name: &str) -> TestResult {
     assert_eq!(ended.stderr, format!("entrypoint: {name:?} is no step container's name\n"));
     Ok(())
 }
+
+/// A user who owns nothing here, as the images of a cluster have it.
+const NOBODY: u32 = 65_532;
+
+#[test]
+fn a_working_directory_only_root_could_make_is_left_to_the_runtime() -> TestResult {
+    if !support::is_root() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    for dir in ["", "scripts", "steps"] {
+        fs::set_permissions(pod.path(dir), fs::Permissions::from_mode(0o777))?;
+    }
+    fs::create_dir_all(pod.path("workspace/mine"))?;
+    let mut flags = flags(&pod);
+    flags.copy_to = Some(pod.text("entrypoint"));
+    flags.steps = vec!["step-a".into()];
+    flags.scripts = vec![Script { path: pod.text("scripts/script-0"), content: "#!/bin/sh\n".into() }];
+    flags.working_dirs = vec!["mine/src".into()];
+    let ended = end(pod.as_user(NOBODY)?.args(flags.render()).spawn()?)?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("leaving working directory"), "{ended:?}");
+    assert!(!pod.path("workspace/mine/src").exists());
+    assert_eq!(mode(pod.path("scripts/script-0"))?, 0o755);
+    assert_eq!(mode(pod.path("entrypoint"))?, 0o311);
+    Ok(())
+}
+
+#[test]
+fn a_working_directory_is_for_every_user_of_the_pod() -> TestResult {
+    let pod = Pod::new()?;
+    fs::create_dir_all(pod.path("workspace/there"))?;
+    fs::set_permissions(pod.path("workspace/there"), fs::Permissions::from_mode(0o700))?;
+    let mut flags = flags(&pod);
+    flags.working_dirs = vec!["src/a".into(), "there/b".into()];
+    assert_eq!(prepare(&flags)?.code, Some(0));
+    for (dir, expected) in [("src", 0o777), ("src/a", 0o777), ("there", 0o700), ("there/b", 0o777)] {
+        assert_eq!(mode(pod.path(&format!("workspace/{dir}")))?, expected, "{dir}");
+    }
+    Ok(())
+}

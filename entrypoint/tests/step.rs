@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ropewalk_entrypoint_protocol::duration::GoDuration;
-use ropewalk_entrypoint_protocol::flags::OnError;
+use ropewalk_entrypoint_protocol::flags::{OnError, Script};
 use ropewalk_entrypoint_protocol::termination::RunResult;
 use ropewalk_entrypoint_protocol::when::WhenExpression;
 use rstest::rstest;
@@ -458,5 +458,81 @@ fn a_bad_flag_is_named() -> TestResult {
     let ended = end(entrypoint().args(["-no_such_flag", "x"]).spawn()?)?;
     assert_eq!(ended.code, Some(1));
     assert_eq!(ended.stderr, "entrypoint: flag \"-no_such_flag\" is not known\n");
+    Ok(())
+}
+
+#[test]
+fn a_step_without_an_init_container_lays_out_what_it_needs() -> TestResult {
+    let pod = Pod::new()?;
+    // Beyond what the kernel takes as one argument.
+    let padding = "#".repeat(300_000);
+    let content =
+        format!("#!/bin/sh\n{padding}\npwd; echo \"$0 $1 $(params.x)\"; ls {}\n", pod.text("steps"));
+    let mut flags = pod.step(0, &[&pod.text("scripts/script-0"), "argument"]);
+    flags.script = Some(Script { path: pod.text("scripts/script-0"), content });
+    flags.steps = vec!["step-a".into(), "step-b".into()];
+    flags.make_dirs = vec![pod.text("workspace/of-another")];
+    flags.working_dir = Some(pod.text("workspace/src"));
+    for _ in 0..2 {
+        let ended = run(&flags)?;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let here = fs::canonicalize(pod.path("workspace/src"))?;
+        let script = pod.text("scripts/script-0");
+        assert_eq!(ended.stdout, format!("{}\n{script} argument \n0\n1\nstep-a\nstep-b\n", here.display()));
+        assert!(pod.path("workspace/of-another").is_dir());
+        assert_eq!(fs::read_link(pod.path("steps/step-b"))?, pod.path("run/1/status"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_working_directory_that_cannot_be_made_fails_the_step_that_needs_it() -> TestResult {
+    let pod = Pod::new()?;
+    pod.write("workspace/file", "")?;
+    let mut flags = pod.shell(0, "echo ran");
+    flags.make_dirs = vec![pod.text("workspace/file/src")];
+    assert_eq!(run(&flags)?.stdout, "ran\n");
+    flags.working_dir = Some(pod.text("workspace/file/src"));
+    let ended = run(&flags)?;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    let message = format!("entering working directory {:?}", pod.text("workspace/file/src"));
+    assert!(ended.stderr.contains(&message), "{ended:?}");
+    assert!(pod.path("run/0/out.err").exists(), "later steps do not wait");
+    Ok(())
+}
+
+#[test]
+fn a_layout_that_cannot_be_made_stops_the_task() -> TestResult {
+    let pod = Pod::new()?;
+    let mut flags = pod.shell(0, "echo ran");
+    flags.script = Some(Script { path: pod.text("elsewhere/script-0"), content: String::new() });
+    let ended = run(&flags)?;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    assert!(pod.path("run/0/out.err").exists());
+    Ok(())
+}
+
+#[test]
+fn a_user_without_privileges_runs_a_script_of_its_own() -> TestResult {
+    if !support::is_root() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    // Volumes are open to every user; nothing else of a container need be.
+    for dir in ["", "results", "steps", "scripts", "run/0", "workspace"] {
+        fs::create_dir_all(pod.path(dir))?;
+        fs::set_permissions(pod.path(dir), fs::Permissions::from_mode(0o777))?;
+    }
+    fs::File::create(pod.path("termination-0"))?.set_permissions(fs::Permissions::from_mode(0o666))?;
+    let mut flags = pod.step(0, &[&pod.text("scripts/script-0")]);
+    flags.script = Some(Script {
+        path: pod.text("scripts/script-0"),
+        content: "#!/bin/sh\nid -u; echo x > file\n".into(),
+    });
+    flags.steps = vec!["step-a".into()];
+    flags.working_dir = Some(pod.text("workspace/src"));
+    let ended = end(pod.as_user(65_532)?.args(flags.render()).spawn()?)?;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "65532\n"), "{ended:?}");
+    assert_eq!(pod.read("workspace/src/file").as_deref(), Some("x\n"));
     Ok(())
 }

@@ -7,13 +7,19 @@
 
 mod go;
 mod prepare;
+mod script;
 mod step;
 
-pub use prepare::{PrepareFlags, Script};
+pub use prepare::PrepareFlags;
+pub use script::{Script, ScriptFlags};
 pub use step::{OnError, StepFlags};
 
 /// First argument of the one init container.
 pub const PREPARE: &str = "prepare";
+/// First argument of a sidecar whose script no init container wrote.
+pub const SCRIPT: &str = "script";
+/// First and only argument of a container that is to end at once.
+pub const NOP: &str = "nop";
 
 /// What the binary is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +28,18 @@ pub enum Command {
     Run(StepFlags),
     /// Set up the pod, as its init container.
     Prepare(PrepareFlags),
+    /// Write a script and become it.
+    Script(ScriptFlags),
+    /// End successfully: how sidecars are stopped (contract 5.7).
+    Nop,
 }
 
 /// Reads the arguments of the binary, program name excluded.
 pub fn parse(args: &[String]) -> Result<Command, FlagError> {
     match args.split_first() {
         Some((first, rest)) if first == PREPARE => PrepareFlags::parse(rest).map(Command::Prepare),
+        Some((first, rest)) if first == SCRIPT => ScriptFlags::parse(rest).map(Command::Script),
+        Some((first, [])) if first == NOP => Ok(Command::Nop),
         _ => StepFlags::parse(args).map(Command::Run),
     }
 }

@@ -4,6 +4,8 @@
 use std::error::Error;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -84,6 +86,20 @@ impl Pod {
         if ended.code == Some(0) { Ok(path) } else { Err(ended.stderr.into()) }
     }
 
+    /// The binary as a user without privileges runs it: a copy where that user can read it.
+    ///
+    /// Made by a process of its own, for the reason given at [`Pod::script`].
+    pub(crate) fn as_user(&self, uid: u32) -> Result<Command, Box<dyn Error>> {
+        let copy = self.path("image-entrypoint");
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ropewalk-entrypoint")).arg(&copy).status()?;
+        if !copied.success() {
+            return Err("cp failed".into());
+        }
+        let mut command = Command::new(copy);
+        command.uid(uid).gid(uid).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
     /// The termination message of a step.
     pub(crate) fn message(&self, index: usize) -> Result<Termination, Box<dyn Error>> {
         Ok(Termination::parse(&fs::read_to_string(self.path(&format!("termination-{index}")))?)?)
@@ -99,6 +115,17 @@ impl Pod {
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         fs::write(path, content)
     }
+}
+
+/// Whether users can be changed here; says so loudly if not.
+#[allow(clippy::print_stderr, reason = "a skipped test must not look like one that passed")]
+pub(crate) fn is_root() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    if !root {
+        assert!(std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_none(), "the gate must run as root");
+        eprintln!("WARNING: skipped, as only root can become another user");
+    }
+    root
 }
 
 pub(crate) fn entrypoint() -> Command {

@@ -1,9 +1,7 @@
 //! Flags of the pod's one init container. Pure.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use super::go::{Reader, bad, push};
+use super::go::{Reader, push};
+use super::script::{self, Script};
 use super::{FlagError, PREPARE};
 
 /// What must be in place before the first step: the binary, the links to the steps' status, the
@@ -14,7 +12,7 @@ pub struct PrepareFlags {
     pub copy_to: Option<String>,
     /// Container names of the steps, in order.
     pub steps: Vec<String>,
-    /// Script files of steps and sidecars.
+    /// Script files of steps and sidecars, each with a path of its own.
     pub scripts: Vec<Script>,
     /// Working directories to create; those outside the workspace are left alone.
     pub working_dirs: Vec<String>,
@@ -24,18 +22,8 @@ pub struct PrepareFlags {
     pub workspace: Option<String>,
 }
 
-/// A file made from a `script`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Script {
-    /// Full path, under `/tekton/scripts`; contains no `=`.
-    pub path: String,
-    /// The text, shebang included.
-    pub content: String,
-}
-
 impl PrepareFlags {
-    /// The arguments of the container. Scripts travel as base64, so that no `$(...)` in them is
-    /// expanded on the way.
+    /// The arguments of the container.
     pub fn render(&self) -> Vec<String> {
         let mut out = vec![PREPARE.to_owned()];
         if let Some(root) = &self.root {
@@ -51,7 +39,7 @@ impl PrepareFlags {
             push(&mut out, "-step", step);
         }
         for script in &self.scripts {
-            push(&mut out, "-script", &format!("{}={}", script.path, STANDARD.encode(&script.content)));
+            script.push(&mut out);
         }
         for dir in &self.working_dirs {
             push(&mut out, "-working_dir", dir);
@@ -68,7 +56,7 @@ impl PrepareFlags {
                 "workspace_root" => flags.workspace = Some(reader.value(&flag)?.to_owned()),
                 "copy_to" => flags.copy_to = Some(reader.value(&flag)?.to_owned()),
                 "step" => flags.steps.push(reader.value(&flag)?.to_owned()),
-                "script" => flags.scripts.push(script(reader.value(&flag)?)?),
+                "script" => script::read(&mut flags.scripts, reader.value(&flag)?)?,
                 "working_dir" => flags.working_dirs.push(reader.value(&flag)?.to_owned()),
                 other => return Err(FlagError::Unknown(other.to_owned())),
             }
@@ -78,12 +66,4 @@ impl PrepareFlags {
             None => Ok(flags),
         }
     }
-}
-
-fn script(value: &str) -> Result<Script, FlagError> {
-    let (path, encoded) =
-        value.split_once('=').ok_or_else(|| bad("script", value, &"expected \"path=base64\""))?;
-    let bytes = STANDARD.decode(encoded).map_err(|error| bad("script", value, &error))?;
-    let content = String::from_utf8(bytes).map_err(|error| bad("script", value, &error))?;
-    Ok(Script { path: path.to_owned(), content })
 }

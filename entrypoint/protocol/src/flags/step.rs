@@ -2,6 +2,7 @@
 
 use super::FlagError;
 use super::go::{Reader, bad, push};
+use super::script::{self, Script};
 use crate::duration::GoDuration;
 use crate::gojson;
 use crate::when::WhenExpression;
@@ -54,6 +55,15 @@ pub struct StepFlags {
     pub when_expressions: Vec<WhenExpression>,
     /// Names of the task results to report; `None` when the task declares none.
     pub results: Option<Vec<String>>,
+    /// Container names of all steps, in order; the step makes the links to their status itself. Empty when an init
+    /// container did.
+    pub steps: Vec<String>,
+    /// Directories to make before anything runs, where they can be made.
+    pub make_dirs: Vec<String>,
+    /// Directory the command starts in, made if missing; absent when the container's own is right.
+    pub working_dir: Option<String>,
+    /// The step's script, unless an init container wrote it.
+    pub script: Option<Script>,
     /// The command itself; absent when the image decides.
     pub entrypoint: Option<String>,
     /// Directory standing in for `/tekton`, outside pods.
@@ -63,7 +73,7 @@ pub struct StepFlags {
 }
 
 impl StepFlags {
-    /// The arguments of the container, in upstream's order.
+    /// The arguments of the container, in upstream's order; those upstream lacks stand before the command.
     pub fn render(&self) -> Vec<String> {
         let mut out = Vec::new();
         if !self.wait_files.is_empty() {
@@ -100,6 +110,18 @@ impl StepFlags {
         if let Some(root) = &self.root {
             push(&mut out, "-tekton_root", root);
         }
+        if !self.steps.is_empty() {
+            push(&mut out, "-steps", &self.steps.join(","));
+        }
+        for dir in &self.make_dirs {
+            push(&mut out, "-make_dir", dir);
+        }
+        if let Some(dir) = &self.working_dir {
+            push(&mut out, "-working_dir", dir);
+        }
+        if let Some(script) = &self.script {
+            script.push(&mut out);
+        }
         if let Some(entrypoint) = &self.entrypoint {
             push(&mut out, "-entrypoint", entrypoint);
         }
@@ -109,7 +131,7 @@ impl StepFlags {
     }
 
     pub(super) fn parse(args: &[String]) -> Result<Self, FlagError> {
-        let mut flags = StepFlags::default();
+        let (mut flags, mut scripts) = (StepFlags::default(), Vec::new());
         let mut reader = Reader::new(args);
         while let Some(flag) = reader.next_flag()? {
             match flag.name {
@@ -126,10 +148,15 @@ impl StepFlags {
                 "when_expressions" => flags.when_expressions = when_expressions(reader.value(&flag)?)?,
                 "results" => flags.results = Some(list(reader.value(&flag)?)),
                 "tekton_root" => flags.root = Some(reader.value(&flag)?.to_owned()),
+                "steps" => flags.steps = list(reader.value(&flag)?),
+                "make_dir" => flags.make_dirs.push(reader.value(&flag)?.to_owned()),
+                "working_dir" => flags.working_dir = Some(reader.value(&flag)?.to_owned()),
+                "script" => script::read(&mut scripts, reader.value(&flag)?)?,
                 "entrypoint" => flags.entrypoint = Some(reader.value(&flag)?.to_owned()),
                 other => return Err(FlagError::Unknown(other.to_owned())),
             }
         }
+        flags.script = script::at_most_one(scripts)?;
         flags.args = reader.rest().to_vec();
         Ok(flags)
     }

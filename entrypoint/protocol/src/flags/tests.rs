@@ -12,7 +12,7 @@ fn args(line: &[&str]) -> Vec<String> {
 fn step(line: &[&str]) -> Result<StepFlags, FlagError> {
     match parse(&args(line))? {
         Command::Run(flags) => Ok(flags),
-        Command::Prepare(_) => Err(FlagError::Unexpected(PREPARE.into())),
+        other => Err(FlagError::Unexpected(format!("{other:?}"))),
     }
 }
 
@@ -36,6 +36,10 @@ fn a_step_renders_in_upstreams_order() {
             cel: String::new(),
         }],
         results: Some(vec!["r".into(), "s".into()]),
+        steps: vec!["step-a".into(), "step-b".into()],
+        make_dirs: vec!["/workspace/b".into(), "/workspace/c".into()],
+        working_dir: Some("/workspace/a".into()),
+        script: Some(Script { path: "/tekton/scripts/script-0".into(), content: "$(x)".into() }),
         entrypoint: Some("sh".into()),
         root: None,
         args: vec!["-c".into(), "true".into()],
@@ -66,6 +70,16 @@ fn a_step_renders_in_upstreams_order() {
             r#"[{"input":"\u003ca\u003e","operator":"in","values":["\u003ca\u003e"]}]"#,
             "-results",
             "r,s",
+            "-steps",
+            "step-a,step-b",
+            "-make_dir",
+            "/workspace/b",
+            "-make_dir",
+            "/workspace/c",
+            "-working_dir",
+            "/workspace/a",
+            "-script",
+            "/tekton/scripts/script-0=JCh4KQ==",
             "-entrypoint",
             "sh",
             "--",
@@ -73,6 +87,26 @@ fn a_step_renders_in_upstreams_order() {
             "true",
         ])
     );
+}
+
+#[test]
+fn nop_stands_alone() {
+    assert_eq!(parse(&args(&["nop"])), Ok(Command::Nop));
+    assert_eq!(step(&["nop", "x"]).map(|flags| flags.args), Ok(args(&["nop", "x"])));
+}
+
+/// Linux takes no argument longer than this, its final zero included.
+const MAX_ARG_STRLEN: usize = 128 * 1024;
+
+#[test]
+fn no_argument_of_a_long_script_is_too_long_for_the_kernel() {
+    // Characters of two bytes, so that some piece would end inside one.
+    let content = format!("#!/bin/sh\n{}", "\u{e4}".repeat(300_000));
+    let script = Script { path: "/tekton/scripts/script-0-abcde".into(), content };
+    let flags = StepFlags { script: Some(script), ..StepFlags::default() };
+    let line = flags.render();
+    assert!(line.iter().all(|argument| argument.len() < MAX_ARG_STRLEN));
+    assert_eq!(parse(&line), Ok(Command::Run(flags)));
 }
 
 #[rstest]
@@ -120,6 +154,9 @@ fn an_empty_result_list_differs_from_none() {
 #[case(&["-wait_file_content=maybe"], "flag \"-wait_file_content\" cannot be \"maybe\"")]
 #[case(&["prepare", "-script", "/x"], "flag \"-script\" cannot be \"/x\": expected \"path=base64\"")]
 #[case(&["prepare", "-script", "/x=*"], "flag \"-script\" cannot be \"/x=*\"")]
+#[case(&["script", "--", "x"], "flag \"-script\" needs a value")]
+#[case(&["script", "-script", "/x=", "-script", "/y="], "argument \"/y\" is not expected")]
+#[case(&["-script", "/x=", "-script", "/y="], "argument \"/y\" is not expected")]
 #[case(&["prepare", "x"], "argument \"x\" is not expected")]
 #[case(&["prepare", "-post_file", "x"], "flag \"-post_file\" is not known")]
 fn mistakes_are_named(#[case] line: &[&str], #[case] message: &str) {
@@ -157,7 +194,8 @@ prop_compose! {
         (stdout_path, stderr_path) in any::<(Option<String>, Option<String>)>(),
         when_expressions in when_expressions(),
         results in prop::option::of(names()),
-        (entrypoint, root) in any::<(Option<String>, Option<String>)>(),
+        (steps, make_dirs, script) in (names(), texts(), prop::option::of(script())),
+        (entrypoint, root, working_dir) in any::<(Option<String>, Option<String>, Option<String>)>(),
         args in texts(),
     ) -> StepFlags {
         StepFlags {
@@ -173,6 +211,10 @@ prop_compose! {
             step_results,
             when_expressions,
             results,
+            steps,
+            make_dirs,
+            working_dir,
+            script,
             entrypoint,
             root,
             args,
@@ -184,7 +226,7 @@ prop_compose! {
     fn prepare_flags()(
         (copy_to, root, workspace) in any::<(Option<String>, Option<String>, Option<String>)>(),
         steps in texts(),
-        scripts in prop::collection::vec(("[^=]{0,8}", any::<String>()), 0..3),
+        scripts in prop::collection::btree_map("[^=]{0,8}", any::<String>(), 0..3),
         working_dirs in texts(),
     ) -> PrepareFlags {
         PrepareFlags {
@@ -195,6 +237,18 @@ prop_compose! {
             root,
             workspace,
         }
+    }
+}
+
+prop_compose! {
+    fn script()(path in "[^=]{0,8}", content in any::<String>()) -> Script {
+        Script { path, content }
+    }
+}
+
+prop_compose! {
+    fn script_flags()(script in script(), root in any::<Option<String>>(), args in texts()) -> ScriptFlags {
+        ScriptFlags { script, root, args }
     }
 }
 
@@ -210,13 +264,18 @@ proptest! {
     }
 
     #[test]
+    fn a_sidecar_reads_what_was_rendered(flags in script_flags()) {
+        prop_assert_eq!(parse(&flags.render()), Ok(Command::Script(flags)));
+    }
+
+    #[test]
     fn any_command_line_is_read_or_refused(line in texts()) {
         let _ = parse(&line);
     }
 
     #[test]
     fn any_flag_soup_is_read_or_refused(
-        line in prop::collection::vec("-{0,3}(script|step|timeout|results|prepare|x|)=?[a-z]{0,2}", 0..8)
+        line in prop::collection::vec("-{0,3}(script|steps?|timeout|results|prepare|nop|x|)=?[a-z]{0,2}", 0..8)
     ) {
         let _ = parse(&line);
     }

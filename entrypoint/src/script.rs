@@ -1,0 +1,43 @@
+//! A sidecar with a script: writes it and becomes it, so that it runs as it would have on its own.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use ropewalk_entrypoint_protocol::flags::ScriptFlags;
+use ropewalk_entrypoint_protocol::paths;
+
+use crate::command::{self, CommandError};
+use crate::layout::{self, LayoutError};
+
+/// Where our own image holds this program.
+const IMAGE_PROGRAM: &str = "/entrypoint";
+
+/// Why a sidecar's script does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScriptError {
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// Executes the script in place of this program. Returns only if that fails, or if the container is being stopped by
+/// our own image: it then ends successfully, as no script has an interpreter there (contract 5.7).
+pub(crate) fn run(flags: &ScriptFlags) -> Result<(), ScriptError> {
+    let root = Path::new(flags.root.as_deref().unwrap_or(paths::ROOT));
+    layout::write_script(root, &flags.script)?;
+    let path = &flags.script.path;
+    // Unlike a bare `execve`, this resets the signals that Rust has ignored from the start.
+    let error = Command::new(path).args(&flags.args).exec();
+    if is_our_image().unwrap_or(false) {
+        return Ok(());
+    }
+    Err(command::explain(path, Path::new(path), error).into())
+}
+
+fn is_our_image() -> io::Result<bool> {
+    Ok(fs::read(IMAGE_PROGRAM)? == fs::read("/proc/self/exe")?)
+}
