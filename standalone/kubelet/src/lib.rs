@@ -19,11 +19,11 @@ pub use facts::HostFacts;
 pub use objects::{ConfigError, Objects};
 
 /// The one image a node always has: a root file system that holds the injected binary at
-/// [`ENTRYPOINT_PATH`] and nothing else. As an image volume it is a directory holding a file `entrypoint`.
+/// [`ENTRYPOINT_PATH`] and nothing else.
 pub const ENTRYPOINT_IMAGE: &str = "ropewalk.dev/entrypoint:embedded";
 
 /// Where [`ENTRYPOINT_IMAGE`] keeps the injected binary.
-pub const ENTRYPOINT_PATH: &str = "/ko-app/entrypoint";
+pub const ENTRYPOINT_PATH: &str = "/entrypoint";
 
 /// An image whose container exits 0 at once. A sidecar is stopped by giving it this image: the kubelet kills
 /// the old container and the new one ends `Completed` (contract 5.7). No process is started for it.

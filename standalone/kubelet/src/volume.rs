@@ -71,7 +71,7 @@ pub enum Plan {
         /// UID of the claim: a new claim of the same name starts empty.
         uid: String,
     },
-    /// The directory with the injected binary.
+    /// The root of the image with the injected binary.
     Entrypoint,
 }
 

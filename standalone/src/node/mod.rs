@@ -328,16 +328,14 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
 fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    let image = data_dir.join("images").join("entrypoint").join("ko-app");
+    let image = data_dir.join("images").join("entrypoint");
     std::fs::create_dir_all(&image).map_err(NodeError::path("make", &image))?;
     // Pods' secrets lie below it.
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(data_dir, private).map_err(NodeError::path("protect", data_dir))?;
     // What is in the image is for every user, whatever this process's umask is.
     let public = std::fs::Permissions::from_mode(0o755);
-    for directory in [Some(image.as_path()), image.parent()].into_iter().flatten() {
-        std::fs::set_permissions(directory, public.clone()).map_err(NodeError::path("open", directory))?;
-    }
+    std::fs::set_permissions(&image, public.clone()).map_err(NodeError::path("open", &image))?;
     let binary = image.join("entrypoint");
     files::write_atomically(&binary, ENTRYPOINT).map_err(NodeError::path("write", &binary))?;
     std::fs::set_permissions(&binary, public).map_err(NodeError::path("make executable", &binary))?;

@@ -120,7 +120,7 @@ fn make(node: &Node, pod: &Pod, volume: &Volume, plan: Plan) -> Result<PathBuf, 
             }
             Ok(directory)
         }
-        Plan::Entrypoint => Ok(node.entrypoint_image().join("ko-app")),
+        Plan::Entrypoint => Ok(node.entrypoint_image()),
     }
 }
 

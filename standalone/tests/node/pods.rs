@@ -389,7 +389,7 @@ fn the_embedded_image_and_its_volume() {
             let spec = json!({
                 "volumes": [{"name": "bin", "image": {"reference": ENTRYPOINT_IMAGE}}],
                 "initContainers": [{"name": "init", "image": ENTRYPOINT_IMAGE,
-                    "command": ["/ko-app/entrypoint", "--no-such-command"],
+                    "command": ["/entrypoint", "--no-such-command"],
                     "securityContext": {"runAsNonRoot": true}}],
                 "containers": [with(script("c", "exit 0"), json!({}))]});
             world.create(pod("p", spec)).await;
