@@ -4,6 +4,7 @@
 
 pub mod dag;
 pub mod events;
+pub mod images;
 pub mod outcome;
 pub mod pipelinerun;
 pub mod plan;
