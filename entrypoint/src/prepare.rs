@@ -49,7 +49,8 @@ pub(crate) fn run(flags: &PrepareFlags) -> Result<(), PrepareError> {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                log(&format!("leaving working directory {path:?} to the container runtime: {error}"));
+                let path = path.display();
+                log(&format!("leaving working directory \"{path}\" to the container runtime: {error}"));
             }
             Err(source) => return Err(PrepareError::WorkingDir { path, source }),
         }

@@ -156,8 +156,8 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
                 .collect()
         }),
         entrypoint: Some(entrypoint),
-        root: None,
         args,
+        ..StepFlags::default()
     })
 }
 
