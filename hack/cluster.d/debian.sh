@@ -6,7 +6,8 @@ readonly STATE=/var/lib/ropewalk-cluster
 readonly LINK=ropewalk0
 # Where the API server listens, on lo: the first address of the service range, thus the `kubernetes` service itself.
 readonly SERVICE_ADDRESS=10.99.0.1
-readonly CGROUP=ropewalk-cluster
+# The folder that containerd puts containers' cgroups in; other containerds of the machine use it, too.
+readonly CGROUP=k8s.io
 # What containerd and CNI expect to find on the machine; the node mounts its own over them.
 readonly MOUNT_POINTS=(/run/netns /run/containerd /var/lib/cni)
 # What the kubelet and the bridge plugin set on the whole machine.
@@ -144,7 +145,7 @@ END
 # start BIN: the node's first process. --kill-child ends it, and with it every process of the node, when the one that
 # `pid` names is killed.
 start() {
-    env STATE="$STATE" BIN="$1" CACHE="$CACHE" LINK="$LINK" SERVICE_ADDRESS="$SERVICE_ADDRESS" CGROUP="$CGROUP" \
+    env STATE="$STATE" BIN="$1" CACHE="$CACHE" LINK="$LINK" SERVICE_ADDRESS="$SERVICE_ADDRESS" \
         MOUNT_POINTS="${MOUNT_POINTS[*]}" \
         setsid unshare --mount --pid --fork --kill-child --mount-proc "$HELPERS/node" \
         </dev/null >"$STATE/log/node.log" 2>&1 9<&- &
@@ -157,10 +158,9 @@ report() {
 }
 
 take_down() {
-    local pid name mount
+    local pid first name value
     if pid=$(cat "$STATE/pid" 2>/dev/null) && grep -qs unshare "/proc/$pid/comm"; then
-        # The node's first process has to be gone, too: the kernel lets it end last.
-        local first
+        # The node's first process has to be gone, too: it ends last.
         first=$(cat "/proc/$pid/task/$pid/children")
         kill -KILL "$pid"
         for pid in $pid $first; do
@@ -170,11 +170,10 @@ take_down() {
     ip link delete "$LINK" 2>/dev/null || true
     ip address delete "$SERVICE_ADDRESS/32" dev lo 2>/dev/null || true
     if [[ -e $STATE/sysctls ]]; then
-        while IFS='=' read -r name mount; do echo "$mount" >"/proc/sys/$name"; done <"$STATE/sysctls"
+        while IFS='=' read -r name value; do echo "$value" >"/proc/sys/$name"; done <"$STATE/sysctls"
     fi
+    # The kernel empties a cgroup a moment after its last process.
     within 10 remove_cgroups || true
-    rm -rf "$STATE"
-    rmdir --ignore-fail-on-non-empty "${MOUNT_POINTS[@]}" 2>/dev/null || true
     verify_gone
 }
 
@@ -182,12 +181,17 @@ gone() {
     ! alive "$1"
 }
 
+# Of this cluster's containers; containerd's state names them.
 cgroups() {
-    find /sys/fs/cgroup -maxdepth 2 -type d -name "$CGROUP" 2>/dev/null
+    local id
+    for id in "$STATE"/containerd-run/io.containerd.runtime.v2.task/k8s.io/*; do
+        find "/sys/fs/cgroup/$CGROUP/${id##*/}" /sys/fs/cgroup/*/"$CGROUP/${id##*/}" -maxdepth 0 2>/dev/null || true
+    done
 }
 
 remove_cgroups() {
     cgroups | while read -r group; do find "$group" -depth -type d -exec rmdir {} +; done
+    rmdir --ignore-fail-on-non-empty /sys/fs/cgroup/$CGROUP /sys/fs/cgroup/*/$CGROUP 2>/dev/null || true
     [[ -z $(cgroups) ]]
 }
 
@@ -199,7 +203,8 @@ verify_gone() {
         ip -brief link show "$LINK" 2>/dev/null || true
         ip -brief address show dev lo to "$SERVICE_ADDRESS/32"
         cgroups
-        ls -d "$STATE" 2>/dev/null || true
     )
     [[ -z $left ]] || fail "these of the cluster are left: $left"
+    rm -rf "$STATE"
+    rmdir --ignore-fail-on-non-empty "${MOUNT_POINTS[@]}" 2>/dev/null || true
 }
