@@ -2,6 +2,7 @@
 
 mod generate;
 mod images;
+mod rbac;
 
 use std::path::PathBuf;
 
