@@ -5,6 +5,7 @@
 pub mod dag;
 pub mod events;
 pub mod images;
+pub mod metrics;
 pub mod outcome;
 pub mod pipelinerun;
 pub mod plan;

@@ -6,6 +6,8 @@ use http::Request;
 use kube::core::params::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
 
+use crate::metrics::Measure;
+
 /// The resources this engine writes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Resource {
@@ -147,6 +149,8 @@ pub struct Plan {
     pub status: Option<Write>,
     /// Published after the status is written.
     pub events: Vec<Event>,
+    /// Recorded after the status is written.
+    pub measures: Vec<Measure>,
     /// When to look again although nothing has changed: the next timeout.
     pub requeue: Option<Duration>,
     /// What is being waited for, for `describe` and tests.

@@ -14,6 +14,7 @@ use super::lifecycle::{Limits, Request};
 use super::schedule::Verdict;
 use super::skip::SkipReason;
 use crate::events;
+use crate::metrics;
 use crate::plan::{Plan, Resource, Target, Write, status_patch};
 
 /// How much of the reasons for failed validation fits into a message (contract 7.6), in bytes.
@@ -73,6 +74,8 @@ impl<'a> Draft<'a> {
             self.plan.status = status_patch(target, version, &before, &after);
             let conditions = run.status.as_ref().map(|status| status.conditions.as_slice());
             self.plan.events = events::of(conditions.unwrap_or_default(), &self.status.conditions);
+            let observability = &self.snapshot.config.observability;
+            self.plan.measures = metrics::pipelinerun(run, &self.status, observability);
         }
         self.plan
     }

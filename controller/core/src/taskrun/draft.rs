@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Snapshot, diagnosis, reason};
 use crate::events;
+use crate::metrics;
 use crate::plan::{Plan, Resource, Target, Waiting, Write, status_patch};
 use crate::pod;
 
@@ -175,9 +176,12 @@ impl<'a> Draft<'a> {
                 &as_value(&self.status),
             )
         };
+        let observability = &self.snapshot.config.observability;
+        let measures = metrics::taskrun(run, &self.status, self.pod(), observability);
         Plan {
             writes: self.writes,
             status,
+            measures,
             events: events::of(&before.conditions, &self.status.conditions),
             requeue: self.requeue,
             report: self.report,
