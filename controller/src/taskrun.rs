@@ -46,6 +46,7 @@ impl Reconciled for TaskRun {
             config: Arc::clone(&context.options.config.borrow()),
             settings: Arc::clone(&context.options.settings),
             run: Arc::clone(run),
+            images: None,
             refusals,
         })
     }

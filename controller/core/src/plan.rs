@@ -6,6 +6,7 @@ use http::Request;
 use kube::core::params::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
 
+use crate::images::Wanted;
 use crate::metrics::Measure;
 
 /// The resources this engine writes.
@@ -155,6 +156,8 @@ pub struct Plan {
     pub requeue: Option<Duration>,
     /// What is being waited for, for `describe` and tests.
     pub report: Vec<Waiting>,
+    /// The images it waits for. They are looked up meanwhile, and remembered for as long as plans name them.
+    pub images: Vec<Wanted>,
 }
 
 impl Plan {

@@ -29,6 +29,7 @@ use crate::taskrun::resolve::{self, Resolved};
 use crate::taskrun::{passes, validate};
 
 pub use resources::check as check_resources;
+pub(crate) use step::bare_images;
 pub(crate) use workspaces::bound_claim;
 pub use workspaces::{claim, claim_name, volume_names};
 
@@ -47,6 +48,19 @@ pub enum PodError {
         "step \"{0}\" has neither command nor script; set a command, as image entrypoints are not looked up"
     )]
     NoCommand(String),
+    /// Its registry did not say what the image runs.
+    #[error(
+        "step \"{step}\" has neither command nor script, and the entrypoint of image \"{image}\" cannot be looked up: \
+         {cause}"
+    )]
+    Image {
+        /// The step.
+        step: String,
+        /// Its image.
+        image: String,
+        /// Why, and what to do about it.
+        cause: String,
+    },
     /// `onError` says something unknown, after substitution.
     #[error("step \"{step}\" has onError \"{value}\", expected \"continue\" or \"stopAndFail\"")]
     OnError {
@@ -145,16 +159,21 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
                 containers: containers.into_iter().chain(sidecars).collect(),
                 init_containers: Some(vec![prepare]),
                 restart_policy: Some("Never".to_owned()),
-                service_account_name: Some(match run.spec.service_account_name.as_str() {
-                    "" => config.defaults.service_account.clone(),
-                    name => name.to_owned(),
-                }),
+                service_account_name: Some(service_account(run, config)),
                 volumes: Some(all_volumes),
                 ..PodSpec::default()
             },
         )),
         status: None,
     })
+}
+
+/// The service account of a run's pod.
+pub(crate) fn service_account(run: &TaskRun, config: &Config) -> String {
+    match run.spec.service_account_name.as_str() {
+        "" => config.defaults.service_account.clone(),
+        name => name.to_owned(),
+    }
 }
 
 /// Half as long again as the run may take: the controller ends a run in time, this ends a pod nobody looks after.

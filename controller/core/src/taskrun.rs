@@ -8,6 +8,7 @@ mod diagnosis;
 mod draft;
 mod failure;
 mod lifecycle;
+mod look_ups;
 pub(crate) mod passes;
 pub mod resolve;
 mod results;
@@ -19,6 +20,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -28,6 +30,7 @@ use ropewalk_api::{Task, TaskRun, conditions, taskrun_spec_status};
 
 pub(crate) use creation::provenance;
 
+use crate::images;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::snapshot::{Lookup, Refusal};
@@ -47,6 +50,8 @@ pub struct Snapshot {
     pub task: Lookup<Task>,
     /// Every pod whose controller is this run, of any attempt, in order of name.
     pub pods: Vec<Arc<Pod>>,
+    /// How far the look-ups of images are that earlier plans named, by image; `None` where registries are not asked.
+    pub images: Option<BTreeMap<String, images::Lookup>>,
     /// Writes refused in earlier rounds of this reconcile.
     pub refusals: Vec<Refusal>,
 }

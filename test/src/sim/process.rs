@@ -395,7 +395,16 @@ impl Process {
                 let pods = children(&self.pods, Resource::Pod, &key, &uid, named, wire)?;
                 let task = look_up(&self.tasks, "tasks", &key, taskrun::wants_task(run), wire)?;
                 let run = Arc::clone(run);
-                Ok(taskrun::plan(&taskrun::Snapshot { now, config, settings, run, task, pods, refusals }))
+                Ok(taskrun::plan(&taskrun::Snapshot {
+                    now,
+                    config,
+                    settings,
+                    run,
+                    task,
+                    pods,
+                    images: None,
+                    refusals,
+                }))
             }
             Subject::PipelineRun(run) => {
                 let key = key_of(run.as_ref());

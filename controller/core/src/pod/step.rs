@@ -1,11 +1,11 @@
 //! Step containers: the template merged in, the command wrapped by the entrypoint (contract 1.2, 5.3, 5.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, ResourceRequirements, SecurityContext, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use ropewalk_api::config::Config;
-use ropewalk_api::{Step, StepTemplate, TaskRun};
+use ropewalk_api::{Step, StepTemplate, TaskRun, TaskSpec};
 use ropewalk_entrypoint_protocol::flags::{OnError, StepFlags};
 use ropewalk_entrypoint_protocol::paths;
 use serde_json::Value;
@@ -14,6 +14,7 @@ use super::scripts::Placed;
 use super::sidecar::some;
 use super::workspaces::Mounted;
 use super::{PodError, STEP_PREFIX, resources, step_containers, volumes};
+use crate::images::{Image, Lookup, PLATFORM_COMMANDS};
 use crate::taskrun::resolve::Resolved;
 
 type Quantities = BTreeMap<String, Quantity>;
@@ -49,13 +50,19 @@ fn container(
     step: &Step,
 ) -> Result<Container, PodError> {
     let name = names[index].clone();
+    let own = own_command(inputs, step, &name)?;
     let mut env = step.env.clone();
+    env.extend(own.map(|image| EnvVar {
+        name: PLATFORM_COMMANDS.to_owned(),
+        value: Some(image.commands.render(!step.args.is_empty())),
+        value_from: None,
+    }));
     if let Some(template) = &inputs.task.pod_template {
         let forbidden = &inputs.config.defaults.forbidden_env;
         env.extend(template.env.iter().filter(|variable| !forbidden.contains(&variable.name)).cloned());
     }
     Ok(Container {
-        image: Some(step.image.clone()),
+        image: Some(own.map_or_else(|| step.image.clone(), |image| image.reference.clone())),
         command: Some(vec![paths::ENTRYPOINT.to_owned()]),
         args: Some(flags(inputs, index, step, &name)?.render()),
         working_dir: absolute_working_dir(&step.working_dir),
@@ -70,6 +77,36 @@ fn container(
         name,
         ..Container::default()
     })
+}
+
+/// The images whose own command is run, because their steps have neither command nor script.
+pub(crate) fn bare_images(spec: &TaskSpec) -> BTreeSet<String> {
+    let template = spec.step_template.clone().unwrap_or_default();
+    let steps = spec.steps.iter().map(|step| merge(&template, step));
+    steps.filter(is_bare).map(|step| step.image).collect()
+}
+
+fn is_bare(step: &Step) -> bool {
+    step.command.is_empty() && step.script.is_empty()
+}
+
+/// The image of a step that runs the command of its image.
+fn own_command<'a>(
+    inputs: &'a Inputs<'_>,
+    step: &Step,
+    container: &str,
+) -> Result<Option<&'a Image>, PodError> {
+    if !is_bare(step) {
+        return Ok(None);
+    }
+    let shown = container.strip_prefix(STEP_PREFIX).unwrap_or(container).to_owned();
+    match inputs.task.images.get(&step.image) {
+        Some(Lookup::Found(image)) => Ok(Some(image)),
+        Some(Lookup::Failed(cause)) => {
+            Err(PodError::Image { step: shown, image: step.image.clone(), cause: cause.clone() })
+        }
+        Some(Lookup::Pending { .. }) | None => Err(PodError::NoCommand(shown)),
+    }
 }
 
 /// A working directory, cleaned; a relative one is beneath `/workspace`. None when the image decides.
@@ -116,9 +153,11 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
     let spec = &inputs.task.spec;
     let shown = container.strip_prefix(STEP_PREFIX).unwrap_or(container);
     let (entrypoint, args) = match (inputs.scripts.of_step(index), step.command.split_first()) {
-        (Some(script), _) => (script.to_owned(), step.args.clone()),
-        (None, Some((program, rest))) => (program.clone(), rest.iter().chain(&step.args).cloned().collect()),
-        (None, None) => return Err(PodError::NoCommand(shown.to_owned())),
+        (Some(script), _) => (Some(script.to_owned()), step.args.clone()),
+        (None, Some((program, rest))) => {
+            (Some(program.clone()), rest.iter().chain(&step.args).cloned().collect())
+        }
+        (None, None) => (None, step.args.clone()),
     };
     let wait_files = match index.checked_sub(1) {
         Some(previous) => vec![paths::run_out(previous)],
@@ -155,7 +194,7 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
                 .map(|result| result.name.clone())
                 .collect()
         }),
-        entrypoint: Some(entrypoint),
+        entrypoint,
         args,
         ..StepFlags::default()
     })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::resolve::{self, Failure, Resolved};
-use super::{reason, wants_task};
+use super::{look_ups, reason, wants_task};
 use crate::plan::Resource;
 use crate::pod;
 use crate::snapshot::{Lookup, Refusal};
@@ -54,6 +54,7 @@ pub(super) fn create(draft: &mut Draft<'_>) {
         draft.patch(Resource::TaskRun, name, patch);
         return;
     }
+    let Some(resolved) = look_ups::find(draft, resolved) else { return };
     let built = pod::build(&adopted, &resolved, &snapshot.config, &snapshot.settings);
     let workspaces = resolved.workspaces.clone();
     store(draft, resolved);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Snapshot, diagnosis, reason};
 use crate::events;
+use crate::images::Wanted;
 use crate::metrics;
 use crate::plan::{Plan, Resource, Target, Waiting, Write, status_patch};
 use crate::pod;
@@ -23,6 +24,8 @@ pub(super) struct Draft<'a> {
     writes: Vec<Write>,
     requeue: Option<Duration>,
     report: Vec<Waiting>,
+    /// What has to be known before the pod can be made.
+    pub(super) images: Vec<Wanted>,
 }
 
 impl<'a> Draft<'a> {
@@ -34,6 +37,7 @@ impl<'a> Draft<'a> {
             writes: Vec::new(),
             requeue: None,
             report: Vec::new(),
+            images: Vec::new(),
         }
     }
 
@@ -185,6 +189,7 @@ impl<'a> Draft<'a> {
             events: events::of(&before.conditions, &self.status.conditions),
             requeue: self.requeue,
             report: self.report,
+            images: self.images,
         }
     }
 }

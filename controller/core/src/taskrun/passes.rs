@@ -1,5 +1,7 @@
 //! The substitution passes over a Task, in the order that can be observed (contract 4.1, 4.2 and 12.4).
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use ropewalk_api::config::Config;
 use ropewalk_api::{ParamSpec, ParamValue, PodTemplate, TaskRun, TaskSpec, WorkspaceBinding};
@@ -28,7 +30,14 @@ pub(super) fn all(run: &TaskRun, mut spec: TaskSpec, task_name: &str, config: &C
     substitution::in_task_spec(&exit_codes(&spec), &mut spec);
     workspace_paths(&workspaces, &mut spec);
     substitution::in_task_spec(&workspace_facts(run, &workspaces, &spec), &mut spec);
-    Resolved { spec, workspaces, pod_template, labels: Vec::new(), annotations: Vec::new() }
+    Resolved {
+        spec,
+        workspaces,
+        pod_template,
+        labels: Vec::new(),
+        annotations: Vec::new(),
+        images: BTreeMap::new(),
+    }
 }
 
 /// The pass of the pod build.

@@ -1,9 +1,12 @@
 //! From a run to the Task it runs: found, validated against the run, and substituted (contract 2.7, 4, 12.2).
 
+use std::collections::BTreeMap;
+
 use ropewalk_api::config::Config;
 use ropewalk_api::{PodTemplate, Task, TaskRun, TaskSpec, WorkspaceBinding, WorkspaceDeclaration, labels};
 
 use super::{passes, reason, validate};
+use crate::images;
 
 /// A run's Task, ready to be made into a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +21,8 @@ pub struct Resolved {
     pub labels: Vec<(String, String)>,
     /// Annotations the run takes over from its Task.
     pub annotations: Vec<(String, String)>,
+    /// What registries said of the images whose own command is run.
+    pub images: BTreeMap<String, images::Lookup>,
 }
 
 /// Why a run cannot start: the reason and message of its condition.
@@ -110,7 +115,7 @@ fn source(run: &TaskRun, task: Option<&Task>) -> Result<Source, Failure> {
             ),
         });
     };
-    let pairs = |map: &Option<std::collections::BTreeMap<String, String>>| -> Vec<(String, String)> {
+    let pairs = |map: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
         let all = map.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
         all.filter(|(key, _)| key != labels::LAST_APPLIED).collect()
     };

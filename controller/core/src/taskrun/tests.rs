@@ -3,6 +3,7 @@
 mod crashes;
 mod failures;
 mod lifecycle;
+mod look_ups;
 mod passes;
 mod properties;
 mod refusals;
@@ -10,6 +11,7 @@ mod results;
 mod retries;
 mod validation;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use ropewalk_api::{Task, TaskRun, TaskRunStatus};
 use serde_json::{Value, json};
 
 use super::{Snapshot, plan, wants_task};
+use crate::images;
 use crate::plan::{Plan, Resource, Write};
 use crate::snapshot::{Lookup, Refusal};
 
@@ -33,6 +36,7 @@ struct World {
     task: Option<Value>,
     pods: Vec<Value>,
     claims: Vec<Value>,
+    images: Option<BTreeMap<String, images::Lookup>>,
     refusals: Vec<Refusal>,
     events: Vec<String>,
     /// Requests so far.
@@ -56,6 +60,7 @@ impl World {
             task: None,
             pods: Vec::new(),
             claims: Vec::new(),
+            images: None,
             refusals: Vec::new(),
             events: Vec::new(),
             writes: 0,
@@ -101,6 +106,7 @@ impl World {
             run: Arc::new(run),
             task,
             pods: pods.map(Arc::new).collect(),
+            images: self.images.clone(),
             refusals: self.refusals.clone(),
         }
     }
