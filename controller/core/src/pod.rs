@@ -1,8 +1,10 @@
 //! The pod a TaskRun becomes: a pure function of the run, its Task and the configuration (contract 5.1 to 5.5, 5.7, 5.9).
 //!
-//! One init container, `prepare`, does what upstream splits over three: it copies the entrypoint, links the steps'
-//! status directories, writes the scripts and makes the working directories.
+//! Where nodes mount images as volumes the entrypoint comes by one, and each container links the steps' status
+//! directories, writes its script and makes its working directory itself. Elsewhere one init container, `prepare`, does
+//! all that, which upstream splits over three.
 
+mod prepare;
 mod quantity;
 mod resources;
 mod scripts;
@@ -16,13 +18,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSpec, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use ropewalk_api::config::Config;
 use ropewalk_api::names::{child_name, step_container};
 use ropewalk_api::{GoDuration, PodTemplate, Task, TaskRun, labels};
-use ropewalk_entrypoint_protocol::flags::PrepareFlags;
-use ropewalk_entrypoint_protocol::paths;
 
 use crate::settings::Settings;
 use crate::taskrun::resolve::{self, Resolved};
@@ -37,7 +37,7 @@ pub use workspaces::{claim, claim_name, volume_names};
 pub const STEP_PREFIX: &str = "step-";
 /// Prefix of the containers of sidecars.
 pub const SIDECAR_PREFIX: &str = "sidecar-";
-/// The one init container.
+/// The one init container, where image volumes do not make it superfluous.
 pub const PREPARE: &str = "prepare";
 
 /// Why no pod can be made from a Task. The text ends up in the run's condition.
@@ -127,21 +127,23 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
     }
     let mounted = workspaces::mount(run, task);
     let scripts = scripts::place(&task.spec)?;
+    let steps = step::merged(task, &mounted);
     let wait_for_ready = waits_for_sidecars(task, config);
     let containers = step::containers(&step::Inputs {
         run,
         task,
         config,
+        settings,
         mounted: &mounted,
         scripts: &scripts,
+        steps: &steps,
         wait_for_ready,
     })?;
-    let names: Vec<String> = containers.iter().map(|container| container.name.clone()).collect();
-    let sidecars = sidecar::containers(run, &task.spec, &mounted, &scripts);
-    let prepare = prepare(&names, &task.spec.steps, &scripts, config, settings);
+    let sidecars = sidecar::containers(run, &task.spec, &mounted, &scripts, settings);
+    let prepare = (!settings.image_volumes).then(|| prepare::container(&steps, &scripts, config, settings));
 
     let template = task.pod_template.clone().unwrap_or_default();
-    let mut all_volumes = volumes::of_pod(names.len(), !scripts.is_empty());
+    let mut all_volumes = volumes::of_pod(steps.len(), &scripts, settings);
     all_volumes.extend(task.spec.volumes.iter().cloned());
     all_volumes.extend(mounted.volumes);
     all_volumes.extend(template.volumes.iter().cloned());
@@ -157,7 +159,7 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
             PodSpec {
                 active_deadline_seconds: Some(active_deadline(timeout(run, config))),
                 containers: containers.into_iter().chain(sidecars).collect(),
-                init_containers: Some(vec![prepare]),
+                init_containers: prepare.map(|container| vec![container]),
                 restart_policy: Some("Never".to_owned()),
                 service_account_name: Some(service_account(run, config)),
                 volumes: Some(all_volumes),
@@ -245,48 +247,6 @@ fn pod_spec(template: PodTemplate, spec: PodSpec) -> PodSpec {
         topology_spread_constraints: (!template.topology_spread_constraints.is_empty())
             .then_some(template.topology_spread_constraints),
         ..spec
-    }
-}
-
-fn prepare(
-    names: &[String],
-    steps: &[ropewalk_api::Step],
-    scripts: &scripts::Placed,
-    config: &Config,
-    settings: &Settings,
-) -> Container {
-    let working_dirs: BTreeSet<String> = steps
-        .iter()
-        .filter_map(|step| step::absolute_working_dir(&step.working_dir))
-        .filter(|dir| dir.starts_with("/workspace/"))
-        .collect();
-    let flags = PrepareFlags {
-        copy_to: Some(paths::ENTRYPOINT.to_owned()),
-        steps: names.to_vec(),
-        scripts: scripts.files(),
-        working_dirs: working_dirs.iter().cloned().collect(),
-        ..PrepareFlags::default()
-    };
-    Container {
-        name: PREPARE.to_owned(),
-        image: Some(settings.entrypoint_image.clone()),
-        command: Some(vec![settings.entrypoint_path.clone()]),
-        args: Some(flags.render()),
-        working_dir: Some("/".to_owned()),
-        volume_mounts: Some(volumes::of_prepare(!scripts.is_empty(), !working_dirs.is_empty())),
-        security_context: config.features.set_security_context.then(restricted),
-        ..Container::default()
-    }
-}
-
-/// What the "restricted" Pod Security Standard asks of a container (contract 5.2).
-fn restricted() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-        run_as_non_root: Some(true),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
-        ..SecurityContext::default()
     }
 }
 

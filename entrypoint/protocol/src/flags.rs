@@ -23,6 +23,7 @@ pub const NOP: &str = "nop";
 
 /// What the binary is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Command {
     /// Run a step.
     Run(StepFlags),

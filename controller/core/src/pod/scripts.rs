@@ -14,14 +14,19 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// The script's path, for the step at this index.
-    pub(super) fn of_step(&self, index: usize) -> Option<&str> {
-        self.steps.get(index)?.as_ref().map(|script| script.path.as_str())
+    /// The script of the step at this index.
+    pub(super) fn of_step(&self, index: usize) -> Option<&Script> {
+        self.steps.get(index)?.as_ref()
     }
 
-    /// The script's path, for the sidecar at this index.
-    pub(super) fn of_sidecar(&self, index: usize) -> Option<&str> {
-        self.sidecars.get(index)?.as_ref().map(|script| script.path.as_str())
+    /// The script of the sidecar at this index.
+    pub(super) fn of_sidecar(&self, index: usize) -> Option<&Script> {
+        self.sidecars.get(index)?.as_ref()
+    }
+
+    /// The indexes of the sidecars that have a script.
+    pub(super) fn sidecars(&self) -> impl Iterator<Item = usize> {
+        self.sidecars.iter().enumerate().filter(|(_, script)| script.is_some()).map(|(index, _)| index)
     }
 
     /// All files, steps first.

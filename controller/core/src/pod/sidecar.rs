@@ -3,10 +3,13 @@
 use k8s_openapi::api::core::v1::Container;
 use ropewalk_api::names::MAX_NAME;
 use ropewalk_api::{Sidecar, TaskRun, TaskSpec};
+use ropewalk_entrypoint_protocol::flags::ScriptFlags;
+use ropewalk_entrypoint_protocol::paths;
 
 use super::scripts::Placed;
 use super::workspaces::Mounted;
 use super::{SIDECAR_PREFIX, resources, volumes};
+use crate::settings::Settings;
 
 /// The containers of a Task's sidecars, in order.
 pub(super) fn containers(
@@ -14,6 +17,7 @@ pub(super) fn containers(
     spec: &TaskSpec,
     mounted: &Mounted,
     scripts: &Placed,
+    settings: &Settings,
 ) -> Vec<Container> {
     spec.sidecars
         .iter()
@@ -27,9 +31,17 @@ pub(super) fn containers(
                     mounts.push(mount.clone());
                 }
             }
-            if let Some(path) = scripts.of_sidecar(index) {
-                container.command = Some(vec![path.to_owned()]);
-                mounts.push(volumes::of_script());
+            if let Some(script) = scripts.of_sidecar(index) {
+                mounts.push(volumes::of_sidecar_script(index, settings));
+                if settings.image_volumes {
+                    let args = sidecar.args.clone();
+                    let flags = ScriptFlags { script: script.clone(), root: None, args };
+                    container.command = Some(vec![paths::ENTRYPOINT.to_owned()]);
+                    container.args = Some(flags.render());
+                    mounts.push(volumes::of_bin());
+                } else {
+                    container.command = Some(vec![script.path.clone()]);
+                }
             }
             container.volume_mounts = some(mounts);
             container

@@ -15,6 +15,7 @@ use super::sidecar::some;
 use super::workspaces::Mounted;
 use super::{PodError, STEP_PREFIX, resources, step_containers, volumes};
 use crate::images::{Image, Lookup, PLATFORM_COMMANDS};
+use crate::settings::Settings;
 use crate::taskrun::resolve::Resolved;
 
 type Quantities = BTreeMap<String, Quantity>;
@@ -24,23 +25,26 @@ pub(super) struct Inputs<'a> {
     pub(super) run: &'a TaskRun,
     pub(super) task: &'a Resolved,
     pub(super) config: &'a Config,
+    pub(super) settings: &'a Settings,
     pub(super) mounted: &'a Mounted,
     pub(super) scripts: &'a Placed,
+    /// All steps as [`merged`] leaves them.
+    pub(super) steps: &'a [Step],
     /// The first step waits until the controller says that the sidecars are ready.
     pub(super) wait_for_ready: bool,
 }
 
+/// The steps with their template beneath them.
+pub(super) fn merged(task: &Resolved, mounted: &Mounted) -> Vec<Step> {
+    let mut template = task.spec.step_template.clone().unwrap_or_default();
+    template.volume_mounts.extend(mounted.shared.iter().cloned());
+    task.spec.steps.iter().map(|step| merge(&template, step)).collect()
+}
+
 /// The containers of all steps, in order.
 pub(super) fn containers(inputs: &Inputs<'_>) -> Result<Vec<Container>, PodError> {
-    let spec = &inputs.task.spec;
-    let mut template = spec.step_template.clone().unwrap_or_default();
-    template.volume_mounts.extend(inputs.mounted.shared.iter().cloned());
-    let names = step_containers(&spec.steps);
-    spec.steps
-        .iter()
-        .enumerate()
-        .map(|(index, step)| container(inputs, &names, index, &merge(&template, step)))
-        .collect()
+    let names = step_containers(inputs.steps);
+    inputs.steps.iter().enumerate().map(|(index, step)| container(inputs, &names, index, step)).collect()
 }
 
 fn container(
@@ -61,15 +65,21 @@ fn container(
         let forbidden = &inputs.config.defaults.forbidden_env;
         env.extend(template.env.iter().filter(|variable| !forbidden.contains(&variable.name)).cloned());
     }
+    let mounts = mounts(inputs, index, step, names.len());
+    let mut flags = flags(inputs, index, step, &name)?;
+    let mut working_dir = absolute_working_dir(&step.working_dir);
+    if inputs.settings.image_volumes {
+        prepare_itself(&mut flags, &mut working_dir, inputs, names, index, &mounts);
+    }
     Ok(Container {
         image: Some(own.map_or_else(|| step.image.clone(), |image| image.reference.clone())),
         command: Some(vec![paths::ENTRYPOINT.to_owned()]),
-        args: Some(flags(inputs, index, step, &name)?.render()),
-        working_dir: absolute_working_dir(&step.working_dir),
+        args: Some(flags.render()),
+        working_dir,
         env_from: some(step.env_from.clone()),
         env: some(env),
         resources: resources::of_step(inputs.run, step, names.len()),
-        volume_mounts: Some(mounts(inputs, index, step, names.len())),
+        volume_mounts: Some(mounts),
         volume_devices: some(step.volume_devices.clone()),
         image_pull_policy: step.image_pull_policy.clone(),
         security_context: step.security_context.clone(),
@@ -77,6 +87,36 @@ fn container(
         name,
         ..Container::default()
     })
+}
+
+/// Makes the step do what the init container does where there is one.
+fn prepare_itself(
+    flags: &mut StepFlags,
+    working_dir: &mut Option<String>,
+    inputs: &Inputs<'_>,
+    names: &[String],
+    index: usize,
+    mounts: &[VolumeMount],
+) {
+    flags.steps = names.to_vec();
+    flags.script = inputs.scripts.of_step(index).cloned();
+    // The runtime would make it too, but as root and for root.
+    if let Some(dir) = working_dir.take_if(|dir| volumes::in_workspace(mounts, dir)) {
+        *working_dir = Some(paths::WORKSPACE.to_owned());
+        flags.working_dir = Some(dir);
+    }
+    if index == 0 {
+        // Earlier steps may use the directories of later ones.
+        let mut dirs = working_dirs(inputs.steps);
+        dirs.retain(|dir| volumes::in_workspace(mounts, dir) && Some(dir) != flags.working_dir.as_ref());
+        flags.make_dirs = dirs.into_iter().collect();
+    }
+}
+
+/// The working directories below `/workspace`, where nobody else makes them (contract 5.2).
+pub(super) fn working_dirs(steps: &[Step]) -> BTreeSet<String> {
+    let below = |dir: &String| dir.strip_prefix(paths::WORKSPACE).is_some_and(|rest| rest.starts_with('/'));
+    steps.iter().filter_map(|step| absolute_working_dir(&step.working_dir)).filter(below).collect()
 }
 
 /// The images whose own command is run, because their steps have neither command nor script.
@@ -110,7 +150,7 @@ fn own_command<'a>(
 }
 
 /// A working directory, cleaned; a relative one is beneath `/workspace`. None when the image decides.
-pub(super) fn absolute_working_dir(dir: &str) -> Option<String> {
+fn absolute_working_dir(dir: &str) -> Option<String> {
     if dir.is_empty() {
         return None;
     }
@@ -119,7 +159,7 @@ pub(super) fn absolute_working_dir(dir: &str) -> Option<String> {
 }
 
 /// A path without empty and dot parts.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -137,10 +177,10 @@ fn mounts(inputs: &Inputs<'_>, index: usize, step: &Step, steps: usize) -> Vec<V
     let mut mounts = step.volume_mounts.clone();
     mounts.extend(inputs.mounted.steps[index].iter().cloned());
     if inputs.scripts.of_step(index).is_some() {
-        mounts.push(volumes::of_script());
+        mounts.push(volumes::of_script(index, inputs.settings));
     }
     mounts.extend(volumes::of_step(index, steps));
-    for implicit in volumes::implicit() {
+    for implicit in volumes::implicit(index, inputs.settings) {
         // Somebody who mounts a volume of their own at /workspace means it.
         if mounts.iter().all(|own| clean(&own.mount_path) != implicit.mount_path) {
             mounts.push(implicit);
@@ -153,7 +193,7 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
     let spec = &inputs.task.spec;
     let shown = container.strip_prefix(STEP_PREFIX).unwrap_or(container);
     let (entrypoint, args) = match (inputs.scripts.of_step(index), step.command.split_first()) {
-        (Some(script), _) => (Some(script.to_owned()), step.args.clone()),
+        (Some(script), _) => (Some(script.path.clone()), step.args.clone()),
         (None, Some((program, rest))) => {
             (Some(program.clone()), rest.iter().chain(&step.args).cloned().collect())
         }

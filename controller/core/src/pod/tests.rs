@@ -2,7 +2,7 @@
 
 use ropewalk_api::config::Config;
 use ropewalk_api::{Task, TaskRun};
-use ropewalk_entrypoint_protocol::flags::{self, Command};
+use ropewalk_entrypoint_protocol::flags::{self, Command, StepFlags};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -21,7 +21,20 @@ fn pod_of(run: &TaskRun) -> Value {
 }
 
 fn pod_with(run: &TaskRun, config: &Config) -> Value {
-    serde_json::to_value(render(run, None, config, &Settings::default()).expect("a pod")).expect("JSON")
+    rendered(run, config, &Settings::default())
+}
+
+/// The pod on a cluster whose nodes do not mount images.
+fn prepared_pod_of(run: &TaskRun) -> Value {
+    rendered(run, &Config::default(), &without_image_volumes())
+}
+
+fn without_image_volumes() -> Settings {
+    Settings { image_volumes: false, ..Settings::default() }
+}
+
+fn rendered(run: &TaskRun, config: &Config, settings: &Settings) -> Value {
+    serde_json::to_value(render(run, None, config, settings).expect("a pod")).expect("JSON")
 }
 
 fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
@@ -47,16 +60,26 @@ fn args(container: &Value) -> Vec<String> {
     serde_json::from_value(container["args"].clone()).expect("args")
 }
 
+fn step_flags(pod: &Value, name: &str) -> StepFlags {
+    let Ok(Command::Run(step)) = flags::parse(&args(container(pod, name))) else {
+        panic!("the step reads its flags");
+    };
+    step
+}
+
 const HELLO: &str = "{taskSpec: {steps: [{name: hello, image: alpine, script: echo hello}]}}";
 
 #[test]
 fn a_script_step() {
-    insta::assert_yaml_snapshot!(pod_of(&run(HELLO)));
+    insta::assert_yaml_snapshot!(prepared_pod_of(&run(HELLO)));
 }
 
 #[test]
-fn two_steps_a_sidecar_and_a_workspace() {
-    let run = run("
+fn a_script_step_by_image_volume() {
+    insta::assert_yaml_snapshot!(pod_of(&run(HELLO)));
+}
+
+const BUILD: &str = "
   serviceAccountName: builder
   timeout: 10m
   workspaces: [{name: src, subPath: sub, persistentVolumeClaim: {claimName: disk}}]
@@ -85,8 +108,16 @@ fn two_steps_a_sidecar_and_a_workspace() {
       results: [{name: own}]
       when: [{input: a, operator: in, values: [a, b]}]
       stdoutConfig: {path: /tekton/results/out}
-");
-    insta::assert_yaml_snapshot!(pod_of(&run));
+";
+
+#[test]
+fn two_steps_a_sidecar_and_a_workspace() {
+    insta::assert_yaml_snapshot!(prepared_pod_of(&run(BUILD)));
+}
+
+#[test]
+fn two_steps_a_sidecar_and_a_workspace_by_image_volume() {
+    insta::assert_yaml_snapshot!(pod_of(&run(BUILD)));
 }
 
 #[test]
@@ -159,7 +190,7 @@ fn scripts_are_files_written_by_prepare(#[case] script: &str, #[case] content: &
     let mut run = run(HELLO);
     let spec = run.spec.task_spec.as_mut().expect("a spec");
     script.clone_into(&mut spec.steps[0].script);
-    let pod = pod_of(&run);
+    let pod = prepared_pod_of(&run);
     let prepare = args(&pod["spec"]["initContainers"][0]);
     let Ok(Command::Prepare(prepare)) = flags::parse(&prepare) else {
         panic!("prepare reads its flags");
@@ -168,11 +199,64 @@ fn scripts_are_files_written_by_prepare(#[case] script: &str, #[case] content: &
     assert_eq!(script.content, content);
     assert_eq!(prepare.steps, ["step-hello"]);
     assert_eq!(prepare.copy_to.as_deref(), Some("/tekton/bin/entrypoint"));
-    let Ok(Command::Run(step)) = flags::parse(&args(container(&pod, "step-hello"))) else {
-        panic!("the step reads its flags");
-    };
+    let step = step_flags(&pod, "step-hello");
     assert_eq!(step.entrypoint.as_deref(), Some(script.path.as_str()));
+    assert_eq!(step.script, None);
     assert!(script.path.starts_with("/tekton/scripts/script-0-"), "{}", script.path);
+}
+
+#[test]
+fn a_step_writes_its_own_script_where_there_is_no_init_container() {
+    let pod = pod_of(&run(HELLO));
+    let prepared = prepared_pod_of(&run(HELLO));
+    assert_eq!(pod["spec"].get("initContainers"), None);
+    let own = step_flags(&pod, "step-hello");
+    let script = own.script.expect("a script");
+    assert_eq!(script.content, "#!/bin/sh\nset -e\necho hello");
+    assert_eq!(own.entrypoint.as_deref(), Some(script.path.as_str()));
+    assert_eq!(own.entrypoint, step_flags(&prepared, "step-hello").entrypoint, "users see the same path");
+    assert_eq!(own.steps, ["step-hello"]);
+}
+
+#[test]
+fn what_one_container_writes_no_other_mounts() {
+    let pod = pod_of(&run("
+  taskSpec:
+    sidecars: [{name: s, image: i, script: x}, {name: t, image: i, script: x}, {name: u, image: i}]
+    steps: [{name: a, image: i, script: x}, {name: b, image: i, script: x}, {name: c, image: i, command: [x]}]
+"));
+    let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+    let containers = pod["spec"]["containers"].as_array().expect("containers");
+    let mut found = 0;
+    for volume in volumes.iter().filter_map(|volume| volume["name"].as_str()) {
+        if !volume.starts_with("tekton-internal-s") {
+            continue;
+        }
+        let mounted =
+            containers.iter().flat_map(mounts).filter(|mount| mount.split('@').next() == Some(volume));
+        assert_eq!(mounted.count(), 1, "{volume}");
+        found += 1;
+    }
+    assert_eq!(found, 3 + 2 + 2, "links of each step, scripts of two steps and two sidecars");
+}
+
+#[test]
+fn a_sidecars_script_is_written_by_the_entrypoint() {
+    let spec = "
+  taskSpec:
+    sidecars: [{name: s, image: i, script: serve $(date), args: [x]}]
+    steps: [{name: a, image: i, command: [x]}]
+";
+    let (pod, prepared) = (pod_of(&run(spec)), prepared_pod_of(&run(spec)));
+    let sidecar = container(&pod, "sidecar-s");
+    assert_eq!(sidecar["command"], json!(["/tekton/bin/entrypoint"]));
+    let Ok(Command::Script(flags)) = flags::parse(&args(sidecar)) else { panic!("a script command") };
+    assert_eq!(flags.script.content, "#!/bin/sh\nset -e\nserve $(date)");
+    assert_eq!(flags.args, ["x"]);
+    assert!(mounts(sidecar).contains(&"tekton-internal-bin@/tekton/bin:ro".to_owned()));
+    let before = container(&prepared, "sidecar-s");
+    assert_eq!(before["command"], json!([flags.script.path]));
+    assert_eq!(args(before), ["x"]);
 }
 
 #[test]
@@ -190,24 +274,63 @@ fn the_first_step_waits_for_sidecars_only_if_there_are_any() {
     assert_eq!(args(container(&pod, "step-unnamed-0"))[0], "-post_file");
 }
 
-#[test]
-fn working_directories_under_workspace_are_made() {
-    let pod = pod_of(&run("
+const WORKING_DIRS: &str = "
+  workspaces: [{name: src, emptyDir: {}}]
   taskSpec:
+    workspaces: [{name: src}]
+    volumes: [{name: v, emptyDir: {}}]
+    stepTemplate: {workingDir: from/template}
     steps:
     - {name: a, image: i, script: x, workingDir: relative/./dir}
     - {name: b, image: i, script: x, workingDir: /workspace/b/../c}
     - {name: c, image: i, script: x, workingDir: /elsewhere}
-"));
+    - {name: d, image: i, script: x, workingDir: $(workspaces.src.path)/sub}
+    - {name: e, image: i, script: x, workingDir: src}
+    - {name: f, image: i, script: x, workingDir: /workspace}
+    - {name: g, image: i, script: x, workingDir: g, volumeMounts: [{name: v, mountPath: /workspace}]}
+    - {name: h, image: i, script: x}
+";
+
+#[test]
+fn prepare_makes_working_directories_under_workspace() {
+    let pod = prepared_pod_of(&run(WORKING_DIRS));
     let Ok(Command::Prepare(prepare)) = flags::parse(&args(&pod["spec"]["initContainers"][0])) else {
         panic!("prepare reads its flags");
     };
-    assert_eq!(prepare.working_dirs, ["/workspace/c", "/workspace/relative/dir"]);
+    assert_eq!(
+        prepare.working_dirs,
+        ["c", "from/template", "g", "relative/dir", "src", "src/sub"].map(|dir| format!("/workspace/{dir}"))
+    );
     assert!(
         mounts(&pod["spec"]["initContainers"][0]).contains(&"tekton-internal-workspace@/workspace".into())
     );
     assert_eq!(container(&pod, "step-a")["workingDir"], "/workspace/relative/dir");
     assert_eq!(container(&pod, "step-c")["workingDir"], "/elsewhere");
+}
+
+#[test]
+fn the_first_step_makes_working_directories_that_lie_in_no_volume_of_the_users() {
+    let pod = pod_of(&run(WORKING_DIRS));
+    assert_eq!(
+        step_flags(&pod, "step-a").make_dirs,
+        ["c", "from/template", "g"].map(|dir| format!("/workspace/{dir}"))
+    );
+    // What the runtime enters, and what the entrypoint enters.
+    for (step, runtime, entrypoint) in [
+        ("a", "/workspace", Some("/workspace/relative/dir")),
+        ("b", "/workspace", Some("/workspace/c")),
+        ("c", "/elsewhere", None),
+        ("d", "/workspace/src/sub", None),
+        ("e", "/workspace/src", None),
+        ("f", "/workspace", None),
+        ("g", "/workspace/g", None),
+        ("h", "/workspace", Some("/workspace/from/template")),
+    ] {
+        let name = format!("step-{step}");
+        assert_eq!(container(&pod, &name)["workingDir"], runtime, "{step}");
+        assert_eq!(step_flags(&pod, &name).working_dir.as_deref(), entrypoint, "{step}");
+        assert!(step == "a" || step_flags(&pod, &name).make_dirs.is_empty(), "{step}");
+    }
 }
 
 #[test]
@@ -244,7 +367,7 @@ fn a_mount_of_the_steps_own_replaces_an_implicit_one() {
             "tekton-internal-bin@/tekton/bin:ro",
             "tekton-internal-home@/tekton/home",
             "tekton-internal-results@/tekton/results",
-            "tekton-internal-steps@/tekton/steps:ro",
+            "tekton-internal-steps-0@/tekton/steps",
             "tekton-internal-artifacts@/tekton/artifacts",
         ]
     );
@@ -386,7 +509,7 @@ fn resources_of_the_run() {
 fn the_security_context_of_injected_containers() {
     let mut config = Config::default();
     config.features.set_security_context = true;
-    let pod = pod_with(&run(HELLO), &config);
+    let pod = rendered(&run(HELLO), &config, &without_image_volumes());
     assert_eq!(
         pod["spec"]["initContainers"][0]["securityContext"],
         json!({
