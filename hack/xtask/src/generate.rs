@@ -68,7 +68,7 @@ fn files() -> anyhow::Result<BTreeMap<String, String>> {
         files.insert(format!("rbac/{file}"), with_header(table, &text));
     }
     files.insert(
-        "overlays/single-namespace/namespaced/rbac.yaml".to_owned(),
+        "overlays/single-namespace/rbac.yaml".to_owned(),
         with_header(table, &rbac::single_namespace()),
     );
     Ok(files)

@@ -1,5 +1,7 @@
 //! Chores of this repository: `cargo run -p xtask -- generate [--check]`, `cargo run -p xtask -- images --out DIR`.
 
+#[cfg(test)]
+mod config;
 mod generate;
 mod images;
 mod rbac;

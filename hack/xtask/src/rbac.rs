@@ -268,13 +268,14 @@ pub(crate) fn cluster_wide() -> Vec<(&'static str, String)> {
     files
 }
 
-/// The same for one namespace, without a cluster-wide role.
+/// The same for one namespace: no process has a cluster-wide role, people's roles are as ever.
 pub(crate) fn single_namespace() -> String {
     let mut text = String::new();
     for account in [CONTROLLER, WEBHOOK] {
         role(&mut text, account, Place::Runs, &format!("{}-tenant-access", account.name()), Some(RUNS));
         role(&mut text, account, Place::System, account.name(), Some(SYSTEM));
     }
+    users(&mut text);
     text.push_str(INFO);
     text
 }
