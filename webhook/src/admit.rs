@@ -71,10 +71,10 @@ pub enum Decision {
     },
 }
 
-/// A refusal by one of the two webhooks.
+/// A refusal by one of the webhooks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
-    /// Which: [`DEFAULTING_WEBHOOK`] or [`VALIDATING_WEBHOOK`].
+    /// Which: [`DEFAULTING_WEBHOOK`], [`VALIDATING_WEBHOOK`] or [`crate::CONFIG_WEBHOOK`].
     pub webhook: &'static str,
     /// Why: `validation failed: …`. An API server puts the webhook's name in front.
     pub reason: String,
@@ -304,7 +304,7 @@ fn undecodable(why: &str) -> Denial {
 /// than this, and an answer must not be larger than what it answers.
 const REASON_LIMIT: usize = 32 << 10;
 
-fn refuse(webhook: &'static str, mut reason: String) -> Denial {
+pub(crate) fn refuse(webhook: &'static str, mut reason: String) -> Denial {
     if reason.len() > REASON_LIMIT {
         reason.truncate(reason.floor_char_boundary(REASON_LIMIT));
         reason.push_str(" (cut here: there is more)");

@@ -1,14 +1,18 @@
 //! Admission of the `tekton.dev` kinds: defaulting and validation behind Kubernetes' webhook protocol.
 //!
 //! [`admit`] is pure: the one-process server calls it in its request path. [`router`] is the same behind HTTP, for a
-//! cluster; it does no IO of its own either, whoever serves it owns the socket and its TLS.
+//! cluster; it does no IO of its own either. The process around it, with its certificates, is the binary next door.
 
 mod admit;
+mod config_maps;
 mod merge;
+mod metrics;
 mod router;
 
 pub use admit::{
     DEFAULTING_WEBHOOK, Decision, Denial, Mutated, Operation, Problem, Request, Settings, VALIDATING_WEBHOOK,
 };
 pub use admit::{admit, lint, mutate, validate};
+pub use config_maps::{CONFIG_WEBHOOK, validate_config_map};
+pub use metrics::Metrics;
 pub use router::{ConfigSource, router};

@@ -1,16 +1,23 @@
-//! The two webhooks behind HTTP: `AdmissionReview` in, `AdmissionReview` out.
+//! The webhooks behind HTTP: `AdmissionReview` in, `AdmissionReview` out.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{get, post};
+use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use axum::{Json, Router};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation as Verb};
 use ropewalk_api::config::Config;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
-use crate::admit::{self, Denial, Operation, Request, Settings};
+use crate::admit::{self, DEFAULTING_WEBHOOK, Denial, Operation, Request, Settings, VALIDATING_WEBHOOK};
+use crate::config_maps::{CONFIG_WEBHOOK, validate_config_map};
+use crate::metrics::Metrics;
 
 /// Gives the configuration in force; called once per request, so that a changed ConfigMap needs no restart.
 pub type ConfigSource = Arc<dyn Fn() -> Arc<Config> + Send + Sync>;
@@ -19,35 +26,65 @@ pub type ConfigSource = Arc<dyn Fn() -> Arc<Config> + Send + Sync>;
 /// is around them.
 const REVIEW_LIMIT: usize = 7 << 20;
 
+/// How many reviews are read and answered at once. One takes about a millisecond of one core, so that more would only
+/// wait; and bodies of the largest size cannot take more than 450 MB together.
+const AT_ONCE: usize = 64;
+
+/// How long one may take, its body included: API servers give up after ten seconds, as we install our webhooks.
+const ANSWER: Duration = Duration::from_secs(10);
+
 #[derive(Clone)]
 struct Webhooks {
     config: ConfigSource,
     settings: Arc<Settings>,
+    metrics: Metrics,
+    slots: Arc<Semaphore>,
 }
 
-/// `POST /defaulting` and `POST /resource-validation` (contract 1.0), and the probes `GET /health` and
-/// `GET /readiness`.
-pub fn router(config: ConfigSource, settings: Settings) -> Router {
+/// `POST /defaulting`, `POST /resource-validation` and `POST /config-validation` (contract 1.0).
+pub fn router(config: ConfigSource, settings: Settings, metrics: Metrics) -> Router {
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let webhooks = Webhooks { config, settings: Arc::new(settings), metrics, slots };
     Router::new()
         .route("/defaulting", post(defaulting))
         .route("/resource-validation", post(validation))
-        .route("/health", get(|| async {}))
-        .route("/readiness", get(|| async {}))
+        .route("/config-validation", post(config_validation))
         .layer(DefaultBodyLimit::max(REVIEW_LIMIT))
-        .with_state(Webhooks { config, settings: Arc::new(settings) })
+        .layer(middleware::from_fn_with_state(webhooks.clone(), bounded))
+        .with_state(webhooks)
+}
+
+/// Turns away what would be too much at once, with a hint that makes API servers try again by themselves.
+async fn bounded(State(webhooks): State<Webhooks>, request: HttpRequest, next: Next) -> Response {
+    let Ok(_slot) = webhooks.slots.try_acquire() else {
+        webhooks.metrics.shed();
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
+    };
+    match tokio::time::timeout(ANSWER, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 type Review = Json<AdmissionReview<DynamicObject>>;
 
 async fn defaulting(State(webhooks): State<Webhooks>, Json(review): Review) -> Review {
-    respond(review, |request| {
+    respond(review, DEFAULTING_WEBHOOK, &webhooks.metrics, |request| {
         let mutated = admit::mutate(request, &(webhooks.config)(), &webhooks.settings)?;
         Ok(Answer { patch: json_patch::diff(request.object, &mutated.object), warnings: mutated.warnings })
     })
 }
 
 async fn validation(State(webhooks): State<Webhooks>, Json(review): Review) -> Review {
-    respond(review, |request| admit::validate(request, &(webhooks.config)()).map(|()| Answer::default()))
+    respond(review, VALIDATING_WEBHOOK, &webhooks.metrics, |request| {
+        admit::validate(request, &(webhooks.config)()).map(|()| Answer::default())
+    })
+}
+
+async fn config_validation(State(webhooks): State<Webhooks>, Json(review): Review) -> Review {
+    respond(review, CONFIG_WEBHOOK, &webhooks.metrics, |request| {
+        validate_config_map(request).map(|()| Answer::default())
+    })
 }
 
 /// Consent, with what goes along with it.
@@ -59,8 +96,11 @@ struct Answer {
 
 fn respond(
     review: AdmissionReview<DynamicObject>,
+    webhook: &str,
+    metrics: &Metrics,
     decide: impl FnOnce(&Request<'_>) -> Result<Answer, Denial>,
 ) -> Review {
+    let start = Instant::now();
     let asked: AdmissionRequest<DynamicObject> = match review.try_into() {
         Ok(asked) => asked,
         Err(error) => return Json(AdmissionResponse::invalid(error).into_review()),
@@ -104,6 +144,7 @@ fn respond(
             denied
         }
     };
+    metrics.answered(webhook, &request, response.allowed, start.elapsed());
     Json(response.into_review())
 }
 

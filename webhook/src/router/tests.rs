@@ -14,7 +14,8 @@ async fn review(path: &str, request: Value) -> Value {
         .body(Body::from(body.to_string()))
         .unwrap();
     let config: ConfigSource = Arc::new(Arc::default);
-    let response = router(config, Settings { release: "v1".into() }).oneshot(request).await.unwrap();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let response = router(config, Settings { release: "v1".into() }, metrics).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&bytes).unwrap()

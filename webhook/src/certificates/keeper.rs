@@ -1,0 +1,344 @@
+//! Keeps the certificates: watches the Secret and the webhook configurations, carries out plans, and hands what is to be
+//! presented to the TLS server. An IO shell.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::runtime::utils::Backoff;
+use kube::{Api, Client, Resource, ResourceExt};
+use prometheus::{IntGauge, Registry};
+use ropewalk_cluster::backoff::Doubling;
+use ropewalk_cluster::follow::follow;
+use ropewalk_webhook::{CONFIG_WEBHOOK, DEFAULTING_WEBHOOK, VALIDATING_WEBHOOK};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::Service;
+use super::configuration::{Configuration, Configures, Kind};
+use super::issue;
+use super::plan::{self, Issue, Memory, Snapshot, View, Why};
+use super::stored::Leaf;
+
+/// The Secret that all replicas share; upstream's name.
+pub(crate) const SECRET: &str = "webhook-certs";
+
+/// Who writes, in `managedFields`.
+const MANAGER: &str = "ropewalk-webhook";
+
+/// How long to wait before asking again for what this service account may not read: rights are given by hand.
+const FORBIDDEN: Duration = Duration::from_secs(60);
+
+/// Pauses after a failed write.
+const RETRIES: Doubling = Doubling::new(Duration::from_millis(500), Duration::from_secs(60));
+
+/// What the TLS server and the readiness probe look at.
+#[derive(Debug)]
+struct State {
+    certified: Option<Arc<CertifiedKey>>,
+    waiting: Option<String>,
+}
+
+/// What is presented to clients at the moment, and whether that is good enough.
+#[derive(Clone, Debug)]
+pub(crate) struct Presented(watch::Receiver<State>);
+
+impl Presented {
+    /// Why no API server would get an answer now, if so.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        self.0.borrow().waiting.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.borrow().certified.clone()
+    }
+}
+
+/// Starts keeping certificates for `service`. Has to be called within a tokio runtime; ends with it.
+pub(crate) fn start(client: &Client, service: Service, registry: &Registry) -> prometheus::Result<Presented> {
+    let expiry = IntGauge::new(
+        "ropewalk_webhook_certificate_expiry_timestamp_seconds",
+        "When the presented certificate expires",
+    )?;
+    registry.register(Box::new(expiry.clone()))?;
+    let waiting = Some("there is no certificate yet".to_owned());
+    let (state, presented) = watch::channel(State { certified: None, waiting });
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &service.namespace);
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    // One place per sender: more could only be older states of the same.
+    let (news, seen) = mpsc::channel(1 + CONFIGURATIONS);
+    tokio::spawn(observe(secrets.clone(), SECRET, news.clone(), Seen::Secret));
+    let called = service.clone();
+    let read = move |view| Seen::Configuration(0, view_of(view, &called));
+    tokio::spawn(observe(mutating.clone(), DEFAULTING_WEBHOOK, news.clone(), read));
+    for (index, name) in [(1, VALIDATING_WEBHOOK), (2, CONFIG_WEBHOOK)] {
+        let called = service.clone();
+        let read = move |view| Seen::Configuration(index, view_of(view, &called));
+        tokio::spawn(observe(validating.clone(), name, news.clone(), read));
+    }
+    let keeper = Keeper {
+        secret: View::Unknown,
+        configurations: Default::default(),
+        secrets,
+        mutating,
+        validating,
+        service,
+        state,
+        expiry,
+        advised: String::new(),
+    };
+    tokio::spawn(keeper.run(seen));
+    Ok(Presented(presented))
+}
+
+/// How many webhook configurations lead here.
+const CONFIGURATIONS: usize = 3;
+
+/// News from the API server.
+enum Seen {
+    Secret(View<Secret>),
+    Configuration(usize, View<Configuration>),
+}
+
+fn view_of<K: Configures>(view: View<K>, service: &Service) -> View<Configuration> {
+    match view {
+        View::Present(object) => View::Present(object.read(service)),
+        View::Absent => View::Absent,
+        View::Forbidden => View::Forbidden,
+        View::Unknown => View::Unknown,
+    }
+}
+
+/// Tells what is known of an object, and every change of that.
+async fn observe<K>(
+    api: Api<K>,
+    name: &'static str,
+    news: mpsc::Sender<Seen>,
+    seen: impl Fn(View<K>) -> Seen + Send,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    // A watch does not tell whether it is refused for good; a single read does.
+    while let Err(kube::Error::Api(status)) = api.get_opt(name).await
+        && status.is_forbidden()
+    {
+        let kind = K::kind(&());
+        tracing::warn!(%kind, name, hint = status.message, "this service account may not read an object");
+        if news.send(seen(View::Forbidden)).await.is_err() {
+            return;
+        }
+        sleep(FORBIDDEN).await;
+    }
+    let mut objects = pin!(follow(api, name));
+    while let Some(object) = objects.next().await {
+        if news.send(seen(object.map_or(View::Absent, View::Present))).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Keeper {
+    secret: View<Secret>,
+    configurations: [View<Configuration>; CONFIGURATIONS],
+    secrets: Api<Secret>,
+    mutating: Api<MutatingWebhookConfiguration>,
+    validating: Api<ValidatingWebhookConfiguration>,
+    service: Service,
+    state: watch::Sender<State>,
+    expiry: IntGauge,
+    /// What an administrator has been asked to put into the configurations.
+    advised: String,
+}
+
+impl Keeper {
+    async fn run(mut self, mut seen: mpsc::Receiver<Seen>) {
+        let mut memory = Memory::default();
+        let mut retries = RETRIES;
+        loop {
+            let now = Timestamp::now();
+            let (secret, configurations, service) = (&self.secret, &self.configurations, &self.service);
+            let plan = plan::plan(Snapshot { secret, configurations, memory, service, now });
+            memory = plan.memory;
+            self.present(memory.served.as_ref(), plan.waiting);
+            let mut wait = Duration::try_from(plan.wake.duration_since(now)).unwrap_or_default();
+            if let Some((issue, why)) = plan.issue {
+                if self.write_secret(&issue, &why, now).await {
+                    continue;
+                }
+            } else if let Some(ca_bundle) = plan.ca_bundle {
+                match self.write_configurations(&ca_bundle).await {
+                    Written::Nothing => retries.reset(),
+                    Written::Everything => continue,
+                    Written::NotAll => wait = retries.next().unwrap_or(wait),
+                }
+            }
+            match tokio::time::timeout(wait, seen.recv()).await {
+                Ok(Some(Seen::Secret(view))) => self.secret = view,
+                Ok(Some(Seen::Configuration(index, view))) => self.configurations[index] = view,
+                // The senders live as long as this.
+                Ok(None) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn present(&self, leaf: Option<&Leaf>, waiting: Option<String>) {
+        if let Some(leaf) = leaf {
+            self.expiry.set(leaf.certificate.not_after.as_second());
+        }
+        let certified = leaf.map(|leaf| Arc::clone(&leaf.certified));
+        self.state.send_modify(|state| {
+            if state.waiting != waiting {
+                match &waiting {
+                    Some(reason) => tracing::warn!(reason, "not ready"),
+                    None => tracing::info!("ready"),
+                }
+            }
+            *state = State { certified, waiting };
+        });
+    }
+
+    /// Whether the Secret is different now, by this process or by another one that was faster.
+    async fn write_secret(&mut self, issue: &Issue, why: &Why, now: Timestamp) -> bool {
+        let data = match issue::issue(issue, &self.service, now) {
+            Ok(data) => data,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no new certificates");
+                return false;
+            }
+        };
+        let written = match &self.secret {
+            View::Present(secret) => {
+                let params =
+                    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                let patch = json!({
+                    "metadata": {"resourceVersion": secret.resource_version()},
+                    "data": data,
+                });
+                self.secrets.patch(SECRET, &params, &Patch::Merge(patch)).await
+            }
+            _ => {
+                let secret = Secret {
+                    metadata: ObjectMeta {
+                        name: Some(SECRET.to_owned()),
+                        labels: Some(
+                            [("app.kubernetes.io/part-of".to_owned(), "tekton-pipelines".to_owned())].into(),
+                        ),
+                        ..ObjectMeta::default()
+                    },
+                    data: Some(data),
+                    ..Secret::default()
+                };
+                let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                self.secrets.create(&params, &secret).await
+            }
+        };
+        match written {
+            Ok(secret) => {
+                tracing::info!(name = SECRET, %why, "wrote certificates");
+                self.secret = View::Present(secret);
+                true
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                tracing::info!(name = SECRET, "another replica wrote certificates first");
+                match self.secrets.get_opt(SECRET).await {
+                    Ok(secret) => self.secret = secret.map_or(View::Absent, View::Present),
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(name = SECRET, error, "cannot read the certificates");
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(name = SECRET, %why, error, "cannot write the certificates");
+                false
+            }
+        }
+    }
+
+    async fn write_configurations(&mut self, ca_bundle: &str) -> Written {
+        let mut written = Written::Nothing;
+        for index in 0..CONFIGURATIONS {
+            let View::Present(configuration) = &self.configurations[index] else { continue };
+            let Some(patch) = configuration.patch(ca_bundle) else { continue };
+            match self.patch(configuration, patch).await {
+                Ok(patched) => {
+                    tracing::info!(name = patched.name, "API servers are told whom to trust");
+                    self.configurations[index] = View::Present(patched);
+                    if written == Written::Nothing {
+                        written = Written::Everything;
+                    }
+                }
+                Err(error) => {
+                    let name = configuration.name.clone();
+                    self.advise(&name, ca_bundle, &error);
+                    written = Written::NotAll;
+                }
+            }
+        }
+        written
+    }
+
+    async fn patch(
+        &self,
+        configuration: &Configuration,
+        patch: json_patch::Patch,
+    ) -> kube::Result<Configuration> {
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch: Patch<()> = Patch::Json(patch);
+        let (name, service) = (&configuration.name, &self.service);
+        match configuration.kind {
+            Kind::Mutating => Ok(self.mutating.patch(name, &params, &patch).await?.read(service)),
+            Kind::Validating => Ok(self.validating.patch(name, &params, &patch).await?.read(service)),
+        }
+    }
+
+    fn advise(&mut self, name: &str, ca_bundle: &str, error: &kube::Error) {
+        match error {
+            kube::Error::Api(status) if status.is_conflict() => {
+                tracing::info!(name, "a webhook configuration changed meanwhile");
+            }
+            kube::Error::Api(status) if status.is_forbidden() && self.advised != ca_bundle => {
+                tracing::error!(
+                    name,
+                    ca_bundle,
+                    "this service account may not write webhook configurations: an administrator has to put this text, \
+                     in base64, into clientConfig.caBundle of each of their webhooks"
+                );
+                ca_bundle.clone_into(&mut self.advised);
+            }
+            error => {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(name, error, "cannot write a webhook configuration");
+            }
+        }
+    }
+}
+
+/// What came of writing the configurations.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Written {
+    /// They are as they should be.
+    Nothing,
+    /// All that had to be written was.
+    Everything,
+    /// Some could not be written.
+    NotAll,
+}

@@ -1,0 +1,119 @@
+//! HTTPS for the router: connections, their bounds, and an end that cuts nothing off.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware;
+use axum::response::Response;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::ResolvesServerCert;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+/// How many connections are open at once. API servers keep one per request they have in flight and reuse it; with
+/// this many there are far more than requests answered at once, and each costs some tens of kB.
+const CONNECTIONS: usize = 512;
+
+/// How long a TLS handshake may take. Within a cluster it takes milliseconds.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long a connection may wait for the head of a request. Longer than API servers keep idle connections, which is 90 s:
+/// if the server closed one first, a request sent at that moment would be lost.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// The pause when no connection can be accepted, as when file descriptors have run out.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// How long requests that are being answered may take once the listener is closed; they are bounded by ten seconds.
+const FINISH: Duration = Duration::from_secs(11);
+
+/// TLS 1.2 and 1.3 with the certificate that is current at each handshake.
+///
+/// Offers HTTP/1.1 only: API servers ask webhooks for nothing else, so that their requests spread over the replicas.
+pub(crate) fn tls(certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Serves until `stop`, then lets open requests end. From `draining` on, every answer asks the client to open another
+/// connection for the next request, which by then leads elsewhere.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    router: Router,
+    draining: watch::Receiver<bool>,
+    stop: impl Future<Output = ()>,
+) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let router = router.layer(middleware::map_response(move |response: Response| {
+        let draining = *draining.borrow();
+        async move { if draining { closing(response) } else { response } }
+    }));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, stream) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut stop => break,
+        };
+        let stream = match stream {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                sleep(EXHAUSTED).await;
+                continue;
+            }
+        };
+        let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let _slot = slot;
+            let Ok(stream) = handshake(&acceptor, stream).await else { return };
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            // What a client does to its connection is no news.
+            let _ = watcher.watch(connection).await;
+        });
+    }
+    drop(listener);
+    if timeout(FINISH, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still being answered at the end");
+    }
+}
+
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    // Answers are small and awaited.
+    stream.set_nodelay(true)?;
+    timeout(HANDSHAKE, acceptor.accept(stream)).await?
+}
+
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests;
