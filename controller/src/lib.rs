@@ -51,7 +51,10 @@ pub enum Error {
 /// Runs both controllers until `shutdown` resolves and what is being reconciled has ended.
 pub async fn run(client: Client, options: Options, shutdown: impl Future<Output = ()> + Send + 'static) {
     let shutdown: future::Shared<BoxFuture<'static, ()>> = shutdown.boxed().shared();
+    let client = options.metrics.counting(client);
     let world = world::World::start(&client, options.namespace.as_deref());
+    let (taskruns, pipelineruns) = (world.taskruns.store.clone(), world.pipelineruns.store.clone());
+    options.metrics.count_runs(taskruns, pipelineruns, options.config.clone());
     let context = Arc::new(reconcile::Context::new(client, options, world.view));
     let taskruns = taskrun::controller(world.taskruns, &context, shutdown.clone());
     let pipelineruns = pipelinerun::controller(world.pipelineruns, &context, shutdown.clone());

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::Controller;
 use kube::runtime::controller::Config;
+use kube::runtime::reflector::ObjectRef;
 use ropewalk_api::PipelineRun;
 use ropewalk_core::pipelinerun::{self, Snapshot};
 use ropewalk_core::plan::Plan;
@@ -15,6 +17,7 @@ use ropewalk_core::snapshot::Refusal;
 use crate::reconcile::{
     CONCURRENCY, Context, Error, Reconciled, children_of, drive, error_policy, look_up, reconcile,
 };
+use crate::metrics::{Metrics, Workqueue};
 use crate::world::PipelineRunTriggers;
 
 /// Reconciles PipelineRuns until `shutdown`.
@@ -23,8 +26,14 @@ pub(crate) async fn controller(
     context: &Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let results = Controller::for_stream(triggers.runs, triggers.store)
-        .reconcile_on(triggers.children)
+    let (queue, store) = (context.options.metrics.pipelineruns.clone(), triggers.store.clone());
+    let runs = triggers.runs.inspect_ok({
+        let (queue, store) = (queue.clone(), store.clone());
+        move |run| queue.touch(&ObjectRef::from_obj(run), &store)
+    });
+    let children = triggers.children.inspect(move |run| queue.touch(run, &store));
+    let results = Controller::for_stream(runs, triggers.store)
+        .reconcile_on(children)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, error_policy, Arc::clone(context));
@@ -66,5 +75,9 @@ impl Reconciled for PipelineRun {
 
     fn plan(snapshot: &Snapshot) -> Plan {
         pipelinerun::plan(snapshot)
+    }
+
+    fn queue(metrics: &Metrics) -> &Workqueue {
+        &metrics.pipelineruns
     }
 }

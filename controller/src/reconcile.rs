@@ -14,6 +14,7 @@ use ropewalk_core::snapshot::{Lookup, Refusal};
 use serde::de::DeserializeOwned;
 
 use crate::attempts::Attempts;
+use crate::metrics::{Metrics, Workqueue};
 use crate::world::View;
 use crate::{Options, apply};
 
@@ -88,12 +89,14 @@ pub(crate) trait Reconciled: Resource<DynamicType = ()> + Sized {
 
     /// Decides.
     fn plan(snapshot: &Self::Snapshot) -> Plan;
+
+    /// What is to be reconciled of this kind.
+    fn queue(metrics: &Metrics) -> &Workqueue;
 }
 
 /// One turn for one run.
 pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>) -> Result<Action, Error> {
-    let kind = K::kind(&());
-    let _timer = context.options.metrics.reconciles.with_label_values(&[kind.as_ref()]).start_timer();
+    let _work = K::queue(&context.options.metrics).take(&reflector::ObjectRef::from_obj(&*run));
     let name = run.name_any();
     let mut refusals = Vec::new();
     for _ in 0..ROUNDS {
@@ -101,6 +104,7 @@ pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>)
         let applied = apply::apply(&context.client, &plan, &context.attempts, &context.options.metrics).await;
         match applied.map_err(|source| Error::Apply { name: name.clone(), source })? {
             None => {
+                context.options.metrics.record(&plan.measures);
                 publish(&*run, &context, &plan).await;
                 return Ok(plan.requeue.map_or_else(Action::await_change, Action::requeue));
             }
@@ -130,12 +134,13 @@ async fn publish<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan
 
 /// When to look again after an error.
 #[expect(clippy::needless_pass_by_value, reason = "the shape kube-runtime asks for")]
-pub(crate) fn error_policy<K: Resource<DynamicType = ()>>(
+pub(crate) fn error_policy<K: Reconciled>(
     _: Arc<K>,
     error: &Error,
     context: Arc<Context>,
 ) -> Action {
     context.options.metrics.errors.with_label_values(&[K::kind(&()).as_ref(), error.class()]).inc();
+    K::queue(&context.options.metrics).retry();
     match error {
         Error::Apply { source: apply::Error::Stale { .. }, .. } => Action::requeue(AFTER_CONFLICT),
         _ => Action::requeue(AFTER_FAILURE),

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::Controller;
 use kube::runtime::controller::Config;
+use kube::runtime::reflector::ObjectRef;
 use ropewalk_api::TaskRun;
 use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::Refusal;
@@ -14,6 +16,7 @@ use ropewalk_core::taskrun::{self, Snapshot};
 use crate::reconcile::{
     CONCURRENCY, Context, Error, Reconciled, children_of, drive, error_policy, look_up, reconcile,
 };
+use crate::metrics::{Metrics, Workqueue};
 use crate::world::TaskRunTriggers;
 
 /// Reconciles TaskRuns until `shutdown`.
@@ -22,8 +25,20 @@ pub(crate) async fn controller(
     context: &Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let results = Controller::for_stream(triggers.runs, triggers.store)
-        .owns_stream(triggers.pods)
+    let (queue, store) = (context.options.metrics.taskruns.clone(), triggers.store.clone());
+    let runs = triggers.runs.inspect_ok({
+        let (queue, store) = (queue.clone(), store.clone());
+        move |run| queue.touch(&ObjectRef::from_obj(run), &store)
+    });
+    let pods = triggers.pods.inspect_ok(move |pod| {
+        let namespace = pod.metadata.namespace.as_deref();
+        let mut owners = pod.owner_references().iter();
+        if let Some(run) = owners.find_map(|owner| ObjectRef::from_owner_ref(namespace, owner, ())) {
+            queue.touch(&run, &store);
+        }
+    });
+    let results = Controller::for_stream(runs, triggers.store)
+        .owns_stream(pods)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, error_policy, Arc::clone(context));
@@ -53,5 +68,9 @@ impl Reconciled for TaskRun {
 
     fn plan(snapshot: &Snapshot) -> Plan {
         taskrun::plan(snapshot)
+    }
+
+    fn queue(metrics: &Metrics) -> &Workqueue {
+        &metrics.taskruns
     }
 }
