@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 
@@ -59,8 +60,10 @@ pub fn probes(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) ->
         .route("/readiness", get(readiness))
 }
 
-/// `/metrics` in Prometheus' text format.
+/// `/metrics` in Prometheus' text format: what `registry` has, and memory, CPU time and open files of this process.
 pub fn metrics(registry: Registry) -> Router {
+    // An error would say that the process is in the registry already.
+    let _ = registry.register(Box::new(ProcessCollector::for_self()));
     Router::new().route(
         "/metrics",
         get(|| async move {
@@ -114,6 +117,9 @@ mod tests {
         let (status, text) = ask(metrics(registry), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("\nstrands_total 1\n"), "{text}");
+        for name in ["process_resident_memory_bytes", "process_cpu_seconds_total"] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in {text}");
+        }
     }
 
     #[tokio::test]
