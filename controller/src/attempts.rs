@@ -31,6 +31,11 @@ impl Attempts {
         self.lock().get(uid).map(|names| names.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// A child of this name is on its way, whosever it is.
+    pub(crate) fn expects(&self, name: &str) -> bool {
+        self.lock().values().any(|names| names.contains(name))
+    }
+
     /// The cache shows it, or it does not exist.
     pub(crate) fn settle(&self, uid: &str, name: &str) {
         let mut names = self.lock();
@@ -63,6 +68,7 @@ mod tests {
         attempts.note(&Write::Delete { target, uid: Some("u".into()) });
         assert_eq!(attempts.of("u"), ["run-a"]);
         assert_eq!(attempts.of("v"), [""; 0]);
+        assert!(attempts.expects("run-a") && !attempts.expects("run-b"));
         attempts.settle("u", "run-a");
         assert_eq!(attempts.of("u"), [""; 0]);
         assert!(attempts.lock().is_empty());

@@ -7,6 +7,7 @@ mod attempts;
 mod metrics;
 mod owners;
 mod pipelinerun;
+mod pod_events;
 mod reconcile;
 mod taskrun;
 mod world;

@@ -13,6 +13,7 @@ use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::Refusal;
 use ropewalk_core::taskrun::{self, Snapshot};
 
+use crate::pod_events;
 use crate::reconcile::{
     CONCURRENCY, Context, Error, Reconciled, children_of, drive, error_policy, look_up, reconcile,
 };
@@ -37,8 +38,10 @@ pub(crate) async fn controller(
             queue.touch(&run, &store);
         }
     });
+    let warned = pod_events::wakes(triggers.warnings, Arc::clone(context));
     let results = Controller::for_stream(runs, triggers.store)
         .owns_stream(pods)
+        .reconcile_on(warned)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, error_policy, Arc::clone(context));
@@ -54,9 +57,11 @@ impl Reconciled for TaskRun {
         let uid = run.uid().unwrap_or_default();
         let named = run.status.iter().map(|status| status.pod_name.as_str());
         let known = view.pods_of.children(&uid);
+        let pods = children_of(context, &view.pods, known, &namespace, &uid, named).await?;
         Ok(Snapshot {
             task: look_up(&context.client, &view.tasks, &namespace, taskrun::wants_task(run)).await?,
-            pods: children_of(context, &view.pods, known, &namespace, &uid, named).await?,
+            warnings: pods.iter().filter_map(|pod| pod.uid()).flat_map(|uid| view.said.of(&uid)).collect(),
+            pods,
             now: Timestamp::now(),
             config: Arc::clone(&context.options.config.borrow()),
             settings: Arc::clone(&context.options.settings),

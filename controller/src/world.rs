@@ -2,7 +2,7 @@
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event as PodEvent, Pod};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::owners::Owners;
+use crate::pod_events::{self, PodEvents};
 
 /// How many changes of TaskRuns may wait for the PipelineRun controller before the TaskRun watch is held back: a burst
 /// of one wide matrix; the controller behind it merges triggers of one run, so the queue drains at memory speed.
@@ -22,6 +23,7 @@ const TRIGGERS: usize = 1024;
 pub(crate) struct View {
     pub(crate) pods: Store<Pod>,
     pub(crate) pods_of: Owners,
+    pub(crate) said: PodEvents,
     pub(crate) taskruns: Store<TaskRun>,
     pub(crate) taskruns_of: Owners,
     pub(crate) tasks: Store<Task>,
@@ -33,6 +35,7 @@ pub(crate) struct TaskRunTriggers {
     pub(crate) runs: BoxStream<'static, Result<TaskRun, watcher::Error>>,
     pub(crate) store: Store<TaskRun>,
     pub(crate) pods: BoxStream<'static, Result<Pod, watcher::Error>>,
+    pub(crate) warnings: BoxStream<'static, Result<PodEvent, watcher::Error>>,
 }
 
 /// What wakes the PipelineRun controller.
@@ -57,7 +60,16 @@ impl World {
         let ours = watcher::Config::default().labels(labels::MANAGED_BY);
         let pods_of = Owners::default();
         let (pods, writer) = store();
-        let pod_events = tracked(events(client, namespace, ours), &pods_of).reflect(writer).touched_objects();
+        let said = PodEvents::default();
+        let pod_events = tracked(events(client, namespace, ours), &pods_of)
+            .inspect({
+                let said = said.clone();
+                move |event| event.iter().for_each(|event| said.follow(event))
+            })
+            .reflect(writer)
+            .touched_objects();
+        let told = watcher::Config::default().fields(pod_events::SELECTOR);
+        let warnings = events::<PodEvent>(client, namespace, told);
 
         let taskruns_of = Owners::default();
         let (taskruns, writer) = store();
@@ -82,11 +94,12 @@ impl World {
             .for_each(ignore);
 
         Self {
-            view: View { pods, pods_of, taskruns: taskruns.clone(), taskruns_of, tasks, pipelines },
+            view: View { pods, pods_of, said, taskruns: taskruns.clone(), taskruns_of, tasks, pipelines },
             taskruns: TaskRunTriggers {
                 runs: taskrun_events.boxed(),
                 store: taskruns,
                 pods: pod_events.boxed(),
+                warnings: warnings.applied_objects().boxed(),
             },
             pipelineruns: PipelineRunTriggers {
                 runs: pipelinerun_events.boxed(),

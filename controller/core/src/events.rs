@@ -2,27 +2,41 @@
 
 use ropewalk_api::conditions::{self, Condition, SUCCEEDED};
 
+use crate::diagnosis::{self, cut};
 use crate::plan::Event;
 
-/// The events a change of the `Succeeded` condition is worth; none when no field of it changed.
+/// Bytes of an event's message: the API server refuses longer ones.
+const MAX_MESSAGE: usize = 1024 - "...".len();
+
+/// The events that a change of the conditions is worth: one for `Succeeded` when any field of it changed, and a warning
+/// when there is a diagnosis for the first time.
 pub fn of(before: &[Condition], after: &[Condition]) -> Vec<Event> {
-    let Some(now) = conditions::find(after, SUCCEEDED) else { return Vec::new() };
+    of_succeeded(before, after).into_iter().chain(of_diagnosis(before, after)).collect()
+}
+
+fn of_succeeded(before: &[Condition], after: &[Condition]) -> Option<Event> {
+    let now = conditions::find(after, SUCCEEDED)?;
     let then = conditions::find(before, SUCCEEDED);
     let said = |c: &Condition| (c.status.clone(), c.reason.clone(), c.message.clone());
     if then.map(said) == Some(said(now)) {
-        return Vec::new();
+        return None;
     }
-    let event = |warning, reason: &str, message: &str| Event {
-        warning,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    };
-    vec![match now.status.as_str() {
+    Some(match now.status.as_str() {
         "True" => event(false, "Succeeded", &now.message),
         "False" => event(true, "Failed", &now.message),
         _ if then.is_none() => event(false, "Started", ""),
         _ => event(false, &now.reason, &now.message),
-    }]
+    })
+}
+
+/// Only the first: a text that changes while the run waits is in the status.
+fn of_diagnosis(before: &[Condition], after: &[Condition]) -> Option<Event> {
+    let now = conditions::find(after, diagnosis::TYPE)?;
+    conditions::find(before, diagnosis::TYPE).is_none().then(|| event(true, &now.reason, &now.message))
+}
+
+fn event(warning: bool, reason: &str, message: &str) -> Event {
+    Event { warning, reason: reason.to_owned(), message: cut(message, MAX_MESSAGE) }
 }
 
 #[cfg(test)]
@@ -61,6 +75,32 @@ mod tests {
                 events.first().map(|event| (event.warning, event.reason.as_str(), event.message.as_str()));
             assert_eq!(seen, expected, "{before:?} -> {after:?}");
             assert!(events.len() <= 1);
+        }
+    }
+
+    #[test]
+    fn the_first_diagnosis_is_a_warning() {
+        let diagnosed = |text: &str| {
+            let mut conditions = condition("Unknown", "Pending", "");
+            conditions.push(Condition {
+                type_: diagnosis::TYPE.into(),
+                reason: "Diagnosed".into(),
+                message: text.into(),
+                ..Condition::default()
+            });
+            conditions
+        };
+        let pending = condition("Unknown", "Pending", "");
+        let long = "x".repeat(5000);
+        for (before, after, expected) in [
+            (pending.clone(), diagnosed("no node"), Some("no node")),
+            (diagnosed("no node"), diagnosed("no image"), None),
+            (diagnosed("no node"), pending.clone(), None),
+            (pending, diagnosed(&long), Some(&*format!("{}...", &long[..MAX_MESSAGE]))),
+        ] {
+            let events = of(&before, &after);
+            let seen: Vec<_> = events.iter().map(|event| (event.warning, event.message.as_str())).collect();
+            assert_eq!(seen, expected.map(|text| (true, text)).into_iter().collect::<Vec<_>>());
         }
     }
 }

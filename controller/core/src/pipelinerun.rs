@@ -6,6 +6,7 @@
 
 mod checks;
 mod children;
+mod diagnosis;
 mod facts;
 mod lifecycle;
 mod matrix;
@@ -250,7 +251,10 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
     }
     let counts = Counts::new(&facts, &verdicts);
     match status::ending(name, &counts, &circumstances.limits, circumstances.request) {
-        Ending::Open(reason, message) => draft.go_on(reason, &message),
+        Ending::Open(reason, message) => {
+            draft.go_on(reason, &message);
+            draft.diagnose(diagnosis::of(&facts));
+        }
         Ending::Closed(succeeded, reason, message) => {
             let (results, invalid) = results::of_run(&facts, &spec.results);
             draft.status.results = results;
@@ -262,6 +266,9 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
                     params::go_list(&invalid)
                 );
                 draft.end(false, "CouldntGetPipelineResult", &message);
+            }
+            if !succeeded {
+                draft.diagnose_failure(diagnosis::of(&facts));
             }
         }
     }

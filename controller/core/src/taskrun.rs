@@ -16,6 +16,7 @@ mod sidecars;
 mod steps;
 pub(crate) mod validate;
 mod waiting;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use ropewalk_api::config::Config;
 use ropewalk_api::{Task, TaskRun, conditions, taskrun_spec_status};
 
 pub(crate) use creation::provenance;
+pub use warnings::PodWarning;
 
 use crate::images;
 use crate::plan::Plan;
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub task: Lookup<Task>,
     /// Every pod whose controller is this run, of any attempt, in order of name.
     pub pods: Vec<Arc<Pod>>,
+    /// What nodes said of these pods in events, in a fixed order.
+    pub warnings: Vec<PodWarning>,
     /// How far the look-ups of images are that earlier plans named, by image; `None` where registries are not asked.
     pub images: Option<BTreeMap<String, images::Lookup>>,
     /// Writes refused in earlier rounds of this reconcile.

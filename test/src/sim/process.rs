@@ -402,6 +402,7 @@ impl Process {
                     run,
                     task,
                     pods,
+                    warnings: Vec::new(),
                     images: None,
                     refusals,
                 }))

@@ -2,6 +2,7 @@
 //! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ropewalk_api::conditions::{self, ConditionStatus, SUCCEEDED};
@@ -13,9 +14,8 @@ use super::facts::{Facts, Outcome};
 use super::lifecycle::{Limits, Request};
 use super::schedule::Verdict;
 use super::skip::SkipReason;
-use crate::events;
-use crate::metrics;
 use crate::plan::{Plan, Resource, Target, Write, status_patch};
+use crate::{diagnosis, events, metrics};
 
 /// How much of the reasons for failed validation fits into a message (contract 7.6), in bytes.
 const MAX_COMPLAINTS: usize = 1024;
@@ -57,6 +57,22 @@ impl<'a> Draft<'a> {
         self.status.completion_time = Some(now);
         self.plan.requeue = None;
         self.plan.report.clear();
+        self.diagnose_failure(None);
+    }
+
+    /// Says what a run that goes on waits for, or that it waits for nothing.
+    pub(super) fn diagnose(&mut self, text: Option<String>) {
+        let now = self.now();
+        if let Some(until) = diagnosis::follow(&mut self.status.conditions, text.as_deref(), &now) {
+            let left = Duration::try_from(until.duration_since(now.0)).unwrap_or_default();
+            self.plan.requeue = Some(self.plan.requeue.map_or(left, |requeue| requeue.min(left)));
+        }
+    }
+
+    /// Says what kept a run that has failed from going on, beside its condition.
+    pub(super) fn diagnose_failure(&mut self, text: Option<String>) {
+        let now = self.now();
+        diagnosis::set(&mut self.status.conditions, ConditionStatus::False, text.as_deref(), &now);
     }
 
     /// The plan, with the status write if anything in it changed.

@@ -5,6 +5,7 @@ mod matrix;
 mod refusals;
 mod scheduling;
 mod texts;
+mod waits;
 mod worlds;
 
 use std::collections::BTreeMap;

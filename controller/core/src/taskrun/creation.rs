@@ -13,12 +13,15 @@ use serde_json::{Value, json};
 use super::draft::Draft;
 use super::resolve::{self, Failure, Resolved};
 use super::{look_ups, reason, wants_task};
+use crate::diagnosis::quoted;
 use crate::plan::Resource;
 use crate::pod;
 use crate::snapshot::{Lookup, Refusal};
 
-/// A quota is looked at again after this long.
-const QUOTA_RETRY: Duration = Duration::from_mins(1);
+/// A full quota is tried again after as long as the run has waited for it, at least this long: several may wait.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+/// And at most this long (contract 5.11), however long it has been full.
+const LAST_QUOTA_RETRY: Duration = Duration::from_mins(1);
 /// Two writers of one quota object: over in a moment.
 const QUOTA_CONFLICT_RETRY: Duration = Duration::from_secs(1);
 /// Somebody else's pod of our name: a person has to remove it.
@@ -96,6 +99,7 @@ pub(super) fn create(draft: &mut Draft<'_>) {
     let message = draft.condition().filter(|condition| condition.reason == reason::TO_BE_RETRIED);
     let message = message.map(|condition| condition.message.clone()).unwrap_or_default();
     draft.going_on(reason::STARTED, &message);
+    draft.diagnose(ConditionStatus::Unknown, None);
 }
 
 fn to_value(object: &impl serde::Serialize) -> Value {
@@ -208,7 +212,9 @@ fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
         draft.status.start_time = None;
         let message = format!("TaskRun Pod exceeded available resources: {text}");
         draft.going_on(reason::EXCEEDED_RESOURCE_QUOTA, &message);
-        draft.look_at(later(QUOTA_RETRY));
+        let text = format!("{}; it is tried again until there is room", refusal_text(refusal));
+        draft.diagnose_waiting(Some(text));
+        draft.look_at(later(quota_pause(draft)));
     } else {
         let forbidden = refusal.code == 403
             && (text.contains("violates PodSecurity") || text.contains("security context constraint"));
@@ -220,6 +226,31 @@ fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
             reason::POD_CREATION_FAILED
         };
         let message = creation_failed(&draft.snapshot.run, text);
+        draft.diagnose(ConditionStatus::False, Some(format!("{}{}", refusal_text(refusal), hint(text))));
         draft.fail(reason, &message);
+    }
+}
+
+/// As long again as the run has waited, within bounds: it goes on soon after a short wait, and a long one does not
+/// hammer a quota.
+fn quota_pause(draft: &Draft<'_>) -> Duration {
+    let since = draft.condition().and_then(|condition| condition.last_transition_time.as_ref());
+    let waited = since.map(|since| draft.snapshot.now.duration_since(since.0));
+    let waited = waited.and_then(|waited| Duration::try_from(waited).ok()).unwrap_or_default();
+    waited.clamp(QUOTA_RETRY, LAST_QUOTA_RETRY)
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    format!("the API server refuses pod \"{}\": {}", refusal.target.name, quoted(&refusal.message))
+}
+
+/// What can be done about it, where the API server's words do not say.
+fn hint(refusal: &str) -> &'static str {
+    if refusal.contains("error looking up service account") {
+        "; make that ServiceAccount, or set another serviceAccountName"
+    } else if refusal.contains("violates PodSecurity") {
+        "; set \"set-security-context\" in ConfigMap \"feature-flags\", or the steps' securityContext"
+    } else {
+        ""
     }
 }

@@ -1,27 +1,53 @@
-//! What there is to say beyond the contract's message, in a condition of our own.
+//! What keeps a TaskRun's pod from starting, and why one that failed never ran: the text of the diagnosis.
 
 use k8s_openapi::api::core::v1::Pod;
 use ropewalk_entrypoint_protocol::termination::Termination;
 use serde_json::Value;
 
-use super::containers;
+use super::{PodWarning, containers};
+use crate::diagnosis::quoted;
 
-/// The type of the condition; its status is `Unknown` while the run waits and `False` once it has failed.
-pub(super) const TYPE: &str = "ropewalk.dev/Diagnosis";
+/// Causes told at once: the first are what to look at.
+const MAX_CAUSES: usize = 6;
 
-/// The words of containers that wait, and names in the pod that cannot be meant.
-pub(super) fn of(pod: &Pod) -> Option<String> {
-    let mut parts: Vec<String> = containers::init(pod)
+/// What keeps a pod from starting: the scheduler's words, those of containers that wait, those of the node's events,
+/// and names in the pod that cannot be meant.
+pub(super) fn of(pod: &Pod, warnings: &[PodWarning]) -> Option<String> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let unscheduled = containers::conditions(pod)
         .iter()
-        .chain(&containers::regular(pod))
-        .filter_map(|container| {
-            let waiting = container.waiting()?;
-            let message = waiting.message.as_deref().filter(|message| !message.is_empty())?;
-            let reason = waiting.reason.as_deref().unwrap_or("Waiting");
-            Some(format!("container \"{}\" cannot start: {reason}: {message}", container.name))
-        })
-        .collect();
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        .and_then(|condition| {
+            let message = condition.message.as_deref().filter(|message| !message.is_empty())?;
+            let reason = condition.reason.as_deref().unwrap_or("Unschedulable");
+            Some(format!("pod \"{name}\" has no node: {reason}: {}", quoted(message)))
+        });
+    let mut parts: Vec<String> = unscheduled.into_iter().collect();
+    parts.extend(containers::init(pod).iter().chain(&containers::regular(pod)).filter_map(|container| {
+        let waiting = container.waiting()?;
+        let message = waiting.message.as_deref().filter(|message| !message.is_empty())?;
+        let reason = waiting.reason.as_deref().unwrap_or("Waiting");
+        Some(format!("container \"{}\" cannot start: {reason}: {}", container.name, quoted(message)))
+    }));
+    // In an order of their own: a process that starts hears them in another.
+    let mut warnings: Vec<&PodWarning> = warnings.iter().filter(|warning| warning.holds(pod)).collect();
+    warnings.sort_by_key(|warning| warning.subject());
+    for warning in warnings {
+        // A container's status and an event often say the same.
+        let words = warning.message.strip_prefix("Error: ").unwrap_or(&warning.message);
+        if !parts.iter().any(|part| part.contains(words)) {
+            parts.push(format!("pod \"{name}\": {}: {}", warning.reason, warning.message));
+        }
+    }
     parts.extend(blank_names(pod));
+    joined(parts)
+}
+
+fn joined(mut parts: Vec<String>) -> Option<String> {
+    if parts.len() > MAX_CAUSES {
+        parts.truncate(MAX_CAUSES);
+        parts.push("and more".to_owned());
+    }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
@@ -38,10 +64,10 @@ pub(super) fn of_failure(pod: &Pod) -> Option<String> {
                 Some("ContainerCannotRun" | "StartError") => message.to_owned(),
                 _ => Termination::parse(message).ok()?.failure?,
             };
-            Some(format!("container \"{}\": {text}", container.name))
+            Some(format!("container \"{}\": {}", container.name, quoted(&text)))
         })
         .collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
+    joined(parts)
 }
 
 /// Names of ConfigMaps, Secrets and claims that begin or end with a blank: nothing of that name can exist.

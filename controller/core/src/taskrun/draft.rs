@@ -9,12 +9,11 @@ use ropewalk_api::conditions::{self, Condition, ConditionStatus, SUCCEEDED};
 use ropewalk_api::{TaskRunStatus, taskrun_spec_status};
 use serde_json::{Value, json};
 
-use super::{Snapshot, diagnosis, reason};
-use crate::events;
+use super::{Snapshot, reason};
 use crate::images::Wanted;
 use crate::metrics;
 use crate::plan::{Plan, Resource, Target, Waiting, Write, status_patch};
-use crate::pod;
+use crate::{diagnosis, events, pod};
 
 pub(super) struct Draft<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -118,11 +117,13 @@ impl<'a> Draft<'a> {
 
     /// Sets or removes the condition of our own.
     pub(super) fn diagnose(&mut self, status: ConditionStatus, text: Option<String>) {
-        match text {
-            Some(text) => {
-                self.set(diagnosis::TYPE, status, "Diagnosed", &text);
-            }
-            None => self.status.conditions.retain(|condition| condition.type_ != diagnosis::TYPE),
+        diagnosis::set(&mut self.status.conditions, status, text.as_deref(), &self.now);
+    }
+
+    /// Sets or removes the condition of our own while the pod waits, which may say something else every second.
+    pub(super) fn diagnose_waiting(&mut self, text: Option<String>) {
+        if let Some(until) = diagnosis::follow(&mut self.status.conditions, text.as_deref(), &self.now) {
+            self.look_at(until);
         }
     }
 
@@ -185,8 +186,8 @@ impl<'a> Draft<'a> {
         Plan {
             writes: self.writes,
             status,
-            measures,
             events: events::of(&before.conditions, &self.status.conditions),
+            measures,
             requeue: self.requeue,
             report: self.report,
             images: self.images,

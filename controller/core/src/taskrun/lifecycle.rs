@@ -147,9 +147,11 @@ fn replace(draft: &mut Draft<'_>) {
     draft.status.annotations.insert(recreations_key(), lost.to_string());
     draft.status.steps.clear();
     draft.status.sidecars.clear();
-    let text = format!("pod \"{name}\" was lost; made again, {lost} of at most {MAX_RECREATIONS} times");
-    draft.diagnose(ConditionStatus::Unknown, Some(text));
     create(draft);
+    if draft.condition().is_some_and(|condition| condition.reason == reason::STARTED) {
+        let text = format!("pod \"{name}\" was lost; made again, {lost} of at most {MAX_RECREATIONS} times");
+        draft.diagnose(ConditionStatus::Unknown, Some(text));
+    }
 }
 
 /// Takes over what the pod says.
@@ -172,7 +174,7 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
     }
     if let Some((reason, message)) = waiting::fatal(pod, draft.run_name()) {
         show(draft, pod);
-        draft.diagnose(ConditionStatus::False, diagnosis::of(pod));
+        draft.diagnose(ConditionStatus::False, diagnosis::of(pod, &draft.snapshot.warnings));
         draft.delete(pod);
         draft.fail(reason, &message);
         return;
@@ -187,7 +189,7 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
     if let Some((reason, message)) = waiting::explain(pod, draft.snapshot.now) {
         show(draft, pod);
         draft.going_on(reason, &message);
-        draft.diagnose(ConditionStatus::Unknown, diagnosis::of(pod));
+        draft.diagnose_waiting(diagnosis::of(pod, &draft.snapshot.warnings));
         draft.wait(draft.run_name(), message);
     } else {
         if draft.condition().is_none_or(|condition| condition.reason == reason::TO_BE_RETRIED) {
@@ -289,6 +291,10 @@ fn stop(draft: &mut Draft<'_>, reason: &str, mut message: String) {
             ..ContainerStateTerminated::default()
         });
     }
-    draft.diagnose(ConditionStatus::Unknown, None);
+    // What it waited for to the end is why it took too long.
+    let waited = conditions::find(&draft.status.conditions, crate::diagnosis::TYPE)
+        .filter(|_| reason == reason::TIMED_OUT)
+        .map(|condition| condition.message.clone());
+    draft.diagnose(ConditionStatus::False, waited);
     draft.fail(reason, &message);
 }

@@ -10,6 +10,7 @@ mod refusals;
 mod results;
 mod retries;
 mod validation;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use ropewalk_api::config::Config;
 use ropewalk_api::{Task, TaskRun, TaskRunStatus};
 use serde_json::{Value, json};
 
-use super::{Snapshot, plan, wants_task};
+use super::{PodWarning, Snapshot, plan, wants_task};
 use crate::images;
 use crate::plan::{Plan, Resource, Write};
 use crate::snapshot::{Lookup, Refusal};
@@ -39,6 +40,7 @@ struct World {
     images: Option<BTreeMap<String, images::Lookup>>,
     refusals: Vec<Refusal>,
     events: Vec<String>,
+    warnings: Vec<PodWarning>,
     /// Requests so far.
     writes: usize,
 }
@@ -63,6 +65,7 @@ impl World {
             images: None,
             refusals: Vec::new(),
             events: Vec::new(),
+            warnings: Vec::new(),
             writes: 0,
         }
     }
@@ -86,7 +89,7 @@ impl World {
     }
 
     fn diagnosis(&self) -> Option<String> {
-        conditions::find(&self.status().conditions, super::diagnosis::TYPE).map(|c| c.message.clone())
+        conditions::find(&self.status().conditions, crate::diagnosis::TYPE).map(|c| c.message.clone())
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -106,6 +109,7 @@ impl World {
             run: Arc::new(run),
             task,
             pods: pods.map(Arc::new).collect(),
+            warnings: self.warnings.clone(),
             images: self.images.clone(),
             refusals: self.refusals.clone(),
         }

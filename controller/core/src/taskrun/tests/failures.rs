@@ -20,7 +20,7 @@ spec:
     world.settle();
     let mut pod = world.pods[0].clone();
     pod["spec"]["containers"].as_array_mut().expect("containers").push(json!({"name": "istio-proxy"}));
-    pod["spec"]["initContainers"].as_array_mut().expect("containers").push(json!({"name": "sidecar-native"}));
+    pod["spec"]["initContainers"] = json!([{"name": "prepare"}, {"name": "sidecar-native"}]);
     let short: Value = serde_saphyr::from_str(status).expect("YAML");
     let expand = |list: &Value| -> Vec<Value> {
         let entries = list.as_object().into_iter().flatten();
@@ -223,6 +223,7 @@ fn a_container_that_cannot_start_fails_the_run(
 fn the_init_container_may_lack_its_configuration_too() {
     let mut world = World::new(ONE_STEP);
     world.settle();
+    world.pods[0]["spec"]["initContainers"] = json!([{"name": "prepare"}]);
     world.pod_says(
         "{phase: Pending, initContainerStatuses: [{name: prepare, image: i, imageID: '', ready: false, restartCount: 0, \
          state: {waiting: {reason: CreateContainerConfigError, message: 'configmap \" x\" not found'}}}]}",

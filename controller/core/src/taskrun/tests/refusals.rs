@@ -50,11 +50,62 @@ fn a_full_quota_is_waited_out_without_spending_the_runs_time() {
     world.refusals.clear();
     let plan = world.plan();
     assert!(plan.is_empty(), "not again at once: {plan:?}");
-    assert_eq!(plan.requeue, Some(Duration::from_mins(1)));
-    world.pass(60);
+    assert_eq!(plan.requeue, Some(Duration::from_secs(5)));
+    world.pass(5);
     world.settle();
     assert_eq!(world.pods.len(), 1);
+    assert_eq!(world.diagnosis(), None);
     assert_eq!(world.status().start_time, Some(Time(world.now)));
+}
+
+#[test]
+fn a_quota_that_stays_full_is_tried_ever_more_seldom_and_written_of_once() {
+    let mut world = World::new(ONE_STEP);
+    let text =
+        "pods \"run-pod\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0";
+    refuse(&mut world, Resource::Pod, "run-pod", 403, "Forbidden", text);
+    world.settle();
+    assert_eq!(
+        world.diagnosis().as_deref(),
+        Some(
+            "the API server refuses pod \"run-pod\": pods \"run-pod\" is forbidden: exceeded quota: q, requested: \
+             pods=1, used: pods=0, limited: pods=0; it is tried again until there is room"
+        )
+    );
+    let writes = world.writes;
+    let mut pauses = Vec::new();
+    let mut pause = Duration::from_secs(5);
+    for _ in 0..6 {
+        world.now += pause;
+        world.refusals.clear();
+        assert_eq!(world.plan().writes.len(), 1, "the pod is tried again");
+        refuse(&mut world, Resource::Pod, "run-pod", 403, "Forbidden", text);
+        let plan = world.plan();
+        assert!(plan.is_empty(), "{plan:?}");
+        pause = plan.requeue.expect("a time");
+        pauses.push(pause.as_secs());
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+    assert_eq!(world.writes, writes);
+}
+
+#[rstest]
+#[case::service_account(
+    "pods \"run-pod\" is forbidden: error looking up service account ns/x: serviceaccount \"x\" not found",
+    "; make that ServiceAccount, or set another serviceAccountName"
+)]
+#[case::pod_security(
+    "pods \"run-pod\" is forbidden: violates PodSecurity \"restricted:latest\"",
+    "; set \"set-security-context\" in ConfigMap \"feature-flags\", or the steps' securityContext"
+)]
+#[case::policy("admission webhook \"policy.example.com\" denied the request: no", "")]
+fn a_refusal_is_diagnosed_with_the_api_servers_words(#[case] text: &str, #[case] hint: &str) {
+    let mut world = World::new(ONE_STEP);
+    refuse(&mut world, Resource::Pod, "run-pod", 403, "Forbidden", text);
+    world.settle();
+    assert_eq!(world.succeeded().status, "False");
+    let expected = format!("the API server refuses pod \"run-pod\": {text}{hint}");
+    assert_eq!(world.diagnosis(), Some(expected));
 }
 
 #[test]
