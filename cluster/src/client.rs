@@ -9,6 +9,8 @@ use kube::runtime::watcher;
 use kube::{Client, Config};
 use tower::timeout::TimeoutLayer;
 
+use crate::backoff::Doubling;
+
 /// How long a TCP and TLS handshake may take. An API server that is there answers in milliseconds; one that restarts
 /// refuses at once.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -76,6 +78,12 @@ pub fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
+/// Pauses of a watch that fails. Short, because the runs of a whole cluster wait for it, and harmless, because a process
+/// has about ten watches.
+pub fn watch_backoff() -> Doubling {
+    Doubling::new(Duration::from_millis(200), Duration::from_secs(5))
+}
+
 /// Makes ring this process's TLS provider. To be called before any other use of TLS than [`connect`].
 pub fn install_tls_provider() {
     // An error says that there is one already, and ring is the only one in the tree.
@@ -94,7 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unusable_kubeconfig_is_named() {
-        let error = connect(Some(Path::new("/nowhere/ config"))).await.expect_err("there is none");
+        let error = connect(Some(Path::new("/nowhere/ config"))).await.err().expect("there is none");
         assert_eq!(error.to_string(), "cannot use the kubeconfig \"/nowhere/ config\"");
     }
 }

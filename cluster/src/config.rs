@@ -1,9 +1,8 @@
 //! The engine's configuration as its ConfigMaps have it at the moment (contract 3).
 
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use kube::Client;
 use prometheus::{IntCounter, Registry};
 use ropewalk_api::config::Config;
@@ -14,11 +13,18 @@ use crate::config_maps::{self, Data};
 /// The counter of ConfigMaps that could not be used.
 const REJECTED: &str = "ropewalk_config_rejected_total";
 
-/// Follows `config-defaults` and `feature-flags` in `namespace`, or what `CONFIG_DEFAULTS_NAME` and
-/// `CONFIG_FEATURE_FLAGS_NAME` call them. A ConfigMap that is missing means the defaults. One that cannot be used is
-/// logged and counted in `registry`, and changes nothing.
+/// The ConfigMaps in the order in which `ropewalk-api` takes them: the variable with the name, and the usual name.
+const MAPS: [(&str, &str); 3] = [
+    ("CONFIG_DEFAULTS_NAME", "config-defaults"),
+    ("CONFIG_FEATURE_FLAGS_NAME", "feature-flags"),
+    ("CONFIG_OBSERVABILITY_NAME", "config-observability"),
+];
+
+/// Follows `config-defaults`, `feature-flags` and `config-observability` in `namespace`, or what upstream's variables
+/// call them. One that is missing means the defaults. A change that cannot be used is logged and counted in `registry`;
+/// that ConfigMap then stays as it was, and the others go on changing.
 ///
-/// Returns when both have been looked up, and hence not before the API server answers. Has to be called within a tokio
+/// Returns when all have been looked up, and hence not before the API server answers. Has to be called within a tokio
 /// runtime; the watches end with the last receiver.
 pub async fn watch(
     client: &Client,
@@ -27,55 +33,51 @@ pub async fn watch(
 ) -> prometheus::Result<watch::Receiver<Arc<Config>>> {
     let rejected = IntCounter::new(REJECTED, "Changes of ConfigMaps that could not be used")?;
     registry.register(Box::new(rejected.clone()))?;
-    let defaults = crate::named_by("CONFIG_DEFAULTS_NAME", "config-defaults");
-    let features = crate::named_by("CONFIG_FEATURE_FLAGS_NAME", "feature-flags");
-    let defaults = config_maps::follow(client, namespace, &defaults);
-    let features = config_maps::follow(client, namespace, &features);
+    let changes = MAPS.iter().enumerate().map(|(index, (variable, usual))| {
+        let name = crate::named_by(variable, usual);
+        config_maps::changes(client, namespace, &name).map(move |data| (index, data)).boxed()
+    });
     let (sender, mut receiver) = watch::channel(Arc::new(Config::default()));
-    tokio::spawn(keep(defaults, features, sender, rejected));
-    // The sender outlives its receivers.
+    tokio::spawn(keep(stream::select_all(changes), sender, rejected));
+    // An error would say that the sender is gone, and it outlives its receivers.
     let _ = receiver.changed().await;
     Ok(receiver)
 }
 
-/// Tells the receivers once both ConfigMaps are known, and after that whenever what they mean changes.
+/// Tells the receivers once every ConfigMap is known, and after that whenever what they mean changes.
 async fn keep(
-    defaults: impl Stream<Item = Data> + Send,
-    features: impl Stream<Item = Data> + Send,
+    mut changes: impl Stream<Item = (usize, Data)> + Unpin + Send,
     sender: watch::Sender<Arc<Config>>,
     rejected: IntCounter,
 ) {
-    let (mut defaults, mut features) = (pin!(defaults), pin!(features));
-    let (mut last_defaults, mut last_features) = (None, None);
+    let mut maps: [Data; MAPS.len()] = Default::default();
+    let mut known = [false; MAPS.len()];
     let mut told = false;
     loop {
-        tokio::select! {
-            Some(data) = defaults.next() => last_defaults = Some(data),
-            Some(data) = features.next() => last_features = Some(data),
+        let (index, data) = tokio::select! {
+            Some(change) = changes.next() => change,
             () = sender.closed() => return,
-            else => return,
-        }
-        let (Some(defaults), Some(features)) = (&last_defaults, &last_features) else { continue };
-        match Config::from_config_maps(defaults, features) {
-            Ok(config) => {
-                sender.send_if_modified(|current| {
-                    let changed = **current != config;
-                    if changed {
-                        *current = Arc::new(config);
-                        tracing::info!("configuration changed");
-                    }
-                    changed || !told
-                });
-            }
+        };
+        let before = std::mem::replace(&mut maps[index], data);
+        let [defaults, features, observability] = &maps;
+        let config = match Config::from_config_maps(defaults, features, observability) {
+            Ok(config) => Some(config),
             Err(errors) => {
                 rejected.inc();
                 let error = &errors as &dyn std::error::Error;
-                tracing::error!(error, "configuration cannot be used, the last good one stays valid");
-                // Who waits for the first one starts with the defaults.
-                sender.send_if_modified(|_| !told);
+                tracing::error!(error, "a ConfigMap cannot be used and stays as it was");
+                maps[index] = before;
+                None
             }
-        }
-        told = true;
+        };
+        known[index] = true;
+        sender.send_if_modified(|current| {
+            let changed =
+                config.filter(|config| *config != **current).map(|config| *current = Arc::new(config));
+            let first = !told && known == [true; MAPS.len()];
+            told |= first;
+            first || (told && changed.is_some())
+        });
     }
 }
 
@@ -90,24 +92,29 @@ mod tests {
         Data::from([(key.to_owned(), value.to_owned())])
     }
 
-    #[tokio::test]
-    async fn the_last_good_configuration_stays() {
-        let (defaults, defaults_stream) = mpsc::unbounded();
-        let (features, features_stream) = mpsc::unbounded();
-        let (sender, mut receiver) = watch::channel(Arc::new(Config::default()));
-        let rejected = IntCounter::new(REJECTED, "help").expect("a counter");
-        let keeper = tokio::spawn(keep(defaults_stream, features_stream, sender, rejected.clone()));
+    fn rejected() -> IntCounter {
+        IntCounter::new(REJECTED, "help").expect("a counter")
+    }
 
-        features.unbounded_send(data("enable-api-fields", "alpha")).expect("it listens");
-        defaults.unbounded_send(Data::new()).expect("it listens");
-        receiver.changed().await.expect("both are known");
+    #[tokio::test]
+    async fn a_bad_change_leaves_its_config_map_as_it_was_and_the_others_alone() {
+        let (send, changes) = mpsc::unbounded();
+        let (sender, mut receiver) = watch::channel(Arc::new(Config::default()));
+        let rejected = rejected();
+        let keeper = tokio::spawn(keep(changes, sender, rejected.clone()));
+
+        for change in [(1, data("enable-api-fields", "alpha")), (0, Data::new()), (2, Data::new())] {
+            send.unbounded_send(change).expect("it listens");
+        }
+        receiver.changed().await.expect("all are known");
         assert_eq!(receiver.borrow_and_update().features.enable_api_fields, ApiFields::Alpha);
 
-        features.unbounded_send(data("enable-api-fields", "omega")).expect("it listens");
-        // Changes of one ConfigMap are seen in order, so the bad one comes before this one.
-        features.unbounded_send(data("enable-api-fields", "stable")).expect("it listens");
+        send.unbounded_send((1, data("enable-api-fields", "omega"))).expect("it listens");
+        send.unbounded_send((0, data("default-service-account", "builder"))).expect("it listens");
         receiver.changed().await.expect("it goes on");
-        assert_eq!(receiver.borrow_and_update().features.enable_api_fields, ApiFields::Stable);
+        let config = receiver.borrow_and_update().clone();
+        assert_eq!(config.features.enable_api_fields, ApiFields::Alpha);
+        assert_eq!(config.defaults.service_account, "builder");
         assert_eq!(rejected.get(), 1);
 
         drop(receiver);
@@ -115,12 +122,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_first_configuration_means_the_defaults() {
-        let features = futures::stream::iter([data("enable-api-fields", "omega")]);
-        let defaults = futures::stream::iter([Data::new()]);
+    async fn a_bad_first_config_map_means_its_defaults() {
+        let changes =
+            stream::iter([(1, data("enable-api-fields", "omega")), (0, Data::new()), (2, Data::new())]);
         let (sender, mut receiver) = watch::channel(Arc::new(Config::default()));
-        let rejected = IntCounter::new(REJECTED, "help").expect("a counter");
-        keep(defaults, features, sender, rejected.clone()).await;
+        let rejected = rejected();
+        tokio::spawn(keep(changes, sender, rejected.clone()));
         receiver.changed().await.expect("whoever waits is told");
         assert_eq!(**receiver.borrow(), Config::default());
         assert_eq!(rejected.get(), 1);

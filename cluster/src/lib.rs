@@ -1,9 +1,11 @@
 //! What every process of ours on a cluster shares: the way to the API server, live configuration, probes and metrics
 //! over plain HTTP, signals, logging. An IO shell: what the ConfigMaps mean is decided in `ropewalk-api`.
 
+pub mod backoff;
 pub mod client;
 pub mod config;
 pub mod config_maps;
+pub mod follow;
 pub mod http;
 pub mod logging;
 pub mod signals;
