@@ -1,3 +1,4 @@
-//! What tests of whole parts share.
+//! What tests of whole parts share: the simulation, and the harness for worlds with real containers.
 
+pub mod harness;
 pub mod sim;

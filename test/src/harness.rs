@@ -1,0 +1,50 @@
+//! Tests that run the same in every world: a [`World`] is an API server, our controllers and something that runs pods.
+//! Reads and writes everything.
+//!
+//! A test is a function of a world. It takes a namespace of its own, applies YAML, waits for a level and asserts what it
+//! then finds, always the set of children too:
+//!
+//! ```ignore
+//! pub async fn quickstart(world: &World) -> Result<()> {
+//!     let namespace = world.namespace("quickstart").await?;
+//!     let runs = namespace.apply(include_str!("../../../../examples/quickstart.yaml")).await?;
+//!     let ended = namespace.done(&runs[0], PATIENCE).await?;
+//!     assert_eq!(ended.reason(), "Completed");
+//!     assert_eq!(namespace.children(&ended).await?, set(["TaskRun quickstart-measure", ...]));
+//!     namespace.finish().await
+//! }
+//! ```
+//!
+//! - [`World`]: `start`, `namespace`, `client`, `features`, and on a cluster [`World::audit`] and
+//!   [`World::admission_calls`]. Images need no thought: every image that applied YAML names is one image of our own on
+//!   the node, unless its registry ends in `.invalid`, which is how a test names an image that cannot be pulled.
+//! - [`Namespace`]: `apply`, `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `finish`.
+//! - [`State`]: a run as it was found: `status`, `reason`, `message`, `diagnosis`, `uid`, `value` for the rest.
+//! - [`audit::Audit`]: who asked the API server for what in a namespace.
+//!
+//! The cluster is the one `KUBECONFIG` leads to, with our installation in it; `hack/e2e` brings both about.
+
+pub mod audit;
+mod features;
+mod images;
+mod namespace;
+mod pull_policy;
+mod state;
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub use features::Features;
+pub use namespace::{Namespace, RunKey};
+pub use state::State;
+pub use world::{Kind, World};
+
+/// Longer than what is waited for takes on a busy machine with two cores; a level that is not reached by then is a
+/// failure.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The elements as [`Namespace::children`] returns them.
+pub fn set<const N: usize>(elements: [&str; N]) -> BTreeSet<String> {
+    elements.map(str::to_owned).into()
+}

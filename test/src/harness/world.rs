@@ -1,0 +1,253 @@
+//! The worlds tests run in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace as Object, ServiceAccount};
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use ropewalk_standalone::Standalone;
+use ropewalk_standalone::node::RootfsMode;
+use serde_json::json;
+
+use super::audit::Audit;
+use super::features::Features;
+use super::images::Images;
+use super::namespace::Namespace;
+use super::pull_policy::{self, PullPolicy};
+
+/// Where the installation is.
+const SYSTEM_NAMESPACE: &str = "tekton-pipelines";
+
+/// How long the installation may take to be there, and to notice a changed ConfigMap.
+const SOON: Duration = Duration::from_mins(1);
+
+/// Which world.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Kind {
+    /// All of it in this process; images are the machine's root file system. Needs root.
+    Standalone,
+    /// The cluster that `KUBECONFIG` leads to, with our installation in it.
+    Cluster,
+}
+
+impl Kind {
+    /// What is missing for this world here, if anything.
+    pub fn lacks(self) -> Option<&'static str> {
+        match self {
+            Self::Standalone if !nix::unistd::geteuid().is_root() => Some("root"),
+            Self::Cluster if std::env::var_os("KUBECONFIG").is_none() => {
+                Some("KUBECONFIG, as in: KUBECONFIG=$(hack/cluster kubeconfig)")
+            }
+            Self::Standalone | Self::Cluster => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standalone => "standalone",
+            Self::Cluster => "cluster",
+        })
+    }
+}
+
+/// A world, running; [`stop`](Self::stop) it, or what it made stays behind.
+pub struct World {
+    client: Client,
+    parts: Parts,
+    /// Namespaces so far.
+    count: AtomicUsize,
+}
+
+enum Parts {
+    Standalone(Box<Standalone>),
+    Cluster { pull_policy: PullPolicy, images: Images },
+}
+
+impl World {
+    /// Starts a world with these feature flags. One cluster has one set of them: tests that need others must not run at
+    /// the same time, whichever process they are in.
+    pub async fn start(kind: Kind, features: &Features) -> Result<Self> {
+        let (client, parts) = match kind {
+            Kind::Standalone => {
+                let config = ropewalk_standalone::Config {
+                    rootfs: RootfsMode::Host,
+                    engine: features.config()?,
+                    ..ropewalk_standalone::Config::default()
+                };
+                let standalone = Standalone::start(config).context("cannot start the world")?;
+                (standalone.client(), Parts::Standalone(Box::new(standalone)))
+            }
+            Kind::Cluster => {
+                let client = ropewalk_cluster::client::connect(None).await?;
+                installed(&client).await?;
+                set_features(&client, features).await?;
+                let pull_policy = PullPolicy::start(&client).await?;
+                (client, Parts::Cluster { pull_policy, images: Images::default() })
+            }
+        };
+        Ok(Self { client, parts, count: AtomicUsize::new(0) })
+    }
+
+    /// Ends what was started, and leaves the cluster with its default feature flags.
+    pub async fn stop(self) -> Result<()> {
+        match self.parts {
+            Parts::Standalone(standalone) => standalone.stop().await.context("cannot stop the world"),
+            Parts::Cluster { pull_policy, .. } => {
+                pull_policy.stop(&self.client).await?;
+                set_features(&self.client, &Features::default()).await
+            }
+        }
+    }
+
+    /// Which one it is.
+    pub fn kind(&self) -> Kind {
+        match self.parts {
+            Parts::Standalone(_) => Kind::Standalone,
+            Parts::Cluster { .. } => Kind::Cluster,
+        }
+    }
+
+    /// A client of its API server; an administrator's.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A fresh namespace whose name begins like this, ready for pods.
+    pub async fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
+        let process = std::process::id();
+        let name = format!("{name}-{process}-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let images = match &self.parts {
+            Parts::Standalone(_) => None,
+            Parts::Cluster { images, .. } => Some(images),
+        };
+        let namespace = Namespace { client: self.client(), images, name };
+        let object: Object = serde_json::from_value(json!({
+            "metadata": { "name": namespace.name, "labels": { pull_policy::LABEL: process.to_string() } },
+        }))?;
+        Api::all(self.client()).create(&PostParams::default(), &object).await?;
+        if self.kind() == Kind::Cluster {
+            // No pod is admitted before its service account is there.
+            let accounts = Api::<ServiceAccount>::namespaced(self.client(), &namespace.name);
+            until(accounts, "default", |account| account.is_some()).await?;
+        }
+        Ok(namespace)
+    }
+
+    /// The API server's log of requests; None where it cannot be read.
+    pub fn audit(&self) -> Option<Audit> {
+        match self.parts {
+            Parts::Standalone(_) => None,
+            Parts::Cluster { .. } => Audit::find(),
+        }
+    }
+
+    /// How often the API server of the cluster has called each webhook since it started.
+    pub async fn admission_calls(&self) -> Result<BTreeMap<String, u64>> {
+        const METRIC: &str = "apiserver_admission_webhook_admission_duration_seconds_count{";
+        let request = http::Request::get("/metrics").body(Vec::new())?;
+        let text = self.client.request_text(request).await?;
+        let mut calls = BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix(METRIC)) {
+            let (labels, count) = line.rsplit_once("} ").context("a metric without a value")?;
+            let name = labels.split("name=\"").nth(1).and_then(|rest| rest.split('"').next());
+            *calls.entry(name.unwrap_or_default().to_owned()).or_default() += count.parse::<u64>()?;
+        }
+        Ok(calls)
+    }
+}
+
+/// Waits until our installation answers.
+async fn installed(client: &Client) -> Result<()> {
+    let deployments = Api::<Deployment>::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for name in ["tekton-pipelines-controller", "tekton-pipelines-webhook"] {
+        let available = |deployment: Option<&Deployment>| {
+            let conditions =
+                deployment.and_then(|deployment| deployment.status.as_ref()?.conditions.as_ref());
+            conditions.is_some_and(|all| {
+                all.iter().any(|condition| {
+                    condition.type_.as_deref() == Some("Available")
+                        && condition.status.as_deref() == Some("True")
+                })
+            })
+        };
+        if deployments.get_opt(name).await.context("cannot reach the cluster")?.is_none() {
+            bail!(
+                "Ropewalk is not installed in the cluster: there is no deployment \"{name}\"; install it with hack/e2e"
+            );
+        }
+        until(deployments.clone(), name, available).await?;
+    }
+    Ok(())
+}
+
+/// Writes the ConfigMap, and waits until the webhook goes by it; the controller hears of it at the same time.
+async fn set_features(client: &Client, features: &Features) -> Result<()> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    // Null takes a key away, and absent ones have their defaults. The rest is part of the installation.
+    let data: serde_json::Map<_, _> = Features::alpha()
+        .0
+        .into_keys()
+        .map(|key| {
+            let value = features.0.get(&key).cloned().into();
+            (key, value)
+        })
+        .collect();
+    maps.patch("feature-flags", &PatchParams::default(), &Patch::Merge(json!({ "data": data }))).await?;
+    let wanted = features.config()?.features.enable_param_enum;
+    let noticed = async {
+        // Nothing tells when a process has read a ConfigMap.
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            ticks.tick().await;
+            if takes_enums(client).await == wanted {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, noticed).await.context("the webhook has not noticed the changed feature flags")
+}
+
+/// A Task that only one of the flags makes valid would be admitted.
+async fn takes_enums(client: &Client) -> bool {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(ropewalk_api::GROUP, "v1", "Task"));
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), "default", &resource);
+    let task = serde_json::from_value(json!({
+        "apiVersion": "tekton.dev/v1",
+        "kind": "Task",
+        "metadata": { "name": "probe" },
+        "spec": { "params": [{ "name": "p", "enum": ["a"] }], "steps": [{ "image": "none", "script": "true" }] },
+    }));
+    let Ok(task) = task else { return false };
+    api.create(&PostParams { dry_run: true, ..PostParams::default() }, &task).await.is_ok()
+}
+
+/// Waits for a level of an object.
+async fn until<K>(api: Api<K>, name: &str, wanted: impl Fn(Option<&K>) -> bool) -> Result<()>
+where
+    K: kube::Resource + Clone + fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let mut states = pin!(watch_object(api, name).default_backoff());
+    let reached = async {
+        while let Some(state) = states.next().await {
+            if state.is_ok_and(|object| wanted(object.as_ref())) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, reached)
+        .await
+        .with_context(|| format!("\"{name}\" was not ready within {SOON:?}"))
+}
