@@ -94,9 +94,9 @@ fn what_other_tools_look_for_has_its_name() {
                 &["validation.webhook.pipeline.tekton.dev", "config.webhook.pipeline.tekton.dev"],
             ),
         ] {
-            wanted.iter().for_each(|wanted| {
+            for wanted in wanted {
                 named(&objects, kind, wanted);
-            });
+            }
         }
         assert_eq!(of_kind(&objects, "CustomResourceDefinition").len(), kinds::ALL.len());
 

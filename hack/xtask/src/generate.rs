@@ -49,7 +49,6 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 /// Paths below `config/`, and what is in them.
 fn files() -> anyhow::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    let mut list = String::new();
     for crd in ropewalk_api::crd::all() {
         let name = crd["metadata"]["name"].as_str().context("a CRD without a name")?;
         let yaml = serde_saphyr::to_string(&crd).with_context(|| format!("render {name}"))?;
@@ -58,14 +57,20 @@ fn files() -> anyhow::Result<BTreeMap<String, String>> {
         if back != crd {
             bail!("{name} does not survive rendering as YAML");
         }
-        let _ = writeln!(list, "- {name}.yaml");
         files.insert(format!("crds/{name}.yaml"), with_header("the types in api/", &yaml));
     }
-    let kustomization = format!("{}resources:\n{list}", rbac::KUSTOMIZATION);
-    files.insert("crds/kustomization.yaml".to_owned(), with_header("the types in api/", &kustomization));
     let table = "the table in hack/xtask/src/rbac.rs";
     for (file, text) in rbac::cluster_wide() {
         files.insert(format!("rbac/{file}"), with_header(table, &text));
+    }
+    for folder in FOLDERS {
+        let prefix = format!("{folder}/");
+        let mut list =
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n".to_owned();
+        for file in files.keys().filter_map(|path| path.strip_prefix(&prefix)) {
+            let _ = writeln!(list, "- {file}");
+        }
+        files.insert(format!("{prefix}kustomization.yaml"), with_header("the files here", &list));
     }
     files.insert(
         "overlays/single-namespace/rbac.yaml".to_owned(),

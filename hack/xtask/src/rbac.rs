@@ -11,9 +11,6 @@ const SYSTEM: &str = "tekton-pipelines";
 /// The namespace whose runs are served in `config/overlays/single-namespace`.
 const RUNS: &str = "ci";
 
-/// How a kustomization begins.
-pub(crate) const KUSTOMIZATION: &str = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
-
 /// Whom a rule is for.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Account {
@@ -123,7 +120,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Runs,
-        why: "What the scheduler and the kubelet say about pods goes into the statuses of their runs.",
+        why: "controller/src/pod_events.rs watches what nodes say of pods that wait; the statuses of their runs quote it.",
         group: "",
         resources: &["events"],
         names: &[],
@@ -132,7 +129,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Runs,
-        why: "The controllers record events about runs, and count one up that repeats.",
+        why: "controller/src/reconcile.rs records events about runs, and counts one up that repeats.",
         group: "events.k8s.io",
         resources: &["events"],
         names: &[],
@@ -183,7 +180,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::System,
-        why: "Whether the server has image volumes is found out by creating such a pod for show: dryRun, never stored.",
+        why: "controller/src/capabilities.rs asks whether the server has image volumes, by a pod with one that is never stored.",
         group: "",
         resources: &["pods"],
         names: &[],
@@ -192,7 +189,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Cluster,
-        why: "Whether every node can mount an image volume shows in the versions that nodes report.",
+        why: "controller/src/capabilities.rs reads there whether every node can mount an image volume.",
         group: "",
         resources: &["nodes"],
         names: &[],
@@ -223,12 +220,12 @@ const RULES: &[Rule] = &[
         group: "",
         resources: &["secrets"],
         names: &["webhook-certs"],
-        verbs: &["get", "list", "watch", "update", "patch"],
+        verbs: &["get", "list", "watch", "patch"],
     },
     Rule {
         account: WEBHOOK,
         place: Place::Cluster,
-        why: "webhook/src/certificates puts the authority where API servers look for what to trust.",
+        why: "webhook/src/certificates puts the authority where API servers look for what to trust, and sees when it is gone.",
         group: "admissionregistration.k8s.io",
         resources: &["mutatingwebhookconfigurations"],
         names: &["webhook.pipeline.tekton.dev"],
@@ -237,7 +234,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: WEBHOOK,
         place: Place::Cluster,
-        why: "The same.",
+        why: "The same, for what validates.",
         group: "admissionregistration.k8s.io",
         resources: &["validatingwebhookconfigurations"],
         names: &["config.webhook.pipeline.tekton.dev", "validation.webhook.pipeline.tekton.dev"],
@@ -263,8 +260,6 @@ pub(crate) fn cluster_wide() -> Vec<(&'static str, String)> {
     users(&mut people);
     people.push_str(INFO);
     files.push(("users.yaml", people));
-    let list: String = files.iter().map(|(file, _)| format!("- {file}\n")).collect();
-    files.push(("kustomization.yaml", format!("{KUSTOMIZATION}resources:\n{list}")));
     files
 }
 
@@ -304,7 +299,9 @@ fn role(text: &mut String, account: Account, place: Place, name: &str, namespace
         );
         if kind == "Role" {
             text.push_str("rules:\n");
-            rules.iter().for_each(|rule| append(text, rule));
+            for rule in &rules {
+                append(text, rule);
+            }
         } else {
             let _ = write!(
                 text,
