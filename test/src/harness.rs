@@ -36,7 +36,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use features::Features;
-pub use namespace::{Namespace, RunKey};
+pub use namespace::{Namespace, RunKey, is_run};
 pub use state::State;
 pub use world::{Kind, World};
 

@@ -20,6 +20,11 @@ use serde_json::Value;
 use super::images::Images;
 use super::state::State;
 
+/// Objects of this kind are started, and end.
+pub fn is_run(kind: &str) -> bool {
+    matches!(kind, "TaskRun" | "PipelineRun")
+}
+
 /// A namespace that nobody else uses.
 pub struct Namespace<'a> {
     pub(super) client: Client,
@@ -49,8 +54,7 @@ impl Namespace<'_> {
             if value["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
                 value["metadata"]["namespace"] = self.name.clone().into();
             }
-            let is_run = matches!(document.kind(), "TaskRun" | "PipelineRun");
-            let list = if is_run { &mut objects.runs } else { &mut objects.definitions };
+            let list = if is_run(document.kind()) { &mut objects.runs } else { &mut objects.definitions };
             list.push(ropewalk_cli::run::Object { value, document: Some(document) });
         }
         if let Some(images) = self.images {

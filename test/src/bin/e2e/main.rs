@@ -1,6 +1,6 @@
 //! Tests of the whole thing in one world: `cargo run -p ropewalk-test --bin e2e -- --world cluster [FILTER]`.
 //!
-//! Prints a row per test and closes with `e2e in WORLD: N passed, M failed, K skipped`. A test is skipped where its world
+//! Prints a row per test and closes with `N passed, M failed, K skipped (WORLD)`. A test is skipped where its world
 //! is another one. To add one: a function in a file beside this, and its line in [`CASES`]; `ropewalk_test::harness`
 //! tells what tests have to hand.
 
@@ -99,7 +99,7 @@ async fn run_all(args: &Args) -> Result<ExitCode> {
     world.stop().await?;
     let failed = passed.iter().filter(|passed| !**passed).count();
     let passed = passed.len() - failed;
-    println!("e2e in {}: {passed} passed, {failed} failed, {} skipped", args.world, skipped.len());
+    println!("{passed} passed, {failed} failed, {} skipped ({})", skipped.len(), args.world);
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
