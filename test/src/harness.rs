@@ -22,7 +22,7 @@
 //! - [`State`]: a run as it was found: `status`, `reason`, `message`, `diagnosis`, `uid`, `value` for the rest.
 //! - [`audit::Audit`]: who asked the API server for what in a namespace.
 //!
-//! The cluster is the one `KUBECONFIG` leads to, with our installation in it; `hack/e2e` brings both about.
+//! The cluster is the one `KUBECONFIG` leads to, with our installation in it; `hack/cluster up` and `hack/install` bring both about.
 
 pub mod audit;
 mod features;

@@ -185,7 +185,7 @@ async fn installed(client: &Client) -> Result<()> {
         };
         if deployments.get_opt(name).await.context("cannot reach the cluster")?.is_none() {
             bail!(
-                "Ropewalk is not installed in the cluster: there is no deployment \"{name}\"; install it with hack/e2e"
+                "Ropewalk is not installed in the cluster: there is no deployment \"{name}\"; install it with hack/install"
             );
         }
         until(deployments.clone(), name, available).await?;
