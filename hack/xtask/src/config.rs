@@ -6,8 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use ropewalk_api::config::Config;
 use ropewalk_api::kinds;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::images;
@@ -143,6 +152,40 @@ fn every_object_has_its_namespace_and_the_label_the_config_webhook_looks_for() {
                 _ => Some("tekton-pipelines"),
             };
             assert_eq!(namespace, expected, "{kind} {}", name(object));
+        }
+    }
+}
+
+/// What Kubernetes' own types make of an object: fields they do not know are gone.
+fn read<K: DeserializeOwned + Serialize>(object: &Value) -> Value {
+    let typed: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object}"));
+    serde_json::to_value(typed).expect("JSON")
+}
+
+/// No cluster of a current version is at hand in tests; its types are.
+#[test]
+fn kubernetes_knows_every_field() {
+    for folder in [CLUSTER, SINGLE] {
+        let Some(objects) = built(folder) else { return };
+        for object in &objects {
+            let known = match object["kind"].as_str().expect("a kind") {
+                "ClusterRole" => read::<ClusterRole>(object),
+                "ClusterRoleBinding" => read::<ClusterRoleBinding>(object),
+                "ConfigMap" => read::<ConfigMap>(object),
+                // These are generated, and checked where they are.
+                "CustomResourceDefinition" => continue,
+                "Deployment" => read::<Deployment>(object),
+                "MutatingWebhookConfiguration" => read::<MutatingWebhookConfiguration>(object),
+                "Namespace" => read::<Namespace>(object),
+                "PodDisruptionBudget" => read::<PodDisruptionBudget>(object),
+                "Role" => read::<Role>(object),
+                "RoleBinding" => read::<RoleBinding>(object),
+                "Service" => read::<Service>(object),
+                "ServiceAccount" => read::<ServiceAccount>(object),
+                "ValidatingWebhookConfiguration" => read::<ValidatingWebhookConfiguration>(object),
+                other => panic!("no type for {other}"),
+            };
+            assert_eq!(&known, object);
         }
     }
 }
