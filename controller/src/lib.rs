@@ -4,6 +4,9 @@
 
 mod apply;
 mod attempts;
+mod events;
+pub mod capabilities;
+pub mod lease;
 mod metrics;
 mod owners;
 mod pipelinerun;
@@ -13,6 +16,7 @@ mod taskrun;
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
@@ -21,6 +25,7 @@ use ropewalk_api::config::Config;
 use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 
+use self::events::Events;
 pub use metrics::Metrics;
 
 /// How the controllers run.
@@ -49,6 +54,9 @@ pub enum Error {
     },
 }
 
+/// How long the end waits for events to be recorded: a thousand take less, and whoever stops a process waits.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
 /// Runs both controllers until `shutdown` resolves and what is being reconciled has ended.
 pub async fn run(client: Client, options: Options, shutdown: impl Future<Output = ()> + Send + 'static) {
     let shutdown: future::Shared<BoxFuture<'static, ()>> = shutdown.boxed().shared();
@@ -56,12 +64,19 @@ pub async fn run(client: Client, options: Options, shutdown: impl Future<Output 
     let world = world::World::start(&client, options.namespace.as_deref());
     let (taskruns, pipelineruns) = (world.taskruns.store.clone(), world.pipelineruns.store.clone());
     options.metrics.count_runs(taskruns, pipelineruns, options.config.clone());
-    let context = Arc::new(reconcile::Context::new(client, options, world.view));
+    let (events, recording) = Events::start(client.clone(), options.metrics.events_lost.clone());
+    let recording = tokio::spawn(recording);
+    let context = Arc::new(reconcile::Context::new(client, options, world.view, events));
     let taskruns = taskrun::controller(world.taskruns, &context, shutdown.clone());
     let pipelineruns = pipelinerun::controller(world.pipelineruns, &context, shutdown.clone());
     tokio::select! {
         ((), ()) = future::join(taskruns, pipelineruns) => {}
         // References run as long as the controllers do.
         () = world.references => {}
+    }
+    // Nobody can hand in an event any more once the context is gone.
+    drop(context);
+    if tokio::time::timeout(LAST_EVENTS, recording).await.is_err() {
+        tracing::warn!("not every event was recorded within {LAST_EVENTS:?}");
     }
 }

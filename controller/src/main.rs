@@ -1,0 +1,179 @@
+//! `ropewalk-controller`: the controllers as a process on a cluster.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use kube::Client;
+use prometheus::Registry;
+use ropewalk_cluster::signals::{self, Shutdown};
+use ropewalk_cluster::{client, config, config_maps, http, logging, named_by, namespace};
+use ropewalk_controller::lease::{Candidate, Held, Lost, Settings as LeaseSettings};
+use ropewalk_controller::{Metrics, Options, capabilities};
+use ropewalk_core::settings::Settings;
+
+/// How long the controllers may take to end what they are doing. With the release of the lease and the last events this
+/// stays below the 10 s that a clean stop may take.
+const DRAIN: Duration = Duration::from_secs(6);
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Turns Tekton's runs into pods and pods into results, on the cluster of a kubeconfig or its own"
+)]
+struct Args {
+    /// The image that holds the entrypoint of every step, in its root directory
+    #[arg(long, default_value = concat!("ropewalk.dev/entrypoint:v", env!("CARGO_PKG_VERSION")))]
+    entrypoint_image: String,
+
+    /// An image whose container ends at once, with which running sidecars are stopped; the entrypoint's is one
+    #[arg(long)]
+    nop_image: Option<String>,
+
+    /// Serve this namespace only
+    #[arg(long)]
+    namespace: Option<String>,
+
+    /// The cluster to serve; otherwise KUBECONFIG, ~/.kube/config or the pod's service account
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+
+    /// Work without a lease; there must be no second process then
+    #[arg(long)]
+    disable_ha: bool,
+
+    /// Where /livez and /readyz are
+    #[arg(long, env = "PROBES_PORT", default_value_t = 8080)]
+    probes_port: u16,
+
+    /// Where /metrics is
+    #[arg(long, env = "METRICS_PROMETHEUS_PORT", default_value_t = 9090)]
+    metrics_port: u16,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    logging::init();
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "stopping");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let shutdown = signals::shutdown().context("cannot catch signals")?;
+    let registry = Registry::new();
+    let ready = Arc::new(AtomicBool::new(false));
+    http::serve(args.probes_port, http::probes(readiness(Arc::clone(&ready)))).await?;
+    http::serve(args.metrics_port, http::metrics(registry.clone())).await?;
+    let client = client::connect(args.kubeconfig.as_deref()).await?;
+    work(args, client, registry, ready, shutdown).await
+}
+
+/// Waits for configuration and lease, and works until `shutdown`.
+async fn work(
+    args: Args,
+    client: Client,
+    registry: Registry,
+    ready: Arc<AtomicBool>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let system = namespace();
+    let prepared = async {
+        let config = config::watch(&client, &system, &registry).await?;
+        let volumes = capabilities::image_volumes(&client, &system, &args.entrypoint_image).await;
+        let candidate = match args.disable_ha {
+            true => None,
+            false => Some(candidate(&client, &system).await?),
+        };
+        // Whoever waits for the lease is as ready as it can be: it replaces its predecessor in a rollout.
+        ready.store(true, Ordering::Relaxed);
+        let held = match candidate {
+            Some(candidate) => Some(candidate.acquire().await),
+            None => None,
+        };
+        anyhow::Ok((config, volumes, held))
+    };
+    let (config, image_volumes, held) = tokio::select! {
+        prepared = prepared => prepared?,
+        () = shutdown.clone() => return Ok(()),
+    };
+    let settings = Settings {
+        nop_image: args.nop_image.unwrap_or_else(|| args.entrypoint_image.clone()),
+        entrypoint_image: args.entrypoint_image,
+        image_volumes,
+        ..Settings::default()
+    };
+    let options = Options {
+        config,
+        settings: Arc::new(settings),
+        namespace: args.namespace,
+        metrics: Metrics::new(&registry)?,
+    };
+    let controllers = ropewalk_controller::run(client, options, shutdown.clone());
+    let controllers = async {
+        let drained = async {
+            shutdown.await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = controllers => {}
+            () = drained => tracing::warn!("not every reconcile ended within {DRAIN:?}"),
+        }
+    };
+    lead(held, controllers).await?;
+    Ok(())
+}
+
+/// Works while the lease is held. Nothing works any more when this returns.
+async fn lead(held: Option<Held>, controllers: impl Future<Output = ()>) -> Result<(), Lost> {
+    let Some(mut held) = held else {
+        controllers.await;
+        return Ok(());
+    };
+    tokio::select! {
+        () = controllers => {}
+        lost = held.keep() => return Err(lost),
+    }
+    held.release().await;
+    Ok(())
+}
+
+/// A candidate under this process's name and the settings of `config-leader-election-controller`.
+async fn candidate(client: &Client, system: &str) -> anyhow::Result<Candidate> {
+    let name = named_by("CONFIG_LEADERELECTION_NAME", "config-leader-election-controller");
+    let data = config_maps::read(client, system, &name)
+        .await
+        .with_context(|| format!("cannot read the ConfigMap \"{name}\""))?;
+    let settings = LeaseSettings::from_config_map(&data).unwrap_or_else(|error| {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(name, error, "the ConfigMap cannot be used, leading under the usual settings");
+        LeaseSettings::default()
+    });
+    Ok(Candidate::new(client.clone(), system, identity(), settings))
+}
+
+/// A pod's name is its own for as long as it lives, and a container that is started again in it has outlived the one
+/// before: it may take up that one's lease. Elsewhere the name has to be new each time.
+fn identity() -> String {
+    let host = named_by("HOSTNAME", "unnamed");
+    std::env::var("POD_NAME").unwrap_or_else(|_| {
+        let started = jiff::Timestamp::now().as_nanosecond();
+        format!("{host}_{}_{started}", std::process::id())
+    })
+}
+
+fn readiness(ready: Arc<AtomicBool>) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+    move || match ready.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err("the configuration has not been read".to_owned()),
+    }
+}
