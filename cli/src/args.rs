@@ -21,6 +21,9 @@ pub enum Command {
     /// Exits with 0 when every run succeeded, 1 when one failed, 2 when something was refused, 130 when interrupted.
     Run(Run),
     /// Print the pods that the files' runs become, the same every time
+    ///
+    /// They are those of `ropewalk run`: without an init container, the entrypoint a volume made of its image. A cluster
+    /// whose nodes do not mount images gets pods with one init container that does the same.
     Render(Render),
 }
 
