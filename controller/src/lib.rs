@@ -7,6 +7,7 @@ mod attempts;
 mod events;
 pub mod capabilities;
 pub mod lease;
+mod images;
 mod metrics;
 mod owners;
 mod pipelinerun;
@@ -26,6 +27,7 @@ use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 
 use self::events::Events;
+pub use images::ImageOptions;
 pub use metrics::Metrics;
 
 /// How the controllers run.
@@ -37,6 +39,8 @@ pub struct Options {
     pub settings: Arc<Settings>,
     /// Serve only this namespace.
     pub namespace: Option<String>,
+    /// Look up in registries what images run; none where images come from elsewhere.
+    pub images: Option<ImageOptions>,
     /// Where the counters are registered.
     pub metrics: Metrics,
 }
@@ -66,11 +70,13 @@ pub async fn run(client: Client, options: Options, shutdown: impl Future<Output 
     options.metrics.count_runs(taskruns, pipelineruns, options.config.clone());
     let (events, recording) = Events::start(client.clone(), options.metrics.events_lost.clone());
     let recording = tokio::spawn(recording);
-    let context = Arc::new(reconcile::Context::new(client, options, world.view, events));
-    let taskruns = taskrun::controller(world.taskruns, &context, shutdown.clone());
+    let (look_ups, looking_up, answered) = images::start(&client, options.images.clone());
+    let context = Arc::new(reconcile::Context::new(client, options, world.view, events, look_ups));
+    let taskruns = taskrun::controller(world.taskruns, answered, &context, shutdown.clone());
     let pipelineruns = pipelinerun::controller(world.pipelineruns, &context, shutdown.clone());
     tokio::select! {
         ((), ()) = future::join(taskruns, pipelineruns) => {}
+        () = looking_up => {}
         // References run as long as the controllers do.
         () = world.references => {}
     }

@@ -14,10 +14,10 @@ use ropewalk_core::pipelinerun::{self, Snapshot};
 use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::Refusal;
 
+use crate::metrics::{Metrics, Workqueue};
 use crate::reconcile::{
     CONCURRENCY, Context, Error, Reconciled, children_of, drive, error_policy, look_up, reconcile,
 };
-use crate::metrics::{Metrics, Workqueue};
 use crate::world::PipelineRunTriggers;
 
 /// Reconciles PipelineRuns until `shutdown`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::{EventType, Recorder, Reporter};
@@ -14,6 +15,7 @@ use ropewalk_core::snapshot::{Lookup, Refusal};
 use serde::de::DeserializeOwned;
 
 use crate::attempts::Attempts;
+use crate::images::LookUps;
 use crate::metrics::{Metrics, Workqueue};
 use crate::world::View;
 use crate::{Options, apply};
@@ -32,20 +34,24 @@ const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 /// After a failure of the API server.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
+/// When there are too many look-ups of images already: some of them end in this time.
+const WHEN_FULL: Duration = Duration::from_secs(5);
+
 /// What every reconcile shares.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) options: Options,
     pub(crate) view: View,
     pub(crate) attempts: Attempts,
+    pub(crate) look_ups: Option<LookUps>,
     recorder: Recorder,
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, options: Options, view: View) -> Self {
+    pub(crate) fn new(client: Client, options: Options, view: View, look_ups: Option<LookUps>) -> Self {
         let reporter = Reporter { controller: "ropewalk-controller".to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, options, view, attempts: Attempts::default(), recorder }
+        Self { client, options, view, attempts: Attempts::default(), look_ups, recorder }
     }
 }
 
@@ -106,13 +112,22 @@ pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>)
             None => {
                 context.options.metrics.record(&plan.measures);
                 publish(&*run, &context, &plan).await;
-                return Ok(plan.requeue.map_or_else(Action::await_change, Action::requeue));
+                let has_place = follow(&*run, &context, &plan);
+                let requeue = if has_place { plan.requeue } else { Some(WHEN_FULL) };
+                return Ok(requeue.map_or_else(Action::await_change, Action::requeue));
             }
             Some(refusal) => refusals.push(refusal),
         }
     }
     let message = refusals.pop().map(|refusal| refusal.message).unwrap_or_default();
     Err(Error::Refused { name, message })
+}
+
+/// Has the images looked up that a plan waits for, and forgets those of earlier plans. False when there is no place.
+fn follow<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan: &Plan) -> bool {
+    let (Some(look_ups), Some(uid)) = (&context.look_ups, run.uid()) else { return true };
+    let reference = reflector::ObjectRef::new(&run.name_any()).within(&run.namespace().unwrap_or_default());
+    look_ups.follow(&reference, &uid, &plan.images, Timestamp::now())
 }
 
 /// Events are told once and their loss changes nothing, so a failure is only logged.
@@ -134,11 +149,7 @@ async fn publish<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan
 
 /// When to look again after an error.
 #[expect(clippy::needless_pass_by_value, reason = "the shape kube-runtime asks for")]
-pub(crate) fn error_policy<K: Reconciled>(
-    _: Arc<K>,
-    error: &Error,
-    context: Arc<Context>,
-) -> Action {
+pub(crate) fn error_policy<K: Reconciled>(_: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
     context.options.metrics.errors.with_label_values(&[K::kind(&()).as_ref(), error.class()]).inc();
     K::queue(&context.options.metrics).retry();
     match error {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::Controller;
@@ -13,16 +14,17 @@ use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::Refusal;
 use ropewalk_core::taskrun::{self, Snapshot};
 
+use crate::metrics::{Metrics, Workqueue};
 use crate::pod_events;
 use crate::reconcile::{
     CONCURRENCY, Context, Error, Reconciled, children_of, drive, error_policy, look_up, reconcile,
 };
-use crate::metrics::{Metrics, Workqueue};
 use crate::world::TaskRunTriggers;
 
 /// Reconciles TaskRuns until `shutdown`.
 pub(crate) async fn controller(
     triggers: TaskRunTriggers,
+    answered: BoxStream<'static, ObjectRef<TaskRun>>,
     context: &Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -42,6 +44,7 @@ pub(crate) async fn controller(
     let results = Controller::for_stream(runs, triggers.store)
         .owns_stream(pods)
         .reconcile_on(warned)
+        .reconcile_on(answered)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, error_policy, Arc::clone(context));
@@ -66,7 +69,7 @@ impl Reconciled for TaskRun {
             config: Arc::clone(&context.options.config.borrow()),
             settings: Arc::clone(&context.options.settings),
             run: Arc::clone(run),
-            images: None,
+            images: context.look_ups.as_ref().map(|look_ups| look_ups.known(&uid)),
             refusals,
         })
     }

@@ -98,7 +98,7 @@ impl Standalone {
         // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
         let (_, config_now) = watch::channel(engine);
         let metrics = Metrics::new(&Registry::new())?;
-        let options = Options { config: config_now, settings, namespace: None, metrics };
+        let options = Options { config: config_now, settings, namespace: None, images: None, metrics };
         let stopped = stopped(stopping.clone()).boxed();
         tasks.spawn(ropewalk_controller::run(client.clone(), options, stopped));
         let node = NodeConfig {

@@ -1,0 +1,202 @@
+//! The HTTP client for registries: which certificates it trusts, and where it lets itself be sent.
+
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Client, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, RootCertStore};
+use tokio::sync::watch;
+
+/// One request with its answer. A registry that is alive answers in well under a second; a manifest of the largest size
+/// we take comes within this time at 4 Mbit/s.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Of which connecting may take: this much is lost before plain HTTP is tried where nobody listens for TLS.
+const CONNECT: Duration = Duration::from_secs(4);
+/// Registries send to their blob store, which may send on once.
+const REDIRECTS: usize = 4;
+
+/// A client that follows the configured certificates.
+pub(super) struct Http {
+    extra_roots: watch::Receiver<String>,
+    current: Mutex<Option<(String, Client)>>,
+}
+
+impl Http {
+    pub(super) fn new(extra_roots: watch::Receiver<String>) -> Self {
+        Self { extra_roots, current: Mutex::new(None) }
+    }
+
+    /// The client for the certificates of this moment.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let extra = self.extra_roots.borrow().clone();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((roots, client)) = &*current
+            && *roots == extra
+        {
+            return Ok(client.clone());
+        }
+        let client = build(&extra)?;
+        *current = Some((extra, client.clone()));
+        Ok(client)
+    }
+}
+
+fn build(extra_roots: &str) -> Result<Client, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::Client(error.to_string()))?
+        .with_root_certificates(roots(extra_roots))
+        .with_no_client_auth();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(Policy::custom(redirect))
+        .referer(false)
+        .connect_timeout(CONNECT)
+        .timeout(REQUEST)
+        .user_agent(concat!("ropewalk/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| Failure::Client(error.to_string()))
+}
+
+/// Our images have no certificates in their file system, a machine may have some of its own: both are trusted.
+fn roots(extra: &str) -> RootCertStore {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for (index, certificate) in CertificateDer::pem_slice_iter(extra.as_bytes()).enumerate() {
+        let added = match certificate {
+            Ok(certificate) => roots.add(certificate).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = added {
+            tracing::warn!(index, error, "a certificate in \"config-registry-cert\" cannot be used");
+        }
+    }
+    roots
+}
+
+/// Credentials are left behind by the library when the host, the port or the scheme changes.
+fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let was_secure = attempt.previous().iter().any(|url| url.scheme() == "https");
+    if was_secure && attempt.url().scheme() != "https" {
+        return attempt.error(Refused("it redirects from https to http"));
+    }
+    if attempt.previous().len() > REDIRECTS {
+        return attempt.error(Refused("it redirects too often"));
+    }
+    attempt.follow()
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(&'static str);
+
+/// Why there is no answer. Says nothing of the address: what follows the host may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// A defect of ours, or of this machine's.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(String),
+    /// The server is not who it says.
+    #[error("its certificate is refused: {problem}{}", hint(*.unknown_issuer))]
+    Certificate {
+        /// In the words of the TLS library.
+        problem: String,
+        /// More certificates would help.
+        unknown_issuer: bool,
+    },
+    /// Nobody there, or nobody who speaks TLS.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// Nobody answers.
+    #[error("no answer within {} s", REQUEST.as_secs())]
+    Timeout,
+    /// It sends us where we do not go.
+    #[error("{0}")]
+    Redirect(String),
+    /// It broke off.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+fn hint(unknown_issuer: bool) -> &'static str {
+    if unknown_issuer {
+        "; put the certificate of its authority under key \"cert\" of ConfigMap \"config-registry-cert\""
+    } else {
+        ""
+    }
+}
+
+impl Failure {
+    /// What the library reports.
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        let innermost = innermost(error);
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                let unknown_issuer = matches!(
+                    reason,
+                    CertificateError::UnknownIssuer
+                        | CertificateError::BadSignature
+                        | CertificateError::Other(_)
+                );
+                return Self::Certificate { problem: reason.to_string(), unknown_issuer };
+            }
+            Some(error) => return Self::Connect(error.to_string()),
+            None => {}
+        }
+        if error.is_redirect() {
+            Self::Redirect(innermost)
+        } else if error.is_timeout() {
+            Self::Timeout
+        } else if error.is_connect() {
+            Self::Connect(innermost)
+        } else {
+            Self::Broken(innermost)
+        }
+    }
+
+    /// Nobody speaks TLS there: it may be somebody who does not need to.
+    pub(super) fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout)
+    }
+
+    /// Another time may have another outcome.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_))
+    }
+}
+
+/// The last cause in a chain: the outer ones repeat the address.
+fn innermost(error: &reqwest::Error) -> String {
+    let Some(mut cause) = error.source() else { return "unknown cause".to_owned() };
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // An io::Error hides what it wraps from its chain of sources.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| inner.downcast_ref()) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Parses an address that a registry gave; it may not lead from https to http.
+pub(super) fn realm(text: &str, from: &Url) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (url.scheme() == "https" || url.scheme() == "http" && from.scheme() == "http").then_some(url)
+}

@@ -1,0 +1,276 @@
+//! The look-ups under way: who waits for which, how many at once, how often again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::{self, BoxFuture};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use kube::Client;
+use kube::runtime::reflector::ObjectRef;
+use lru::LruCache;
+use ropewalk_api::TaskRun;
+use ropewalk_core::images::reference::{Reference, Version};
+use ropewalk_core::images::{Image, Lookup, Wanted};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::digests::Digests;
+use super::http::Http;
+use super::{ImageOptions, pull_secrets, registry};
+
+/// Runs whose look-ups are remembered: more than may wait for different images at once, and an evicted one asks again.
+const RUNS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// Different look-ups waiting or under way. A run that finds no place comes back.
+const QUEUE: usize = 1024;
+/// Look-ups at once. Each may hold a few bodies of at most 4 MiB.
+const AT_ONCE: usize = 16;
+/// Of which on one registry, so that one that does not answer leaves room for others.
+const AT_ONCE_PER_REGISTRY: usize = 4;
+/// One attempt with all its requests: those for a dozen platforms, four at a time, take a few seconds.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// Pauses before further attempts: a registry that restarts is back by then, a user still waits.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Runs that may wait to be woken: the controller takes them at once.
+const WOKEN: usize = 1024;
+
+/// What the reconcilers see.
+#[derive(Clone)]
+pub(crate) struct LookUps {
+    shared: Arc<Shared>,
+    asks: mpsc::Sender<Wanted>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    digests: Digests,
+}
+
+struct State {
+    /// By the UID of the run.
+    runs: LruCache<String, HashMap<Wanted, Lookup>>,
+    under_way: HashMap<Wanted, UnderWay>,
+}
+
+/// One look-up for all who want the same.
+#[derive(Default)]
+struct UnderWay {
+    /// By their UID.
+    waiting: BTreeMap<String, ObjectRef<TaskRun>>,
+    problem: Option<String>,
+}
+
+/// The look-ups, what works them off for as long as it is polled, and the runs that are to look at what came of it.
+pub(crate) fn start(
+    client: &Client,
+    options: Option<ImageOptions>,
+) -> (Option<LookUps>, BoxFuture<'static, ()>, BoxStream<'static, ObjectRef<TaskRun>>) {
+    let Some(options) = options else {
+        return (None, future::pending().boxed(), stream::pending().boxed());
+    };
+    let state = State { runs: LruCache::new(RUNS), under_way: HashMap::new() };
+    let shared = Arc::new(Shared { state: Mutex::new(state), digests: Digests::default() });
+    let (asks, asked) = mpsc::channel(QUEUE);
+    let (wake, woken) = mpsc::channel(WOKEN);
+    let worker = Arc::new(Worker {
+        shared: Arc::clone(&shared),
+        client: client.clone(),
+        http: Http::new(options.extra_roots),
+        all: Semaphore::new(AT_ONCE),
+        registries: Mutex::default(),
+        wake,
+    });
+    let woken = stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|run| (run, woken)) });
+    (Some(LookUps { shared, asks }), work(worker, asked).boxed(), woken.boxed())
+}
+
+impl LookUps {
+    /// How far the look-ups are that this run waits for.
+    pub(crate) fn known(&self, uid: &str) -> BTreeMap<String, Lookup> {
+        let mut state = self.shared.lock();
+        let known = state.runs.get(uid).into_iter().flatten();
+        known.map(|(wanted, lookup)| (wanted.image.clone(), lookup.clone())).collect()
+    }
+
+    /// Starts the look-ups that a run waits for now and forgets the others. False when there are too many already: come
+    /// back later.
+    pub(crate) fn follow(
+        &self,
+        run: &ObjectRef<TaskRun>,
+        uid: &str,
+        wanted: &[Wanted],
+        now: Timestamp,
+    ) -> bool {
+        let mut state = self.shared.lock();
+        let State { runs, under_way } = &mut *state;
+        if wanted.is_empty() {
+            runs.pop(uid);
+            return true;
+        }
+        let followed = runs.get_or_insert_mut(uid.to_owned(), HashMap::new);
+        followed.retain(|known, _| wanted.contains(known));
+        for wanted in wanted {
+            if followed.contains_key(wanted) {
+                continue;
+            }
+            if !under_way.contains_key(wanted) {
+                if under_way.len() >= QUEUE || self.asks.try_send(wanted.clone()).is_err() {
+                    return false;
+                }
+                under_way.insert(wanted.clone(), UnderWay::default());
+            }
+            let Some(common) = under_way.get_mut(wanted) else { continue };
+            common.waiting.insert(uid.to_owned(), run.clone());
+            followed.insert(wanted.clone(), Lookup::Pending { since: now, problem: common.problem.clone() });
+        }
+        true
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everyone who waits why it takes longer, and returns them.
+    fn report(&self, wanted: &Wanted, text: &str) -> Vec<ObjectRef<TaskRun>> {
+        let mut state = self.lock();
+        let State { runs, under_way } = &mut *state;
+        let Some(common) = under_way.get_mut(wanted) else { return Vec::new() };
+        common.problem = Some(text.to_owned());
+        for uid in common.waiting.keys() {
+            if let Some(Lookup::Pending { problem, .. }) =
+                runs.peek_mut(uid).and_then(|followed| followed.get_mut(wanted))
+            {
+                *problem = Some(text.to_owned());
+            }
+        }
+        common.waiting.values().cloned().collect()
+    }
+
+    /// Gives the outcome to everyone who waits, and returns them.
+    fn finish(&self, wanted: &Wanted, outcome: &Lookup) -> Vec<ObjectRef<TaskRun>> {
+        let mut state = self.lock();
+        let State { runs, under_way } = &mut *state;
+        let Some(common) = under_way.remove(wanted) else { return Vec::new() };
+        for uid in common.waiting.keys() {
+            if let Some(lookup) = runs.peek_mut(uid).and_then(|followed| followed.get_mut(wanted)) {
+                lookup.clone_from(outcome);
+            }
+        }
+        common.waiting.into_values().collect()
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    client: Client,
+    http: Http,
+    all: Semaphore,
+    /// By host; those nobody uses are dropped.
+    registries: Mutex<HashMap<String, Arc<Semaphore>>>,
+    wake: mpsc::Sender<ObjectRef<TaskRun>>,
+}
+
+/// Ends, and with it every look-up, when it is dropped.
+async fn work(worker: Arc<Worker>, mut asked: mpsc::Receiver<Wanted>) {
+    let mut look_ups = JoinSet::new();
+    loop {
+        tokio::select! {
+            wanted = asked.recv() => match wanted {
+                Some(wanted) => drop(look_ups.spawn(Arc::clone(&worker).serve(wanted))),
+                None => return,
+            },
+            Some(_) = look_ups.join_next() => {}
+        }
+    }
+}
+
+impl Worker {
+    async fn serve(self: Arc<Self>, wanted: Wanted) {
+        let outcome = self.look_up(&wanted).await;
+        self.wake(self.shared.finish(&wanted, &outcome)).await;
+    }
+
+    async fn wake(&self, runs: Vec<ObjectRef<TaskRun>>) {
+        for run in runs {
+            // The receiver is gone only while the process ends.
+            self.wake.send(run).await.ok();
+        }
+    }
+
+    async fn look_up(&self, wanted: &Wanted) -> Lookup {
+        let reference: Reference = match wanted.image.parse() {
+            Ok(reference) => reference,
+            Err(error) => return Lookup::Failed(error.to_string()),
+        };
+        if let Version::Digest(digest) = &reference.version
+            && let Some(commands) = self.shared.digests.get(digest)
+        {
+            return Lookup::Found(Image { reference: reference.at(digest), commands });
+        }
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let trouble = match self.attempt(wanted, &reference).await {
+                Ok(image) => return Lookup::Found(image),
+                Err(trouble) => trouble,
+            };
+            let Some(pause) = pauses.next().filter(|_| trouble.is_transient) else {
+                tracing::info!(image = wanted.image, text = trouble.text, "an image could not be looked up");
+                return Lookup::Failed(trouble.text);
+            };
+            self.wake(self.shared.report(wanted, &trouble.text)).await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&self, wanted: &Wanted, reference: &Reference) -> Result<Image, Trouble> {
+        let registry = self.registry(&reference.host);
+        // Neither is ever closed.
+        let _place = registry.acquire().await;
+        let _place = self.all.acquire().await;
+        let answer = async {
+            let keyring = pull_secrets::read(&self.client, wanted)
+                .await
+                .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
+            let http =
+                self.http.client().map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
+            registry::look_up(&http, reference, &keyring, &wanted.service_account, &self.shared.digests)
+                .await
+                .map_err(|error| Trouble { text: chain(&error), is_transient: error.is_transient() })
+        };
+        tokio::time::timeout(ATTEMPT, answer).await.unwrap_or_else(|_| {
+            let text = format!("registry \"{}\": no answer within {} s", reference.host, ATTEMPT.as_secs());
+            Err(Trouble { text, is_transient: true })
+        })
+    }
+
+    fn registry(&self, host: &str) -> Arc<Semaphore> {
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = registries
+            .entry(host.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_PER_REGISTRY)));
+        Arc::clone(places)
+    }
+}
+
+/// Why an attempt came to nothing.
+struct Trouble {
+    text: String,
+    is_transient: bool,
+}
+
+/// An error with its causes, for a status.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
