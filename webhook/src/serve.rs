@@ -29,7 +29,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How long a connection may wait for the head of a request. Longer than API servers keep idle connections, which is 90 s:
 /// if the server closed one first, a request sent at that moment would be lost.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// The pause when no connection can be accepted, as when file descriptors have run out.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -116,4 +116,4 @@ fn closing(mut response: Response) -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -182,9 +182,10 @@ impl Keeper {
                 }
             } else if let Some(ca_bundle) = plan.ca_bundle {
                 match self.write_configurations(&ca_bundle).await {
-                    Written::Nothing => retries.reset(),
-                    Written::Everything => continue,
-                    Written::NotAll => wait = retries.next().unwrap_or(wait),
+                    Ok(false) => retries.reset(),
+                    // Maybe this process is ready now.
+                    Ok(true) => continue,
+                    Err(NotWritten) => wait = retries.next().map_or(wait, |pause| pause.min(wait)),
                 }
             }
             match tokio::time::timeout(wait, seen.recv()).await {
@@ -204,9 +205,10 @@ impl Keeper {
         let certified = leaf.map(|leaf| Arc::clone(&leaf.certified));
         self.state.send_modify(|state| {
             if state.waiting != waiting {
-                match &waiting {
-                    Some(reason) => tracing::warn!(reason, "not ready"),
-                    None => tracing::info!("ready"),
+                if let Some(reason) = &waiting {
+                    tracing::warn!(reason, "not ready");
+                } else {
+                    tracing::info!("ready");
                 }
             }
             *state = State { certified, waiting };
@@ -222,31 +224,20 @@ impl Keeper {
                 return false;
             }
         };
-        let written = match &self.secret {
-            View::Present(secret) => {
-                let params =
-                    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-                let patch = json!({
-                    "metadata": {"resourceVersion": secret.resource_version()},
-                    "data": data,
-                });
-                self.secrets.patch(SECRET, &params, &Patch::Merge(patch)).await
-            }
-            _ => {
-                let secret = Secret {
-                    metadata: ObjectMeta {
-                        name: Some(SECRET.to_owned()),
-                        labels: Some(
-                            [("app.kubernetes.io/part-of".to_owned(), "tekton-pipelines".to_owned())].into(),
-                        ),
-                        ..ObjectMeta::default()
-                    },
-                    data: Some(data),
-                    ..Secret::default()
-                };
-                let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-                self.secrets.create(&params, &secret).await
-            }
+        let written = if let View::Present(secret) = &self.secret {
+            let version = json!({"resourceVersion": secret.resource_version()});
+            let patch = Patch::Merge(json!({"metadata": version, "data": data}));
+            self.secrets.patch(SECRET, &patch_params(), &patch).await
+        } else {
+            let labels = [("app.kubernetes.io/part-of".to_owned(), "tekton-pipelines".to_owned())];
+            let metadata = ObjectMeta {
+                name: Some(SECRET.to_owned()),
+                labels: Some(labels.into()),
+                ..ObjectMeta::default()
+            };
+            let secret = Secret { metadata, data: Some(data), ..Secret::default() };
+            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+            self.secrets.create(&params, &secret).await
         };
         match written {
             Ok(secret) => {
@@ -273,27 +264,36 @@ impl Keeper {
         }
     }
 
-    async fn write_configurations(&mut self, ca_bundle: &str) -> Written {
-        let mut written = Written::Nothing;
+    /// Whether the configurations are different now, and as they should be.
+    async fn write_configurations(&mut self, ca_bundle: &str) -> Result<bool, NotWritten> {
+        if self.configurations.contains(&View::Forbidden) {
+            self.advise(ca_bundle);
+        }
+        let mut outcome = Ok(false);
         for index in 0..CONFIGURATIONS {
             let View::Present(configuration) = &self.configurations[index] else { continue };
             let Some(patch) = configuration.patch(ca_bundle) else { continue };
+            let name = configuration.name.clone();
             match self.patch(configuration, patch).await {
-                Ok(patched) => {
-                    tracing::info!(name = patched.name, "API servers are told whom to trust");
+                Ok(patched) if patched.patch(ca_bundle).is_none() => {
+                    tracing::info!(name, "API servers are told whom to trust");
                     self.configurations[index] = View::Present(patched);
-                    if written == Written::Nothing {
-                        written = Written::Everything;
-                    }
+                    outcome = outcome.map(|_| true);
+                    continue;
                 }
+                Ok(_) => tracing::warn!(name, "something keeps a webhook configuration from being written"),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    tracing::info!(name, "a webhook configuration changed meanwhile");
+                }
+                Err(kube::Error::Api(status)) if status.is_forbidden() => self.advise(ca_bundle),
                 Err(error) => {
-                    let name = configuration.name.clone();
-                    self.advise(&name, ca_bundle, &error);
-                    written = Written::NotAll;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(name, error, "cannot write a webhook configuration");
                 }
             }
+            outcome = Err(NotWritten);
         }
-        written
+        outcome
     }
 
     async fn patch(
@@ -301,44 +301,34 @@ impl Keeper {
         configuration: &Configuration,
         patch: json_patch::Patch,
     ) -> kube::Result<Configuration> {
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let patch: Patch<()> = Patch::Json(patch);
-        let (name, service) = (&configuration.name, &self.service);
+        let (name, service, params) = (&configuration.name, &self.service, patch_params());
         match configuration.kind {
             Kind::Mutating => Ok(self.mutating.patch(name, &params, &patch).await?.read(service)),
             Kind::Validating => Ok(self.validating.patch(name, &params, &patch).await?.read(service)),
         }
     }
 
-    fn advise(&mut self, name: &str, ca_bundle: &str, error: &kube::Error) {
-        match error {
-            kube::Error::Api(status) if status.is_conflict() => {
-                tracing::info!(name, "a webhook configuration changed meanwhile");
-            }
-            kube::Error::Api(status) if status.is_forbidden() && self.advised != ca_bundle => {
-                tracing::error!(
-                    name,
-                    ca_bundle,
-                    "this service account may not write webhook configurations: an administrator has to put this text, \
-                     in base64, into clientConfig.caBundle of each of their webhooks"
-                );
-                ca_bundle.clone_into(&mut self.advised);
-            }
-            error => {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(name, error, "cannot write a webhook configuration");
-            }
+    /// Asks an administrator to do it, once for each text.
+    fn advise(&mut self, ca_bundle: &str) {
+        if self.advised == ca_bundle {
+            return;
         }
+        ca_bundle.clone_into(&mut self.advised);
+        tracing::warn!(
+            ca_bundle,
+            "this service account may not read and write all webhook configurations: unless it is there already, an \
+             administrator has to put this text, in base64, into clientConfig.caBundle of each of their webhooks"
+        );
     }
 }
 
-/// What came of writing the configurations.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Written {
-    /// They are as they should be.
-    Nothing,
-    /// All that had to be written was.
-    Everything,
-    /// Some could not be written.
-    NotAll,
+/// Some webhook configurations are not as they should be; logged where it happened.
+struct NotWritten;
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 use axum::body::Body;
 use axum::http::{self, StatusCode};
 use http_body_util::BodyExt;
+use prometheus::{Registry, TextEncoder};
+use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::json;
 use tower::ServiceExt;
@@ -14,7 +16,7 @@ async fn review(path: &str, request: Value) -> Value {
         .body(Body::from(body.to_string()))
         .unwrap();
     let config: ConfigSource = Arc::new(Arc::default);
-    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let metrics = Metrics::register(&Registry::new()).unwrap();
     let response = router(config, Settings { release: "v1".into() }, metrics).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -75,4 +77,113 @@ async fn refusals_are_bad_requests(#[case] path: &str, #[case] object: Value, #[
 async fn a_review_without_a_request_is_refused() {
     let answer = review("/defaulting", Value::Null).await;
     assert_eq!(answer["response"]["allowed"], false);
+}
+
+fn fresh() -> (Router, Registry) {
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry).unwrap();
+    (router(Arc::new(Arc::default), Settings::default(), metrics), registry)
+}
+
+fn posted(body: Body) -> http::Request<Body> {
+    http::Request::post("/defaulting").header("content-type", "application/json").body(body).unwrap()
+}
+
+#[tokio::test]
+async fn bad_values_of_config_maps_are_refused() {
+    let mut request = create(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "feature-flags"},
+        "data": {"enable-api-fields": "omega"},
+    }));
+    request["kind"] = json!({"group": "", "version": "v1", "kind": "ConfigMap"});
+    let answer = review("/config-validation", request).await;
+    assert_eq!(answer["response"]["allowed"], false);
+    assert_eq!(answer["response"]["status"]["code"], 400);
+}
+
+#[rstest]
+#[case::no_json("{", StatusCode::BAD_REQUEST)]
+#[case::nothing("", StatusCode::BAD_REQUEST)]
+#[case::another_shape("[1]", StatusCode::UNPROCESSABLE_ENTITY)]
+#[case::deep(&format!("{{\"request\":{{\"object\":{{\"spec\":{}", "[".repeat(10_000)), StatusCode::BAD_REQUEST)]
+#[case::too_large(&" ".repeat(REVIEW_LIMIT + 1), StatusCode::PAYLOAD_TOO_LARGE)]
+#[tokio::test]
+async fn what_is_no_review_is_refused(#[case] body: &str, #[case] status: StatusCode) {
+    let response = fresh().0.oneshot(posted(Body::from(body.to_owned()))).await.unwrap();
+    assert_eq!(response.status(), status);
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_there_is_an_answer(operation in "CREATE|UPDATE|DELETE|[a-z]*", kind in "TaskRun|Pipeline|[a-z]*", object in json_value()) {
+        let mut asked = create(&object);
+        asked["operation"] = json!(operation);
+        asked["kind"]["kind"] = json!(kind);
+        let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": asked});
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let response = runtime.block_on(fresh().0.oneshot(posted(Body::from(body.to_string())))).unwrap();
+        prop_assert!(!response.status().is_server_error());
+    }
+}
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".*".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        let key = "apiVersion|kind|metadata|name|spec|steps|tasks|params|[a-z]*";
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key, inner, 0..4).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_turned_away_with_a_hint_to_come_again() {
+    let (router, registry) = fresh();
+    let endless = || Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let mut waiting: Vec<_> =
+        (0..AT_ONCE).map(|_| Box::pin(router.clone().oneshot(posted(endless())))).collect();
+    for request in &mut waiting {
+        assert!(futures::poll!(request).is_pending());
+    }
+    let response = router.clone().oneshot(posted(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    assert!(text.contains("\nropewalk_webhook_requests_shed_total 1\n"), "{text}");
+
+    waiting.pop();
+    let response = router.oneshot(posted(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_is_given_up() {
+    let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let response = fresh().0.oneshot(posted(endless)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_kinds_we_know() {
+    let (router, registry) = fresh();
+    for kind in ["TaskRun", "Nonsense"] {
+        let object =
+            json!({"apiVersion": "tekton.dev/v1", "kind": kind, "metadata": {"name": "r"}, "spec": {}});
+        let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": create(&object)});
+        router.clone().oneshot(posted(Body::from(body.to_string()))).await.unwrap();
+    }
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for kind in ["TaskRun", "other"] {
+        let line = format!(
+            "ropewalk_webhook_requests_total{{allowed=\"true\",kind=\"{kind}\",operation=\"create\",\
+             webhook=\"webhook.pipeline.tekton.dev\"}} 1\n"
+        );
+        assert!(text.contains(&line), "{text}");
+    }
 }
