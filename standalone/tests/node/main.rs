@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod pods;
+mod steps;
 mod world;
 
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     if !root {
         eprintln!("WARNING: the node's tests need root and are all skipped; run them with sudo");
     }
-    let tests = pods::all().into_iter().chain(cleanup::all());
+    let tests = pods::all().into_iter().chain(steps::all()).chain(cleanup::all());
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {
             test();
