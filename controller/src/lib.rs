@@ -4,8 +4,8 @@
 
 mod apply;
 mod attempts;
-mod events;
 pub mod capabilities;
+mod events;
 pub mod lease;
 mod images;
 mod metrics;

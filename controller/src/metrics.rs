@@ -14,7 +14,7 @@ use std::sync::Arc;
 use kube::Client;
 use kube::runtime::reflector::Store;
 use prometheus::core::Collector;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use ropewalk_api::config::Config;
 use ropewalk_api::{PipelineRun, TaskRun};
 use ropewalk_core::metrics::Measure;
@@ -33,6 +33,8 @@ pub struct Metrics {
     pub(crate) writes: IntCounterVec,
     /// Reconciles that ended in an error, by kind and class.
     pub(crate) errors: IntCounterVec,
+    /// Events that were never recorded.
+    pub(crate) events_lost: IntCounter,
     /// TaskRuns to be reconciled.
     pub(crate) taskruns: Workqueue,
     /// PipelineRuns to be reconciled.
@@ -51,12 +53,15 @@ impl Metrics {
         let name = "ropewalk_controller_reconcile_errors_total";
         let errors = Opts::new(name, "Reconciles to be tried again");
         let errors = register(registry, name, IntCounterVec::new(errors, &["kind", "class"]))?;
+        let name = "ropewalk_controller_events_lost_total";
+        let events_lost = IntCounter::new(name, "Events about runs that could not be recorded");
+        let events_lost = register(registry, name, events_lost)?;
         let series = register(registry, "tekton_pipelines_controller_*", Series::new())?;
         let running = register(registry, "tekton_pipelines_controller_running_*", Running::new())?;
         let requests = register(registry, "http_client_*", Requests::new())?;
         let taskruns = register(registry, "kn_workqueue_*", Workqueue::new("taskrun"))?;
         let pipelineruns = register(registry, "kn_workqueue_*", Workqueue::new("pipelinerun"))?;
-        Ok(Self { writes, errors, taskruns, pipelineruns, series, running, requests })
+        Ok(Self { writes, errors, events_lost, taskruns, pipelineruns, series, running, requests })
     }
 
     /// The same client, with its requests counted and timed. Has to be called within a tokio runtime.

@@ -7,14 +7,14 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action};
-use kube::runtime::events::{EventType, Recorder, Reporter};
-use kube::runtime::{events, reflector};
+use kube::runtime::reflector;
 use kube::{Api, Client, Resource, ResourceExt};
 use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::{Lookup, Refusal};
 use serde::de::DeserializeOwned;
 
 use crate::attempts::Attempts;
+use crate::events::Events;
 use crate::images::LookUps;
 use crate::metrics::{Metrics, Workqueue};
 use crate::world::View;
@@ -44,14 +44,18 @@ pub(crate) struct Context {
     pub(crate) view: View,
     pub(crate) attempts: Attempts,
     pub(crate) look_ups: Option<LookUps>,
-    recorder: Recorder,
+    events: Events,
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, options: Options, view: View, look_ups: Option<LookUps>) -> Self {
-        let reporter = Reporter { controller: "ropewalk-controller".to_owned(), instance: None };
-        let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, options, view, attempts: Attempts::default(), look_ups, recorder }
+    pub(crate) fn new(
+        client: Client,
+        options: Options,
+        view: View,
+        events: Events,
+        look_ups: Option<LookUps>,
+    ) -> Self {
+        Self { client, options, view, attempts: Attempts::default(), look_ups, events }
     }
 }
 
@@ -111,7 +115,7 @@ pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>)
         match applied.map_err(|source| Error::Apply { name: name.clone(), source })? {
             None => {
                 context.options.metrics.record(&plan.measures);
-                publish(&*run, &context, &plan).await;
+                context.events.tell(&*run, &plan.events);
                 let has_place = follow(&*run, &context, &plan);
                 let requeue = if has_place { plan.requeue } else { Some(WHEN_FULL) };
                 return Ok(requeue.map_or_else(Action::await_change, Action::requeue));
@@ -128,23 +132,6 @@ fn follow<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan: &Plan
     let (Some(look_ups), Some(uid)) = (&context.look_ups, run.uid()) else { return true };
     let reference = reflector::ObjectRef::new(&run.name_any()).within(&run.namespace().unwrap_or_default());
     look_ups.follow(&reference, &uid, &plan.images, Timestamp::now())
-}
-
-/// Events are told once and their loss changes nothing, so a failure is only logged.
-async fn publish<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan: &Plan) {
-    let reference = run.object_ref(&());
-    for event in &plan.events {
-        let event = events::Event {
-            type_: if event.warning { EventType::Warning } else { EventType::Normal },
-            reason: event.reason.clone(),
-            note: Some(event.message.clone()),
-            action: event.reason.clone(),
-            secondary: None,
-        };
-        if let Err(error) = context.recorder.publish(&event, &reference).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot publish an event");
-        }
-    }
 }
 
 /// When to look again after an error.

@@ -1,9 +1,13 @@
 //! Kubernetes events about a run, from its conditions before and after (contract 9.1). Pure; the controller publishes.
 
+mod object;
+
 use ropewalk_api::conditions::{self, Condition, SUCCEEDED};
 
 use crate::diagnosis::{self, cut};
 use crate::plan::Event;
+
+pub use object::object;
 
 /// Bytes of an event's message: the API server refuses longer ones.
 const MAX_MESSAGE: usize = 1024 - "...".len();

@@ -51,11 +51,15 @@ const KNATIVE: [(&str, &str, &str); 8] = [
 
 const PREFIX: &str = "tekton_pipelines_controller_";
 
-/// Names, types and sets of label names in a scrape; every series says its scope.
+/// Names, types and sets of label names in a scrape, without the metrics that upstream has not; every series says its
+/// scope.
 fn shape(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let mut shape: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     let mut current = String::new();
-    for line in text.lines().filter(|line| !line.starts_with("# HELP")) {
+    let theirs = |line: &&str| {
+        !line.starts_with("# HELP") && !line.trim_start_matches("# TYPE ").starts_with("ropewalk_")
+    };
+    for line in text.lines().filter(theirs) {
         if let Some(declared) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declared.split_once(' ').expect("a type");
             name.clone_into(&mut current);
