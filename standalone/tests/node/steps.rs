@@ -2,17 +2,42 @@
 
 use ropewalk_api::TaskRun;
 use ropewalk_api::config::Config;
-use ropewalk_core::pod;
 use ropewalk_core::settings::Settings;
+use ropewalk_entrypoint_protocol::flags::{Script, ScriptFlags};
+use ropewalk_kubelet::{ENTRYPOINT_IMAGE, ENTRYPOINT_PATH};
 use serde_json::json;
 
-use crate::world::{World, outcome, test};
+use crate::world::{World, outcome, pod, test};
 
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     vec![
         ("steps_with_an_init_container", || test(async |world: &mut World| steps(world, false).await)),
+        ("our_image_ends_what_it_is_given_to", our_image_ends_what_it_is_given_to),
         ("steps_without_an_init_container", || test(async |world: &mut World| steps(world, true).await)),
     ]
+}
+
+/// A cluster stops sidecars by exchanging their image for this one, and leaves their command as it was.
+fn our_image_ends_what_it_is_given_to() {
+    test(async |world: &mut World| {
+        let script = Script { path: "/tekton/scripts/s".into(), content: "#!/bin/sh\nserve\n".into() };
+        let flags = ScriptFlags { script, root: None, args: Vec::new() };
+        let spec = json!({
+        "volumes": [{"name": "bin", "image": {"reference": ENTRYPOINT_IMAGE}}, {"name": "scripts", "emptyDir": {}}],
+        "containers": [
+            {"name": "nop", "image": ENTRYPOINT_IMAGE, "command": [ENTRYPOINT_PATH, "nop"]},
+            {"name": "script", "image": ENTRYPOINT_IMAGE, "command": ["/tekton/bin/entrypoint"],
+                "args": flags.render(), "volumeMounts": [
+                    {"name": "bin", "mountPath": "/tekton/bin", "readOnly": true},
+                    {"name": "scripts", "mountPath": "/tekton/scripts"}]},
+        ]});
+        world.create(pod("p", spec)).await;
+        let ended = world.ended("p").await;
+        for name in ["nop", "script"] {
+            assert_eq!(outcome(&ended, name), (0, "Completed".into(), String::new()));
+            assert_eq!(world.log("p", name).await, "");
+        }
+    });
 }
 
 /// A script that is longer than the kernel takes arguments.
@@ -49,7 +74,7 @@ async fn steps(world: &World, image_volumes: bool) {
     let mut config = Config::default();
     config.features.await_sidecar_readiness = false;
     let settings = Settings { image_volumes, ..Settings::default() };
-    let mut pod = pod::render(&run, None, &config, &settings).expect("a pod");
+    let mut pod = ropewalk_core::pod::render(&run, None, &config, &settings).expect("a pod");
     // There is no such run here, and what has no owner is collected.
     pod.metadata.owner_references = None;
     let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len);
