@@ -11,12 +11,14 @@ use crate::diagnosis::quoted;
 const MAX_CAUSES: usize = 6;
 
 /// What keeps a pod from starting: the scheduler's words, those of containers that wait, those of the node's events,
-/// and names in the pod that cannot be meant.
-pub(super) fn of(pod: &Pod, warnings: &[PodWarning]) -> Option<String> {
+/// and names in the pod that cannot be meant. Of a `young` pod the scheduler's and the node's words are left out: a
+/// healthy one may wait a moment for its claims to be bound, or for a node to have heard of a ConfigMap.
+pub(super) fn of(pod: &Pod, warnings: &[PodWarning], young: bool) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let warnings = if young { &[] } else { warnings };
     let unscheduled = containers::conditions(pod)
         .iter()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False" && !young)
         .and_then(|condition| {
             let message = condition.message.as_deref().filter(|message| !message.is_empty())?;
             let reason = condition.reason.as_deref().unwrap_or("Unschedulable");
@@ -34,8 +36,7 @@ pub(super) fn of(pod: &Pod, warnings: &[PodWarning]) -> Option<String> {
     warnings.sort_by_key(|warning| warning.subject());
     for warning in warnings {
         // A container's status and an event often say the same.
-        let words = warning.message.strip_prefix("Error: ").unwrap_or(&warning.message);
-        if !parts.iter().any(|part| part.contains(words)) {
+        if !parts.iter().any(|part| part.contains(warning.cause())) {
             parts.push(format!("pod \"{name}\": {}: {}", warning.reason, warning.message));
         }
     }

@@ -174,7 +174,7 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
     }
     if let Some((reason, message)) = waiting::fatal(pod, draft.run_name()) {
         show(draft, pod);
-        draft.diagnose(ConditionStatus::False, diagnosis::of(pod, &draft.snapshot.warnings));
+        draft.diagnose(ConditionStatus::False, diagnosis::of(pod, &draft.snapshot.warnings, false));
         draft.delete(pod);
         draft.fail(reason, &message);
         return;
@@ -189,8 +189,12 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
     if let Some((reason, message)) = waiting::explain(pod, draft.snapshot.now) {
         show(draft, pod);
         draft.going_on(reason, &message);
-        draft.diagnose_waiting(diagnosis::of(pod, &draft.snapshot.warnings));
+        let young = waiting::quiet_until(pod) > draft.snapshot.now;
+        draft.diagnose_waiting(diagnosis::of(pod, &draft.snapshot.warnings, young));
         draft.wait(draft.run_name(), message);
+        if young {
+            draft.look_at(waiting::quiet_until(pod));
+        }
     } else {
         if draft.condition().is_none_or(|condition| condition.reason == reason::TO_BE_RETRIED) {
             draft.going_on(reason::STARTED, "");

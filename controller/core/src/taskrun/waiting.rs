@@ -62,6 +62,9 @@ fn kind_and_name<'a>(container: &Seen<'a>) -> (&'static str, &'a str) {
     }
 }
 
+/// In the scheduler's words: what a pod with a new claim waits for until the claim is bound, a moment as a rule.
+const BINDING: &str = "unbound immediate PersistentVolumeClaims";
+
 /// The reason and message of a run whose pod has not started; `None` while the pod is merely on its way.
 pub(super) fn explain(pod: &Pod, now: Timestamp) -> Option<(&'static str, String)> {
     let unschedulable = containers::conditions(pod)
@@ -92,7 +95,9 @@ pub(super) fn explain(pod: &Pod, now: Timestamp) -> Option<(&'static str, String
         .iter()
         .filter_map(Seen::waiting)
         .any(|waiting| waiting.message.as_deref().is_some_and(|message| !message.is_empty()));
-    (said || unschedulable.is_some() || quiet_until(pod) <= now).then_some((reason::PENDING, message))
+    let stuck = unschedulable
+        .is_some_and(|condition| !condition.message.as_deref().unwrap_or_default().contains(BINDING));
+    (said || stuck || quiet_until(pod) <= now).then_some((reason::PENDING, message))
 }
 
 /// When a pod that is still on its way becomes worth a word.

@@ -44,6 +44,13 @@ impl PodWarning {
         (&self.reason, self.message.split_once(": ").map_or(self.message.as_str(), |(subject, _)| subject))
     }
 
+    /// The part that a container's status says too, if any does.
+    pub(super) fn cause(&self) -> &str {
+        let about_container = ABOUT_CONTAINERS.contains(&self.reason.as_str());
+        let cause = self.message.split_once(": ").filter(|_| about_container);
+        cause.map_or(&self.message, |(_, cause)| cause)
+    }
+
     /// Whether the pod is still where it was when this was said.
     pub(super) fn holds(&self, pod: &Pod) -> bool {
         if pod.metadata.uid.as_deref() != Some(&self.pod_uid) {

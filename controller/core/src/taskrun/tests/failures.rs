@@ -276,6 +276,10 @@ spec:
     "{type: PodScheduled, status: 'False', message: no node matches}",
     "Unknown/Pending: pod status \"PodScheduled\":\"False\"; message: \"no node matches\""
 )]
+#[case(
+    "{type: PodScheduled, status: 'False', message: '1 pod has unbound immediate PersistentVolumeClaims.'}",
+    "Unknown/Started: "
+)]
 #[case("{type: Initialized, status: 'False', message: 'incomplete: [prepare]'}", "Unknown/Started: ")]
 fn an_unschedulable_pod_is_reported_at_once(#[case] condition: &str, #[case] said: &str) {
     let mut world = World::new(ONE_STEP);

@@ -116,6 +116,10 @@ fn an_unschedulable_pod_is_told_with_the_schedulers_words() {
          message: '0/1 nodes are available: 1 Insufficient cpu.'}]}",
     );
     world.settle();
+    assert_eq!(world.diagnosis(), None, "a node may be free in a moment");
+    assert_eq!(world.plan().requeue, Some(Duration::from_secs(5)));
+    world.pass(5);
+    world.settle();
     assert_eq!(
         world.diagnosis().as_deref(),
         Some("pod \"run-pod\" has no node: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.")
@@ -124,6 +128,7 @@ fn an_unschedulable_pod_is_told_with_the_schedulers_words() {
 
 #[rstest]
 #[case::the_same_words("Failed", "Error: configmap \"x\" not found", "configmap \"x\" not found", false)]
+#[case::the_same_cause("Failed", "Failed to pull image \"i\": denied", "denied", false)]
 #[case::more_words("Failed", "Failed to pull image \"i\": denied", "Back-off pulling image \"i\"", true)]
 fn an_event_is_told_when_it_says_more_than_the_container(
     #[case] reason: &str,
