@@ -129,7 +129,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Runs,
-        why: "The look-up of an image's entrypoint sends what the pod's pull secrets hold.",
+        why: "controller/src/images/pull_secrets.rs reads what registries are shown when they are asked for the command of an image.",
         group: "",
         resources: &["serviceaccounts", "secrets"],
         names: &[],
@@ -156,19 +156,19 @@ const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::System,
-        why: "cluster/src/config.rs follows these, each by its name.",
+        why: "cluster/src/config_maps.rs follows these, each by its name.",
         group: "",
         resources: &["configmaps"],
-        names: &["config-defaults", "config-observability", "feature-flags"],
+        names: &["config-defaults", "config-observability", "config-registry-cert", "feature-flags"],
         verbs: &["list", "watch"],
     },
     Rule {
         account: CONTROLLER,
         place: Place::System,
-        why: "controller/src/main.rs reads at the start how to stand for the lease, and whom to trust as a registry.",
+        why: "controller/src/main.rs reads at the start how to stand for the lease.",
         group: "",
         resources: &["configmaps"],
-        names: &["config-leader-election-controller", "config-registry-cert"],
+        names: &["config-leader-election-controller"],
         verbs: &["get"],
     },
     Rule {
@@ -192,7 +192,7 @@ const RULES: &[Rule] = &[
     Rule {
         account: WEBHOOK,
         place: Place::System,
-        why: "cluster/src/config.rs follows these, each by its name.",
+        why: "cluster/src/config_maps.rs follows these, each by its name.",
         group: "",
         resources: &["configmaps"],
         names: &["config-defaults", "config-observability", "feature-flags"],
