@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use futures::StreamExt;
 use kube::Client;
 use prometheus::Registry;
 use ropewalk_cluster::signals::{self, Shutdown};
 use ropewalk_cluster::{client, config, config_maps, http, logging, named_by, namespace};
 use ropewalk_controller::lease::{Candidate, Held, Lost, Settings as LeaseSettings};
-use ropewalk_controller::{Metrics, Options, capabilities};
+use ropewalk_controller::{ImageOptions, Metrics, Options, capabilities};
 use ropewalk_core::settings::Settings;
+use tokio::sync::watch;
 
 /// How long the controllers may take to end what they are doing. With the release of the lease and the last events this
 /// stays below the 10 s that a clean stop may take.
@@ -78,6 +80,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     work(args, client, registry, ready, shutdown).await
 }
 
+/// The certificates of registries, known from the start, since a look-up that fails for want of them fails its run.
+async fn registry_certificates(client: &Client, system: &str) -> watch::Receiver<String> {
+    let (sender, mut receiver) = watch::channel(String::new());
+    let mut changes = Box::pin(config_maps::changes(client, system, "config-registry-cert"));
+    tokio::spawn(async move {
+        while let Some(mut data) = changes.next().await {
+            if sender.send(data.remove("cert").unwrap_or_default()).is_err() {
+                return;
+            }
+        }
+    });
+    // The sender outlives its receiver.
+    let _ = receiver.changed().await;
+    receiver
+}
+
 /// Waits for configuration and lease, and works until `shutdown`.
 async fn work(
     args: Args,
@@ -89,6 +107,7 @@ async fn work(
     let system = namespace();
     let prepared = async {
         let config = config::watch(&client, &system, &registry).await?;
+        let extra_roots = registry_certificates(&client, &system).await;
         let volumes = capabilities::image_volumes(&client, &system, &args.entrypoint_image).await;
         let candidate = match args.disable_ha {
             true => None,
@@ -100,9 +119,9 @@ async fn work(
             Some(candidate) => Some(candidate.acquire().await),
             None => None,
         };
-        anyhow::Ok((config, volumes, held))
+        anyhow::Ok((config, extra_roots, volumes, held))
     };
-    let (config, image_volumes, held) = tokio::select! {
+    let (config, extra_roots, image_volumes, held) = tokio::select! {
         prepared = prepared => prepared?,
         () = shutdown.clone() => return Ok(()),
     };
@@ -116,6 +135,7 @@ async fn work(
         config,
         settings: Arc::new(settings),
         namespace: args.namespace,
+        images: Some(ImageOptions { extra_roots }),
         metrics: Metrics::new(&registry)?,
     };
     let controllers = ropewalk_controller::run(client, options, shutdown.clone());
