@@ -32,9 +32,7 @@ pub(crate) fn issue(issue: &Issue, service: &Service, now: Timestamp) -> Result<
             .map_err(|source| Error::Generate { what: "an authority and a certificate", source }),
         Issue::Leaf { key, until } => {
             let signed = KeyPair::from_pem(key).and_then(|key| new_leaf(&key, *until, service, now));
-            signed
-                .map(|entries| data(entries))
-                .map_err(|source| Error::Generate { what: "a certificate", source })
+            signed.map(data).map_err(|source| Error::Generate { what: "a certificate", source })
         }
         Issue::Trust { authorities } => Ok(data([(CA_CERT, stored::to_pem(authorities))])),
     }

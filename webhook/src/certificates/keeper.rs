@@ -39,10 +39,10 @@ pub(crate) const SECRET: &str = "webhook-certs";
 const MANAGER: &str = "ropewalk-webhook";
 
 /// How long to wait before asking again for what this service account may not read: rights are given by hand.
-const FORBIDDEN: Duration = Duration::from_secs(60);
+const FORBIDDEN: Duration = Duration::from_mins(1);
 
 /// Pauses after a failed write.
-const RETRIES: Doubling = Doubling::new(Duration::from_millis(500), Duration::from_secs(60));
+const RETRIES: Doubling = Doubling::new(Duration::from_millis(500), Duration::from_mins(1));
 
 /// What the TLS server and the readiness probe look at.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub(crate) fn start(client: &Client, service: Service, registry: &Registry) -> p
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     // One place per sender: more could only be older states of the same.
     let (news, seen) = mpsc::channel(1 + CONFIGURATIONS);
-    tokio::spawn(observe(secrets.clone(), SECRET, news.clone(), Seen::Secret));
+    tokio::spawn(observe(secrets.clone(), SECRET, news.clone(), |view| Seen::Secret(Box::new(view))));
     let called = service.clone();
     let read = move |view| Seen::Configuration(0, view_of(view, &called));
     tokio::spawn(observe(mutating.clone(), DEFAULTING_WEBHOOK, news.clone(), read));
@@ -111,7 +111,7 @@ const CONFIGURATIONS: usize = 3;
 
 /// News from the API server.
 enum Seen {
-    Secret(View<Secret>),
+    Secret(Box<View<Secret>>),
     Configuration(usize, View<Configuration>),
 }
 
@@ -170,6 +170,7 @@ impl Keeper {
         let mut memory = Memory::default();
         let mut retries = RETRIES;
         loop {
+            #[expect(clippy::disallowed_methods, reason = "this is the shell around the plan")]
             let now = Timestamp::now();
             let (secret, configurations, service) = (&self.secret, &self.configurations, &self.service);
             let plan = plan::plan(Snapshot { secret, configurations, memory, service, now });
@@ -189,7 +190,7 @@ impl Keeper {
                 }
             }
             match tokio::time::timeout(wait, seen.recv()).await {
-                Ok(Some(Seen::Secret(view))) => self.secret = view,
+                Ok(Some(Seen::Secret(view))) => self.secret = *view,
                 Ok(Some(Seen::Configuration(index, view))) => self.configurations[index] = view,
                 // The senders live as long as this.
                 Ok(None) => return,
