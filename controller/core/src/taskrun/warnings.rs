@@ -14,6 +14,9 @@ const BEFORE_CONTAINERS: [&str; 5] =
 /// container printed, as `Unhealthy` does.
 const ABOUT_CONTAINERS: [&str; 4] = ["Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"];
 
+/// Hexadecimal digits of what can only be an id; those of container runtimes have 64.
+const ID: usize = 32;
+
 /// What a Warning event says of a pod. Whoever may create events in the namespace may have written it: it informs, and
 /// nothing is decided by it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,10 +35,15 @@ impl PodWarning {
         let known = BEFORE_CONTAINERS.contains(&reason) || ABOUT_CONTAINERS.contains(&reason);
         // `Error: ErrImagePull` only names what the container's status explains.
         let empty = message.strip_prefix("Error: ").unwrap_or(message).split_whitespace().nth(1).is_none();
+        let message = || match reason {
+            "FailedMount" => without_other_volumes(message),
+            "FailedCreatePodSandBox" => without_ids(message),
+            _ => message.to_owned(),
+        };
         (known && !empty).then(|| Self {
             pod_uid: pod_uid.to_owned(),
             reason: reason.to_owned(),
-            message: quoted(&without_other_volumes(message)),
+            message: quoted(&message()),
         })
     }
 
@@ -79,6 +87,13 @@ fn without_other_volumes(message: &str) -> String {
     parts.map_or_else(|| message.to_owned(), |(before, after)| format!("{before}{after}"))
 }
 
+/// Every try to make a sandbox has an id of its own, which makes old news look new.
+fn without_ids(message: &str) -> String {
+    let is_id = |word: &str| word.len() >= ID && word.bytes().all(|c| c.is_ascii_hexdigit());
+    let words = message.split('"').map(|word| if is_id(word) { "..." } else { word });
+    words.collect::<Vec<_>>().join("\"")
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -95,6 +110,11 @@ mod tests {
         "FailedMount",
         "Unable to attach or mount volumes: unmounted volumes=[cfg], unattached volumes=[b cfg a]: timed out",
         Some("Unable to attach or mount volumes: unmounted volumes=[cfg]: timed out")
+    )]
+    #[case(
+        "FailedCreatePodSandBox",
+        "failed to setup network for sandbox \"0123456789abcdef0123456789abcdef\": plugin type=\"bridge\" failed",
+        Some("failed to setup network for sandbox \"...\": plugin type=\"bridge\" failed")
     )]
     #[case("Failed", "Failed to pull image \"i\": not found", Some("Failed to pull image \"i\": not found"))]
     #[case("Failed", "Error: secret \"s\" not found", Some("Error: secret \"s\" not found"))]
