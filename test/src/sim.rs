@@ -31,7 +31,7 @@ pub use faults::Odds;
 pub use invariants::Violation;
 pub use process::Run;
 pub use script::Script;
-pub use wire::Traffic;
+pub use wire::{Told, Traffic};
 
 use api::{Api, Watched};
 use faults::Faults;

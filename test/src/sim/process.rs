@@ -14,8 +14,9 @@ use kube::core::params::GetParams;
 use ropewalk_api::config::Config;
 use ropewalk_api::{Pipeline, PipelineRun, Task, TaskRun};
 use ropewalk_apiserver::{Delta, ObjectKey};
+use ropewalk_core::metrics::Measure;
 use ropewalk_core::outcome::Outcome;
-use ropewalk_core::plan::{Plan, Resource, Target, Write};
+use ropewalk_core::plan::{Event, Plan, Resource, Target, Write};
 use ropewalk_core::settings::Settings;
 use ropewalk_core::snapshot::{Lookup, Refusal};
 use ropewalk_core::{pipelinerun, taskrun};
@@ -65,6 +66,9 @@ struct Turn {
     refusals: Vec<Refusal>,
     writes: VecDeque<Write>,
     requeue: Option<Duration>,
+    /// What to say and to record once everything is written.
+    events: Vec<Event>,
+    measures: Vec<Measure>,
 }
 
 /// Why a turn ends early.
@@ -257,7 +261,14 @@ impl Process {
     pub(super) fn begin(&mut self, run: &Run, wire: &mut Wire<'_>) -> Result<(), SimError> {
         self.queue.remove(run);
         let Some(subject) = self.subject(run) else { return Ok(()) };
-        let turn = Turn { subject, refusals: Vec::new(), writes: VecDeque::new(), requeue: None };
+        let turn = Turn {
+            subject,
+            refusals: Vec::new(),
+            writes: VecDeque::new(),
+            requeue: None,
+            events: Vec::new(),
+            measures: Vec::new(),
+        };
         self.next_round(run, turn, wire)
     }
 
@@ -273,7 +284,8 @@ impl Process {
             Ok(plan) => {
                 turn.writes = plan.writes.into_iter().chain(plan.status).collect();
                 turn.requeue = plan.requeue;
-                self.settle(run, turn, wire.now);
+                (turn.events, turn.measures) = (plan.events, plan.measures);
+                self.settle(run, turn, wire);
                 Ok(())
             }
             Err(Interruption::Lost) => {
@@ -285,11 +297,14 @@ impl Process {
     }
 
     /// Keeps a turn that has writes left and ends one that has none.
-    fn settle(&mut self, run: &Run, turn: Turn, now: Timestamp) {
+    fn settle(&mut self, run: &Run, turn: Turn, wire: &mut Wire<'_>) {
         if !turn.writes.is_empty() {
             self.turns.insert(run.clone(), turn);
-        } else if let Some(requeue) = turn.requeue {
-            self.queue(run.clone(), after(now, requeue), Why::News);
+            return;
+        }
+        wire.traffic.tell(run, &turn.events, &turn.measures);
+        if let Some(requeue) = turn.requeue {
+            self.queue(run.clone(), after(wire.now, requeue), Why::News);
         }
     }
 
@@ -318,7 +333,7 @@ impl Process {
             outcome = compare_controller(&write, wire)?;
         }
         match outcome {
-            Outcome::Done => self.settle(run, turn, wire.now),
+            Outcome::Done => self.settle(run, turn, wire),
             Outcome::Stale => self.back_off(run, wire.now, AFTER_CONFLICT),
             Outcome::Transient => self.back_off(run, wire.now, AFTER_FAILURE),
             Outcome::Refused | Outcome::CompareController => {

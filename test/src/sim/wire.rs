@@ -1,11 +1,15 @@
 //! The way between the controllers and the API server, on which requests and answers get lost. No IO.
 
+use std::collections::BTreeMap;
+
 use http::Request;
 use jiff::Timestamp;
-use ropewalk_core::plan::Write;
+use ropewalk_core::metrics::{Measure, Metric};
+use ropewalk_core::plan::{Event, Write};
 
 use super::api::{Answer, Api, Tally};
 use super::faults::Faults;
+use super::process::Run;
 
 /// No answer came.
 #[derive(Debug)]
@@ -28,6 +32,38 @@ pub struct Traffic {
     pub tally: Tally,
     /// Writes refused because what was observed is no longer so.
     pub conflicts: usize,
+    /// What was said and recorded about each run.
+    pub told: BTreeMap<Run, Told>,
+}
+
+/// What the controllers say about a run beside its status.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The reasons of its events.
+    pub events: Vec<String>,
+    /// How often its end was counted.
+    pub ends: usize,
+    /// How often its duration was measured.
+    pub durations: usize,
+}
+
+impl Traffic {
+    pub(super) fn tell(&mut self, run: &Run, events: &[Event], measures: &[Measure]) {
+        if events.is_empty() && measures.is_empty() {
+            return;
+        }
+        let told = self.told.entry(run.clone()).or_default();
+        told.events.extend(events.iter().map(|event| event.reason.clone()));
+        for measure in measures {
+            match measure.metric {
+                Metric::TaskRunTotal | Metric::PipelineRunTotal => told.ends += 1,
+                Metric::TaskRunDurationSeconds
+                | Metric::PipelineRunTaskRunDurationSeconds
+                | Metric::PipelineRunDurationSeconds => told.durations += 1,
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Wire<'_> {
