@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::Controller;
@@ -40,7 +40,9 @@ pub(crate) async fn controller(
             queue.touch(&run, &store);
         }
     });
+    let (queue, store) = (context.options.metrics.taskruns.clone(), triggers.store.clone());
     let warned = pod_events::wakes(triggers.warnings, Arc::clone(context));
+    let warned = warned.inspect(move |run| queue.touch(run, &store));
     let results = Controller::for_stream(runs, triggers.store)
         .owns_stream(pods)
         .reconcile_on(warned)
