@@ -59,7 +59,7 @@ fn files() -> anyhow::Result<BTreeMap<String, String>> {
         }
         files.insert(format!("crds/{name}.yaml"), with_header("the types in api/", &yaml));
     }
-    let table = "the table in hack/xtask/src/rbac.rs";
+    let table = "hack/xtask/src/rbac/table.rs";
     for (file, text) in rbac::cluster_wide() {
         files.insert(format!("rbac/{file}"), with_header(table, &text));
     }

@@ -1,9 +1,13 @@
-//! What the processes may do, from one table: each rule names the code that needs it. Pure.
+//! What the processes may do, as manifests: made from the rules of [`table`], for a cluster and for one namespace. Pure.
 //!
-//! Two shapes come of it. Cluster-wide, what concerns runs is a ClusterRole bound for all namespaces. For one namespace
-//! the same rules are a Role there, and what concerns the cluster itself is left out.
+//! Cluster-wide, what concerns runs is a ClusterRole bound for all namespaces. For one namespace the same rules are a Role
+//! there, and what concerns the cluster itself is left out.
+
+mod table;
 
 use std::fmt::Write;
+
+use table::{Account, Place, RULES, Rule};
 
 /// The namespace of the control plane.
 const SYSTEM: &str = "tekton-pipelines";
@@ -11,234 +15,9 @@ const SYSTEM: &str = "tekton-pipelines";
 /// The namespace whose runs are served in `config/overlays/single-namespace`.
 const RUNS: &str = "ci";
 
-/// Whom a rule is for.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Account {
-    Controller,
-    Webhook,
-}
-
-impl Account {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Controller => "tekton-pipelines-controller",
-            Self::Webhook => "tekton-pipelines-webhook",
-        }
-    }
-
-    fn component(self) -> &'static str {
-        match self {
-            Self::Controller => "controller",
-            Self::Webhook => "webhook",
-        }
-    }
-}
-
-/// Where a rule applies.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Place {
-    /// Where runs are served: all namespaces, or the one.
-    Runs,
-    /// The control plane's own namespace.
-    System,
-    /// Objects that have no namespace.
-    Cluster,
-}
-
-/// One rule of one role.
-struct Rule {
-    account: Account,
-    place: Place,
-    /// The code that needs it, and for what.
-    why: &'static str,
-    group: &'static str,
-    resources: &'static [&'static str],
-    /// Only objects of these names; all when empty. `create` cannot be narrowed so.
-    names: &'static [&'static str],
-    verbs: &'static [&'static str],
-}
-
-const CONTROLLER: Account = Account::Controller;
-const WEBHOOK: Account = Account::Webhook;
-
-/// Every rule. Resources by name and verbs one by one: a wildcard would grow with what others install.
-const RULES: &[Rule] = &[
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/world.rs watches runs; apply.rs creates children, cancels them, and reads what its caches lack.",
-        group: "tekton.dev",
-        resources: &["taskruns", "pipelineruns"],
-        names: &[],
-        verbs: &["get", "list", "watch", "create", "patch"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/apply.rs writes statuses.",
-        group: "tekton.dev",
-        resources: &["taskruns/status", "pipelineruns/status"],
-        names: &[],
-        verbs: &["patch"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "Children block their owner's deletion, which clusters with OwnerReferencesPermissionEnforcement only let those ask for who may set the owner's finalizers.",
-        group: "tekton.dev",
-        resources: &["taskruns/finalizers", "pipelineruns/finalizers"],
-        names: &[],
-        verbs: &["update"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/world.rs watches what runs refer to.",
-        group: "tekton.dev",
-        resources: &["tasks", "pipelines"],
-        names: &[],
-        verbs: &["get", "list", "watch"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/world.rs watches pods; apply.rs creates them, marks them ready, ends their sidecars, and deletes those of cancelled runs.",
-        group: "",
-        resources: &["pods"],
-        names: &[],
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/apply.rs makes the claims of volumeClaimTemplates, and reads one that is there already.",
-        group: "",
-        resources: &["persistentvolumeclaims"],
-        names: &[],
-        verbs: &["get", "create"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/pod_events.rs watches what nodes say of pods that wait; the statuses of their runs quote it. controller/src/events.rs records what becomes of runs.",
-        group: "",
-        resources: &["events"],
-        names: &[],
-        verbs: &["list", "watch", "create"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Runs,
-        why: "controller/src/images/pull_secrets.rs reads what registries are shown when they are asked for the command of an image.",
-        group: "",
-        resources: &["serviceaccounts", "secrets"],
-        names: &[],
-        verbs: &["get"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::System,
-        why: "controller/src/lease.rs makes the lease when there is none.",
-        group: "coordination.k8s.io",
-        resources: &["leases"],
-        names: &[],
-        verbs: &["create"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::System,
-        why: "It takes, renews and releases it, and watches it while another holds it.",
-        group: "coordination.k8s.io",
-        resources: &["leases"],
-        names: &["tekton-pipelines-controller"],
-        verbs: &["get", "list", "watch", "patch"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::System,
-        why: "cluster/src/config_maps.rs follows these, each by its name.",
-        group: "",
-        resources: &["configmaps"],
-        names: &["config-defaults", "config-observability", "config-registry-cert", "feature-flags"],
-        verbs: &["list", "watch"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::System,
-        why: "controller/src/main.rs reads at the start how to stand for the lease.",
-        group: "",
-        resources: &["configmaps"],
-        names: &["config-leader-election-controller"],
-        verbs: &["get"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::System,
-        why: "controller/src/capabilities.rs asks whether the server has image volumes, by a pod with one that is never stored.",
-        group: "",
-        resources: &["pods"],
-        names: &[],
-        verbs: &["create"],
-    },
-    Rule {
-        account: CONTROLLER,
-        place: Place::Cluster,
-        why: "controller/src/capabilities.rs reads there whether every node can mount an image volume.",
-        group: "",
-        resources: &["nodes"],
-        names: &[],
-        verbs: &["list"],
-    },
-    Rule {
-        account: WEBHOOK,
-        place: Place::System,
-        why: "cluster/src/config_maps.rs follows these, each by its name.",
-        group: "",
-        resources: &["configmaps"],
-        names: &["config-defaults", "config-observability", "feature-flags"],
-        verbs: &["list", "watch"],
-    },
-    Rule {
-        account: WEBHOOK,
-        place: Place::System,
-        why: "webhook/src/certificates makes the Secret with its authority and certificate when there is none.",
-        group: "",
-        resources: &["secrets"],
-        names: &[],
-        verbs: &["create"],
-    },
-    Rule {
-        account: WEBHOOK,
-        place: Place::System,
-        why: "It renews them, and follows what another replica made.",
-        group: "",
-        resources: &["secrets"],
-        names: &["webhook-certs"],
-        verbs: &["get", "list", "watch", "patch"],
-    },
-    Rule {
-        account: WEBHOOK,
-        place: Place::Cluster,
-        why: "webhook/src/certificates puts the authority where API servers look for what to trust, and sees when it is gone.",
-        group: "admissionregistration.k8s.io",
-        resources: &["mutatingwebhookconfigurations"],
-        names: &["webhook.pipeline.tekton.dev"],
-        verbs: &["get", "list", "watch", "patch"],
-    },
-    Rule {
-        account: WEBHOOK,
-        place: Place::Cluster,
-        why: "The same, for what validates.",
-        group: "admissionregistration.k8s.io",
-        resources: &["validatingwebhookconfigurations"],
-        names: &["config.webhook.pipeline.tekton.dev", "validation.webhook.pipeline.tekton.dev"],
-        verbs: &["get", "list", "watch", "patch"],
-    },
-];
-
 /// Everything cluster-wide, as `config/rbac` has it: file name to text.
 pub(crate) fn cluster_wide() -> Vec<(&'static str, String)> {
-    let mut files: Vec<_> = [(CONTROLLER, "controller.yaml"), (WEBHOOK, "webhook.yaml")]
+    let mut files: Vec<_> = [(Account::Controller, "controller.yaml"), (Account::Webhook, "webhook.yaml")]
         .into_iter()
         .map(|(account, file)| {
             let cluster = format!("{}-cluster-access", account.name());
@@ -252,7 +31,6 @@ pub(crate) fn cluster_wide() -> Vec<(&'static str, String)> {
         .collect();
     let mut people = String::new();
     users(&mut people);
-    people.push_str(INFO);
     files.push(("users.yaml", people));
     files
 }
@@ -260,12 +38,11 @@ pub(crate) fn cluster_wide() -> Vec<(&'static str, String)> {
 /// The same for one namespace: no process has a cluster-wide role, people's roles are as ever.
 pub(crate) fn single_namespace() -> String {
     let mut text = String::new();
-    for account in [CONTROLLER, WEBHOOK] {
+    for account in [Account::Controller, Account::Webhook] {
         role(&mut text, account, Place::Runs, &format!("{}-tenant-access", account.name()), Some(RUNS));
         role(&mut text, account, Place::System, account.name(), Some(SYSTEM));
     }
     users(&mut text);
-    text.push_str(INFO);
     text
 }
 
@@ -277,7 +54,7 @@ fn role(text: &mut String, account: Account, place: Place, name: &str, namespace
         return;
     }
     let prefix = if namespace.is_some() { "" } else { "Cluster" };
-    let mut head = |kind: &str| {
+    let mut object = |kind: &str| {
         let _ = write!(
             text,
             "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {prefix}{kind}\nmetadata:\n  name: {name}\n"
@@ -305,8 +82,8 @@ fn role(text: &mut String, account: Account, place: Place, name: &str, namespace
             );
         }
     };
-    head("Role");
-    head("RoleBinding");
+    object("Role");
+    object("RoleBinding");
 }
 
 fn append(text: &mut String, rule: &Rule) {
@@ -341,7 +118,7 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// What people get: the kinds within the roles that clusters have for people, and the version for everybody.
+/// What people get: the kinds within the roles that clusters have for people.
 fn users(text: &mut String) {
     let plurals: Vec<&str> = ropewalk_api::kinds::ALL.iter().map(|kind| kind.plural).collect();
     let view = ["get", "list", "watch"];
@@ -370,37 +147,29 @@ fn users(text: &mut String) {
     }
 }
 
-/// Clients ask which version they talk to before anything else.
-const INFO: &str = "---
-# tkn and the Dashboard read the version, whoever uses them.
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: tekton-pipelines-info
-  namespace: tekton-pipelines
-  labels:
-    app.kubernetes.io/instance: default
-    app.kubernetes.io/part-of: tekton-pipelines
-rules:
-- apiGroups: [\"\"]
-  resources: [\"configmaps\"]
-  resourceNames: [\"pipelines-info\"]
-  verbs: [\"get\"]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: tekton-pipelines-info
-  namespace: tekton-pipelines
-  labels:
-    app.kubernetes.io/instance: default
-    app.kubernetes.io/part-of: tekton-pipelines
-roleRef:
-  apiGroup: rbac.authorization.k8s.io
-  kind: Role
-  name: tekton-pipelines-info
-subjects:
-- apiGroup: rbac.authorization.k8s.io
-  kind: Group
-  name: system:authenticated
-";
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_rule_names_code_that_is_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for rule in RULES {
+            let mut paths = rule.why.split(' ').filter(|word| word.contains('/')).peekable();
+            assert!(paths.peek().is_some(), "no path in: {}", rule.why);
+            for path in paths {
+                assert!(root.join(path).exists(), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_comment_is_the_text_in_short_lines() {
+        let text = "word ".repeat(60);
+        let lines = wrapped(text.trim());
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= 110), "{lines:?}");
+        assert_eq!(lines.join(" "), text.trim());
+    }
+}
