@@ -1,12 +1,13 @@
 //! The webhook's own certificates: an authority and a leaf in one Secret that all replicas share, and the authority in
 //! the webhook configurations, where API servers look for what to trust.
 //!
-//! [`stored`] reads and [`plan`] decides, both pure; [`issue`] makes keys and certificates; [`keeper`] watches and
-//! writes.
+//! [`stored`] and [`configuration`] read and [`plan`] decides, all pure; [`issue`] makes keys and certificates;
+//! [`observe`] watches, and [`keeper`] writes.
 
 pub(crate) mod configuration;
 pub(crate) mod issue;
 pub(crate) mod keeper;
+pub(crate) mod observe;
 pub(crate) mod plan;
 pub(crate) mod stored;
 

@@ -1,12 +1,8 @@
-//! Keeps the certificates: watches the Secret and the webhook configurations, carries out plans, and hands what is to be
-//! presented to the TLS server. An IO shell.
+//! Keeps the certificates: carries out plans, and hands what is to be presented to the TLS server. An IO shell.
 
-use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -14,32 +10,23 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::utils::Backoff;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use prometheus::{IntGauge, Registry};
 use ropewalk_cluster::backoff::Doubling;
-use ropewalk_cluster::follow::follow;
-use ropewalk_webhook::{CONFIG_WEBHOOK, DEFAULTING_WEBHOOK, VALIDATING_WEBHOOK};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
 
 use super::Service;
 use super::configuration::{Configuration, Configures, Kind};
 use super::issue;
+use super::observe::{CONFIGURATIONS, SECRET, Seen, observe};
 use super::plan::{self, Issue, Memory, Snapshot, View, Why};
 use super::stored::Leaf;
 
-/// The Secret that all replicas share; upstream's name.
-pub(crate) const SECRET: &str = "webhook-certs";
-
 /// Who writes, in `managedFields`.
 const MANAGER: &str = "ropewalk-webhook";
-
-/// How long to wait before asking again for what this service account may not read: rights are given by hand.
-const FORBIDDEN: Duration = Duration::from_mins(1);
 
 /// Pauses after a failed write.
 const RETRIES: Doubling = Doubling::new(Duration::from_millis(500), Duration::from_mins(1));
@@ -80,17 +67,7 @@ pub(crate) fn start(client: &Client, service: Service, registry: &Registry) -> p
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &service.namespace);
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    // One place per sender: more could only be older states of the same.
-    let (news, seen) = mpsc::channel(1 + CONFIGURATIONS);
-    tokio::spawn(observe(secrets.clone(), SECRET, news.clone(), |view| Seen::Secret(Box::new(view))));
-    let called = service.clone();
-    let read = move |view| Seen::Configuration(0, view_of(view, &called));
-    tokio::spawn(observe(mutating.clone(), DEFAULTING_WEBHOOK, news.clone(), read));
-    for (index, name) in [(1, VALIDATING_WEBHOOK), (2, CONFIG_WEBHOOK)] {
-        let called = service.clone();
-        let read = move |view| Seen::Configuration(index, view_of(view, &called));
-        tokio::spawn(observe(validating.clone(), name, news.clone(), read));
-    }
+    let seen = observe(secrets.clone(), &mutating, &validating, &service);
     let keeper = Keeper {
         secret: View::Unknown,
         configurations: Default::default(),
@@ -104,52 +81,6 @@ pub(crate) fn start(client: &Client, service: Service, registry: &Registry) -> p
     };
     tokio::spawn(keeper.run(seen));
     Ok(Presented(presented))
-}
-
-/// How many webhook configurations lead here.
-const CONFIGURATIONS: usize = 3;
-
-/// News from the API server.
-enum Seen {
-    Secret(Box<View<Secret>>),
-    Configuration(usize, View<Configuration>),
-}
-
-fn view_of<K: Configures>(view: View<K>, service: &Service) -> View<Configuration> {
-    match view {
-        View::Present(object) => View::Present(object.read(service)),
-        View::Absent => View::Absent,
-        View::Forbidden => View::Forbidden,
-        View::Unknown => View::Unknown,
-    }
-}
-
-/// Tells what is known of an object, and every change of that.
-async fn observe<K>(
-    api: Api<K>,
-    name: &'static str,
-    news: mpsc::Sender<Seen>,
-    seen: impl Fn(View<K>) -> Seen + Send,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    // A watch does not tell whether it is refused for good; a single read does.
-    while let Err(kube::Error::Api(status)) = api.get_opt(name).await
-        && status.is_forbidden()
-    {
-        let kind = K::kind(&());
-        tracing::warn!(%kind, name, hint = status.message, "this service account may not read an object");
-        if news.send(seen(View::Forbidden)).await.is_err() {
-            return;
-        }
-        sleep(FORBIDDEN).await;
-    }
-    let mut objects = pin!(follow(api, name));
-    while let Some(object) = objects.next().await {
-        if news.send(seen(object.map_or(View::Absent, View::Present))).await.is_err() {
-            return;
-        }
-    }
 }
 
 struct Keeper {

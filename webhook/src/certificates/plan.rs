@@ -50,6 +50,18 @@ pub(crate) enum View<T> {
     Present(T),
 }
 
+impl<T> View<T> {
+    /// The same of a part of it.
+    pub(crate) fn map<U>(self, part: impl FnOnce(T) -> U) -> View<U> {
+        match self {
+            Self::Unknown => View::Unknown,
+            Self::Forbidden => View::Forbidden,
+            Self::Absent => View::Absent,
+            Self::Present(object) => View::Present(part(object)),
+        }
+    }
+}
+
 /// Everything a plan depends on.
 pub(crate) struct Snapshot<'a> {
     /// The Secret.

@@ -11,7 +11,7 @@ use kube::api::DeleteParams;
 use kube::runtime::wait::await_condition;
 use ropewalk_apiserver::{NoAdmission, Resource as Kind, ResourceTable, State as Kernel};
 use ropewalk_standalone::server::{NoLogs, Server};
-use ropewalk_webhook::{Metrics, Settings, router};
+use ropewalk_webhook::{CONFIG_WEBHOOK, DEFAULTING_WEBHOOK, Metrics, Settings, VALIDATING_WEBHOOK, router};
 use rustls::version::TLS13;
 use serde_json::Value;
 use tokio::net::TcpListener;
