@@ -13,6 +13,7 @@ mod owners;
 mod pipelinerun;
 mod pod_events;
 mod reconcile;
+mod retries;
 mod taskrun;
 mod world;
 

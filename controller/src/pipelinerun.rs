@@ -37,7 +37,7 @@ pub(crate) async fn controller(
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, error_policy, Arc::clone(context));
-    drive(results).await;
+    drive(context, results).await;
 }
 
 impl Reconciled for PipelineRun {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action};
@@ -17,6 +17,7 @@ use crate::attempts::Attempts;
 use crate::events::Events;
 use crate::images::LookUps;
 use crate::metrics::{Metrics, Workqueue};
+use crate::retries::{Failure, Retries};
 use crate::world::View;
 use crate::{Options, apply};
 
@@ -28,12 +29,6 @@ pub(crate) const CONCURRENCY: u16 = 32;
 /// rounds are the rule; a third leaves room for one more child.
 const ROUNDS: usize = 3;
 
-/// After a conflict the watch brings the newer object soon; this is for when it already has.
-const AFTER_CONFLICT: Duration = Duration::from_millis(50);
-
-/// After a failure of the API server.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
-
 /// When there are too many look-ups of images already: some of them end in this time.
 const WHEN_FULL: Duration = Duration::from_secs(5);
 
@@ -43,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) options: Options,
     pub(crate) view: View,
     pub(crate) attempts: Attempts,
+    pub(crate) retries: Retries,
     pub(crate) look_ups: Option<LookUps>,
     events: Events,
 }
@@ -55,7 +51,15 @@ impl Context {
         events: Events,
         look_ups: Option<LookUps>,
     ) -> Self {
-        Self { client, options, view, attempts: Attempts::default(), look_ups, events }
+        Self {
+            client,
+            options,
+            view,
+            attempts: Attempts::default(),
+            retries: Retries::default(),
+            look_ups,
+            events,
+        }
     }
 }
 
@@ -83,6 +87,13 @@ impl Error {
             Self::Refused { .. } => "refused",
         }
     }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Apply { source: apply::Error::Stale { .. }, .. } => Failure::Conflict,
+            _ => Failure::Outage,
+        }
+    }
 }
 
 /// A kind of run that the loop serves.
@@ -106,7 +117,10 @@ pub(crate) trait Reconciled: Resource<DynamicType = ()> + Sized {
 
 /// One turn for one run.
 pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>) -> Result<Action, Error> {
-    let _work = K::queue(&context.options.metrics).take(&reflector::ObjectRef::from_obj(&*run));
+    let reference = reflector::ObjectRef::from_obj(&*run);
+    // What was listed before this process began to watch is not missing, it is only late.
+    context.view.ready().await;
+    let _work = K::queue(&context.options.metrics).take(&reference);
     let name = run.name_any();
     let mut refusals = Vec::new();
     for _ in 0..ROUNDS {
@@ -114,6 +128,7 @@ pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>)
         let applied = apply::apply(&context.client, &plan, &context.attempts, &context.options.metrics).await;
         match applied.map_err(|source| Error::Apply { name: name.clone(), source })? {
             None => {
+                context.retries.forget(&reference);
                 context.options.metrics.record(&plan.measures);
                 context.events.tell(&*run, &plan.events);
                 let has_place = follow(&*run, &context, &plan);
@@ -136,38 +151,36 @@ fn follow<K: Resource<DynamicType = ()>>(run: &K, context: &Context, plan: &Plan
 
 /// When to look again after an error.
 #[expect(clippy::needless_pass_by_value, reason = "the shape kube-runtime asks for")]
-pub(crate) fn error_policy<K: Reconciled>(_: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
+pub(crate) fn error_policy<K: Reconciled>(run: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
     context.options.metrics.errors.with_label_values(&[K::kind(&()).as_ref(), error.class()]).inc();
     K::queue(&context.options.metrics).retry();
-    match error {
-        Error::Apply { source: apply::Error::Stale { .. }, .. } => Action::requeue(AFTER_CONFLICT),
-        _ => Action::requeue(AFTER_FAILURE),
-    }
+    Action::requeue(context.retries.pause(&reflector::ObjectRef::from_obj(&*run), error.failure()))
 }
+
+/// What a controller's stream tells of one turn.
+type Turn<K> =
+    Result<(reflector::ObjectRef<K>, Action), controller::Error<Error, kube::runtime::watcher::Error>>;
 
 /// Drives a controller's stream and logs what it says.
 pub(crate) async fn drive<K: Resource<DynamicType = ()>>(
-    results: impl futures::Stream<
-        Item = Result<
-            (reflector::ObjectRef<K>, Action),
-            controller::Error<Error, kube::runtime::watcher::Error>,
-        >,
-    >,
+    context: &Context,
+    turns: impl futures::Stream<Item = Turn<K>>,
 ) {
-    results
-        .for_each(|result| async move {
-            match result {
-                Ok(_) => {}
-                Err(controller::Error::ReconcilerFailed(
-                    error @ Error::Apply { source: apply::Error::Stale { .. }, .. },
-                    object,
-                )) => tracing::debug!(%object, error = &error as &dyn std::error::Error, "observing again"),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "reconcile to be tried again");
-                }
-            }
-        })
-        .await;
+    let follow = |turn: Turn<K>| match turn {
+        Ok(_) => {}
+        // Deleted; whoever was about to look again need not.
+        Err(controller::Error::ObjectNotFound(object)) => {
+            let namespace = object.namespace.as_deref().unwrap_or_default();
+            context.retries.forget(&reflector::ObjectRef::<K>::new(&object.name).within(namespace));
+        }
+        Err(controller::Error::ReconcilerFailed(error, object)) if error.failure() == Failure::Conflict => {
+            tracing::debug!(%object, error = &error as &dyn std::error::Error, "observing again");
+        }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "reconcile to be tried again");
+        }
+    };
+    turns.for_each(|turn| future::ready(follow(turn))).await;
 }
 
 /// An object that a run refers to: from the cache, and when it is not there from the API server, because a cache that

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube::runtime::Controller;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::ObjectRef;
-use ropewalk_api::TaskRun;
+use ropewalk_api::{TaskRun, conditions};
 use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::Refusal;
 use ropewalk_core::taskrun::{self, Snapshot};
@@ -50,7 +50,7 @@ pub(crate) async fn controller(
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, error_policy, Arc::clone(context));
-    drive(results).await;
+    drive(context, results).await;
 }
 
 impl Reconciled for TaskRun {
@@ -60,7 +60,9 @@ impl Reconciled for TaskRun {
         let view = &context.view;
         let namespace = run.namespace().unwrap_or_default();
         let uid = run.uid().unwrap_or_default();
-        let named = run.status.iter().map(|status| status.pod_name.as_str());
+        // The pod of a run that is done is not missed: its user may have removed it.
+        let going_on = run.status.iter().filter(|status| !conditions::is_done(&status.conditions));
+        let named = going_on.map(|status| status.pod_name.as_str());
         let known = view.pods_of.children(&uid);
         let pods = children_of(context, &view.pods, known, &namespace, &uid, named).await?;
         Ok(Snapshot {

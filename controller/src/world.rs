@@ -8,6 +8,8 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
 use ropewalk_api::{Pipeline, PipelineRun, Task, TaskRun, labels};
+use ropewalk_cluster::client::{watch_backoff, watch_config};
+use ropewalk_core::cache::Cached;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -28,6 +30,18 @@ pub(crate) struct View {
     pub(crate) taskruns_of: Owners,
     pub(crate) tasks: Store<Task>,
     pub(crate) pipelines: Store<Pipeline>,
+}
+
+impl View {
+    /// Waits until every cache has been listed once. An error would say that the process is ending.
+    pub(crate) async fn ready(&self) {
+        let _ = futures::try_join!(
+            self.pods.wait_until_ready(),
+            self.taskruns.wait_until_ready(),
+            self.tasks.wait_until_ready(),
+            self.pipelines.wait_until_ready(),
+        );
+    }
 }
 
 /// What wakes the TaskRun controller.
@@ -57,7 +71,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn start(client: &Client, namespace: Option<&str>) -> Self {
         // Only pods that carry the engine's label are watched; the value is the user's to choose (contract 5.1).
-        let ours = watcher::Config::default().labels(labels::MANAGED_BY);
+        let ours = watch_config().labels(labels::MANAGED_BY);
         let pods_of = Owners::default();
         let (pods, writer) = store();
         let said = PodEvents::default();
@@ -68,30 +82,28 @@ impl World {
             })
             .reflect(writer)
             .touched_objects();
-        let told = watcher::Config::default().fields(pod_events::SELECTOR);
+        let told = watch_config().fields(pod_events::SELECTOR);
         let warnings = events::<PodEvent>(client, namespace, told);
 
         let taskruns_of = Owners::default();
         let (taskruns, writer) = store();
         let (send, receive) = mpsc::channel(TRIGGERS);
-        let taskrun_events =
-            tracked(events::<TaskRun>(client, namespace, watcher::Config::default()), &taskruns_of)
-                .reflect(writer)
-                .touched_objects()
-                .then(move |change| wake_owner(send.clone(), change));
+        let taskrun_events = tracked(events::<TaskRun>(client, namespace, watch_config()), &taskruns_of)
+            .reflect(writer)
+            .touched_objects()
+            .then(move |change| wake_owner(send.clone(), change));
 
         let (pipelineruns, writer) = store();
-        let pipelinerun_events =
-            events(client, namespace, watcher::Config::default()).reflect(writer).touched_objects();
+        let pipelinerun_events = events(client, namespace, watch_config()).reflect(writer).touched_objects();
 
         let (tasks, task_writer) = store();
-        let task_events = events::<Task>(client, namespace, watcher::Config::default())
+        let task_events = events::<Task>(client, namespace, watch_config())
             .reflect(task_writer)
-            .for_each(ignore);
+            .for_each(|_| std::future::ready(()));
         let (pipelines, pipeline_writer) = store();
-        let pipeline_events = events::<Pipeline>(client, namespace, watcher::Config::default())
+        let pipeline_events = events::<Pipeline>(client, namespace, watch_config())
             .reflect(pipeline_writer)
-            .for_each(ignore);
+            .for_each(|_| std::future::ready(()));
 
         Self {
             view: View { pods, pods_of, said, taskruns: taskruns.clone(), taskruns_of, tasks, pipelines },
@@ -113,14 +125,16 @@ impl World {
     }
 }
 
-/// A watch with backoff whose objects have lost what nobody reads.
+/// A watch whose objects have lost what nobody reads. It never ends: what interrupts it is logged, and after a pause it
+/// goes on. The controllers do not hear of that; they would hold up every other watch for a pause of their own.
 fn events<K>(
     client: &Client,
     namespace: Option<&str>,
     config: watcher::Config,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    K: Cached
+        + Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
         + DeserializeOwned
         + std::fmt::Debug
@@ -131,9 +145,13 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    watch(api, config.streaming_lists())
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+    watch(api, config).backoff(watch_backoff()).modify(Cached::slim).filter(|event| {
+        if let Err(error) = event {
+            let (kind, error) = (K::kind(&()), error as &dyn std::error::Error);
+            tracing::warn!(%kind, error, "watch interrupted, going on after a pause");
+        }
+        std::future::ready(event.is_ok())
+    })
 }
 
 fn tracked<K, S>(events: S, owners: &Owners) -> impl Stream<Item = S::Item> + Send + use<K, S>
@@ -168,10 +186,4 @@ async fn wake_owner(
 
 fn receiver<T: Send + 'static>(receive: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
     stream::unfold(receive, |mut receive| async move { receive.recv().await.map(|item| (item, receive)) })
-}
-
-async fn ignore<T>(event: Result<Event<T>, watcher::Error>) {
-    if let Err(error) = event {
-        tracing::warn!(error = &error as &dyn std::error::Error, "watch interrupted, backing off");
-    }
 }

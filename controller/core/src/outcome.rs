@@ -30,7 +30,8 @@ impl Outcome {
             (Write::Patch { subresource: None, .. }, 400) if message.contains("no updates are allowed") => {
                 Self::Done
             }
-            (_, 408 | 429 | 500..) => Self::Transient,
+            // 401: our own token, which is renewed.
+            (_, 401 | 408 | 429 | 500..) => Self::Transient,
             (_, 400..=499) => Self::Refused,
             _ => Self::Transient,
         }
@@ -57,6 +58,7 @@ mod tests {
             (&create, 409, "Conflict", "quota", Outcome::Refused),
             (&create, 403, "Forbidden", "exceeded quota", Outcome::Refused),
             (&create, 404, "NotFound", "namespaces \"x\" not found", Outcome::Refused),
+            (&create, 401, "Unauthorized", "", Outcome::Transient),
             (&create, 503, "", "", Outcome::Transient),
             (&status, 409, "Conflict", "", Outcome::Stale),
             (&status, 404, "NotFound", "", Outcome::Done),
