@@ -69,7 +69,19 @@ fn container(
     let mut flags = flags(inputs, index, step, &name)?;
     let mut working_dir = absolute_working_dir(&step.working_dir);
     if inputs.settings.image_volumes {
-        prepare_itself(&mut flags, &mut working_dir, inputs, names, index, &mounts);
+        flags.steps = names.to_vec();
+        flags.script = inputs.scripts.of_step(index).cloned();
+        // The runtime would make it too, but as root and for root.
+        if let Some(dir) = working_dir.take_if(|dir| volumes::in_workspace(&mounts, dir)) {
+            working_dir = Some(paths::WORKSPACE.to_owned());
+            flags.working_dir = Some(dir);
+        }
+        // Earlier steps may use the directories of later ones.
+        if index == 0 {
+            let mut dirs = working_dirs(inputs.steps);
+            dirs.retain(|dir| volumes::in_workspace(&mounts, dir) && Some(dir) != flags.working_dir.as_ref());
+            flags.make_dirs = dirs.into_iter().collect();
+        }
     }
     Ok(Container {
         image: Some(own.map_or_else(|| step.image.clone(), |image| image.reference.clone())),
@@ -87,30 +99,6 @@ fn container(
         name,
         ..Container::default()
     })
-}
-
-/// Makes the step do what the init container does where there is one.
-fn prepare_itself(
-    flags: &mut StepFlags,
-    working_dir: &mut Option<String>,
-    inputs: &Inputs<'_>,
-    names: &[String],
-    index: usize,
-    mounts: &[VolumeMount],
-) {
-    flags.steps = names.to_vec();
-    flags.script = inputs.scripts.of_step(index).cloned();
-    // The runtime would make it too, but as root and for root.
-    if let Some(dir) = working_dir.take_if(|dir| volumes::in_workspace(mounts, dir)) {
-        *working_dir = Some(paths::WORKSPACE.to_owned());
-        flags.working_dir = Some(dir);
-    }
-    if index == 0 {
-        // Earlier steps may use the directories of later ones.
-        let mut dirs = working_dirs(inputs.steps);
-        dirs.retain(|dir| volumes::in_workspace(mounts, dir) && Some(dir) != flags.working_dir.as_ref());
-        flags.make_dirs = dirs.into_iter().collect();
-    }
 }
 
 /// The working directories below `/workspace`, where nobody else makes them (contract 5.2).
