@@ -17,9 +17,9 @@ const MAX_TEXT: usize = 2048;
 /// Bytes of one text that somebody else wrote: an image reference and a registry's answer fit.
 pub(crate) const MAX_QUOTED: usize = 600;
 
-/// How long a diagnosis stands before another text takes its place. Texts come from nodes and from whoever may write
-/// events; they may alternate, and each change is a write.
-const STANDS: Duration = Duration::from_secs(10);
+/// How long a diagnosis stands before another text takes its place: half of what is left of 15 s when a pod is no longer
+/// young. Texts come from nodes and from whoever may write events; they may alternate, and each change is a write.
+const STANDS: Duration = Duration::from_secs(5);
 
 /// Sets the condition, or removes it.
 pub(crate) fn set(conditions: &mut Vec<Condition>, status: ConditionStatus, text: Option<&str>, now: &Time) {
@@ -107,11 +107,11 @@ mod tests {
         let mut conditions = Vec::new();
         assert_eq!(follow(&mut conditions, Some("first"), &at(0)), None);
         assert_eq!(follow(&mut conditions, Some("first"), &at(1)), None);
-        assert_eq!(follow(&mut conditions, Some("second"), &at(3)), Some(at(10).0));
+        assert_eq!(follow(&mut conditions, Some("second"), &at(3)), Some(at(5).0));
         assert_eq!(text(&conditions), Some("first"));
-        assert_eq!(follow(&mut conditions, Some("second"), &at(10)), None);
+        assert_eq!(follow(&mut conditions, Some("second"), &at(5)), None);
         assert_eq!(text(&conditions), Some("second"));
-        assert_eq!(follow(&mut conditions, None, &at(11)), None);
+        assert_eq!(follow(&mut conditions, None, &at(6)), None);
         assert_eq!(text(&conditions), None);
     }
 

@@ -36,7 +36,7 @@ impl PodWarning {
         // `Error: ErrImagePull` only names what the container's status explains.
         let empty = message.strip_prefix("Error: ").unwrap_or(message).split_whitespace().nth(1).is_none();
         let message = || match reason {
-            "FailedMount" => without_other_volumes(message),
+            "FailedMount" => with_volumes_in_order(message),
             "FailedCreatePodSandBox" => without_ids(message),
             _ => message.to_owned(),
         };
@@ -80,11 +80,17 @@ impl PodWarning {
     }
 }
 
-/// The kubelet adds the names of all volumes in an order that changes every time.
-fn without_other_volumes(message: &str) -> String {
-    let list = message.split_once(", unattached volumes=[");
-    let parts = list.and_then(|(before, rest)| Some((before, rest.split_once(']')?.1)));
-    parts.map_or_else(|| message.to_owned(), |(before, after)| format!("{before}{after}"))
+/// The kubelet names the volumes that it waits for, and then all of them, in an order that changes every time.
+fn with_volumes_in_order(message: &str) -> String {
+    let lists = message.split_once("unmounted volumes=[").and_then(|(before, rest)| {
+        let (waited_for, rest) = rest.split_once(']')?;
+        let after = rest.strip_prefix(", unattached volumes=[").and_then(|all| all.split_once(']'));
+        Some((before, waited_for, after.map_or(rest, |(_, after)| after)))
+    });
+    let Some((before, waited_for, after)) = lists else { return message.to_owned() };
+    let mut names: Vec<&str> = waited_for.split(' ').collect();
+    names.sort_unstable();
+    format!("{before}unmounted volumes=[{}]{after}", names.join(" "))
 }
 
 /// Every try to make a sandbox has an id of its own, which makes old news look new.
@@ -108,8 +114,8 @@ mod tests {
     #[case("FailedMount", MISSING, Some(MISSING))]
     #[case(
         "FailedMount",
-        "Unable to attach or mount volumes: unmounted volumes=[cfg], unattached volumes=[b cfg a]: timed out",
-        Some("Unable to attach or mount volumes: unmounted volumes=[cfg]: timed out")
+        "Unable to attach or mount volumes: unmounted volumes=[d cfg], unattached volumes=[b cfg d a]: timed out",
+        Some("Unable to attach or mount volumes: unmounted volumes=[cfg d]: timed out")
     )]
     #[case(
         "FailedCreatePodSandBox",
