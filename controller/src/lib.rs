@@ -7,6 +7,7 @@ mod attempts;
 pub mod capabilities;
 mod events;
 pub mod lease;
+mod listed;
 mod images;
 mod metrics;
 mod owners;

@@ -13,6 +13,7 @@ use ropewalk_core::cache::Cached;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::listed::Listed;
 use crate::owners::Owners;
 use crate::pod_events::{self, PodEvents};
 
@@ -23,6 +24,7 @@ const TRIGGERS: usize = 1024;
 /// What reconcilers read.
 #[derive(Clone)]
 pub(crate) struct View {
+    listed: Listed,
     pub(crate) pods: Store<Pod>,
     pub(crate) pods_of: Owners,
     pub(crate) said: PodEvents,
@@ -33,14 +35,9 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Waits until every cache has been listed once. An error would say that the process is ending.
+    /// Waits until every cache has been listed once.
     pub(crate) async fn ready(&self) {
-        let _ = futures::try_join!(
-            self.pods.wait_until_ready(),
-            self.taskruns.wait_until_ready(),
-            self.tasks.wait_until_ready(),
-            self.pipelines.wait_until_ready(),
-        );
+        self.listed.wait().await;
     }
 }
 
@@ -72,6 +69,8 @@ impl World {
     pub(crate) fn start(client: &Client, namespace: Option<&str>) -> Self {
         // Only pods that carry the engine's label are watched; the value is the user's to choose (contract 5.1).
         let ours = watch_config().labels(labels::MANAGED_BY);
+        // Of pods, TaskRuns, Tasks and Pipelines.
+        let listed = Listed::of(4);
         let pods_of = Owners::default();
         let (pods, writer) = store();
         let said = PodEvents::default();
@@ -80,16 +79,18 @@ impl World {
                 let said = said.clone();
                 move |event| event.iter().for_each(|event| said.follow(event))
             })
-            .reflect(writer)
-            .touched_objects();
+            .reflect(writer);
+        let pod_events = listed.follow(pod_events).touched_objects();
         let told = watch_config().fields(pod_events::SELECTOR);
         let warnings = events::<PodEvent>(client, namespace, told);
 
         let taskruns_of = Owners::default();
         let (taskruns, writer) = store();
         let (send, receive) = mpsc::channel(TRIGGERS);
-        let taskrun_events = tracked(events::<TaskRun>(client, namespace, watch_config()), &taskruns_of)
-            .reflect(writer)
+        let taskrun_events =
+            tracked(events::<TaskRun>(client, namespace, watch_config()), &taskruns_of).reflect(writer);
+        let taskrun_events = listed
+            .follow(taskrun_events)
             .touched_objects()
             .then(move |change| wake_owner(send.clone(), change));
 
@@ -97,16 +98,23 @@ impl World {
         let pipelinerun_events = events(client, namespace, watch_config()).reflect(writer).touched_objects();
 
         let (tasks, task_writer) = store();
-        let task_events = events::<Task>(client, namespace, watch_config())
-            .reflect(task_writer)
-            .for_each(|_| std::future::ready(()));
+        let task_events = events::<Task>(client, namespace, watch_config()).reflect(task_writer);
+        let task_events = listed.follow(task_events).for_each(|_| std::future::ready(()));
         let (pipelines, pipeline_writer) = store();
-        let pipeline_events = events::<Pipeline>(client, namespace, watch_config())
-            .reflect(pipeline_writer)
-            .for_each(|_| std::future::ready(()));
+        let pipeline_events = events::<Pipeline>(client, namespace, watch_config()).reflect(pipeline_writer);
+        let pipeline_events = listed.follow(pipeline_events).for_each(|_| std::future::ready(()));
 
         Self {
-            view: View { pods, pods_of, said, taskruns: taskruns.clone(), taskruns_of, tasks, pipelines },
+            view: View {
+                listed,
+                pods,
+                pods_of,
+                said,
+                taskruns: taskruns.clone(),
+                taskruns_of,
+                tasks,
+                pipelines,
+            },
             taskruns: TaskRunTriggers {
                 runs: taskrun_events.boxed(),
                 store: taskruns,
