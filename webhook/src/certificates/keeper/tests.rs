@@ -48,7 +48,7 @@ impl Cluster {
             kind.namespaced = false;
             table.add(kind).unwrap();
         }
-        let kernel = Kernel::new(table, 1, Timestamp::now());
+        let kernel = Kernel::new(table, 1, Timestamp::UNIX_EPOCH);
         let client = Server::new(kernel, Arc::new(NoAdmission), Arc::new(NoLogs)).client();
         let cluster = Self {
             secrets: Api::namespaced(client.clone(), &service().namespace),
