@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -15,6 +16,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use ropewalk_api::TaskRun;
 use ropewalk_core::taskrun::PodWarning;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::reconcile::Context;
 
@@ -28,10 +31,15 @@ const PODS: usize = 1024;
 /// Words kept of one pod: a diagnosis tells about as many.
 const WORDS: usize = 8;
 
+/// How long a process that starts holds up the runs for what was said before. Without those words a diagnosis that stands
+/// would go and come again; but they are not worth more than a list takes.
+const FIRST_LIST: Duration = Duration::from_secs(5);
+
 /// The last words about each pod that waits. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodEvents {
     said: Arc<Mutex<Said>>,
+    listed: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +56,14 @@ struct Words {
 }
 
 impl PodEvents {
+    /// Waits until what was said before this process began is known, or has been waited for long enough.
+    pub(crate) async fn ready(&self) {
+        let mut listed = self.listed.subscribe();
+        // The sender lives as long as this.
+        let _ = timeout(FIRST_LIST, listed.wait_for(|listed| *listed)).await;
+        self.listed.send_if_modified(|listed| !std::mem::replace(listed, true));
+    }
+
     /// What is known of the pod with this UID.
     pub(crate) fn of(&self, uid: &str) -> Vec<PodWarning> {
         let said = self.lock();
@@ -111,7 +127,7 @@ impl PodEvents {
 
 /// The runs whose pods there is news of.
 pub(crate) fn wakes(
-    events: BoxStream<'static, Result<Event, watcher::Error>>,
+    events: BoxStream<'static, Result<watcher::Event<Event>, watcher::Error>>,
     context: Arc<Context>,
 ) -> impl Stream<Item = ObjectRef<TaskRun>> + Send {
     let pods = context.view.pods.clone();
@@ -123,12 +139,12 @@ pub(crate) fn wakes(
     });
     events.filter_map(move |event| {
         let owner = match event {
-            Ok(event) => heard(&context, &event),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "watch of events interrupted, backing off");
+            Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => heard(&context, &event),
+            Ok(watcher::Event::InitDone) => {
+                context.view.said.listed.send_replace(true);
                 None
             }
+            _ => None,
         };
         std::future::ready(owner)
     })
@@ -200,6 +216,16 @@ mod tests {
             [word("u", "volume \"v\" : no key"), word("u", "volume \"w\" : not found")]
         );
         assert_eq!(events.of("another"), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn runs_are_not_held_up_for_ever_and_only_once() {
+        let events = PodEvents::default();
+        let begun = tokio::time::Instant::now();
+        events.ready().await;
+        assert_eq!(begun.elapsed(), FIRST_LIST);
+        events.clone().ready().await;
+        assert_eq!(begun.elapsed(), FIRST_LIST);
     }
 
     #[test]

@@ -35,9 +35,10 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Waits until every cache has been listed once.
+    /// Waits until every cache has been listed once, and the events.
     pub(crate) async fn ready(&self) {
         self.listed.wait().await;
+        self.said.ready().await;
     }
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct TaskRunTriggers {
     pub(crate) runs: BoxStream<'static, Result<TaskRun, watcher::Error>>,
     pub(crate) store: Store<TaskRun>,
     pub(crate) pods: BoxStream<'static, Result<Pod, watcher::Error>>,
-    pub(crate) warnings: BoxStream<'static, Result<PodEvent, watcher::Error>>,
+    pub(crate) warnings: BoxStream<'static, Result<Event<PodEvent>, watcher::Error>>,
 }
 
 /// What wakes the PipelineRun controller.
@@ -119,7 +120,7 @@ impl World {
                 runs: taskrun_events.boxed(),
                 store: taskruns,
                 pods: pod_events.boxed(),
-                warnings: warnings.applied_objects().boxed(),
+                warnings: warnings.boxed(),
             },
             pipelineruns: PipelineRunTriggers {
                 runs: pipelinerun_events.boxed(),
