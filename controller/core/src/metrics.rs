@@ -231,7 +231,7 @@ fn duration(
         labels.insert("reason", end.reason.to_owned());
     }
     // A run that was refused before it started took no time.
-    let value = start.zip(completion).map_or(0., |(start, end)| seconds(start.0, end.0));
+    let value = start.zip(completion).map_or(0., |(start, end)| seconds(written(start), written(end)));
     Measure { metric, instrument, labels, value }
 }
 
@@ -253,6 +253,12 @@ fn latency(pod: &Pod) -> Option<f64> {
     let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "True")?;
     let scheduled = scheduled.last_transition_time.as_ref()?.0;
     Some(seconds(pod.metadata.creation_timestamp.as_ref()?.0, scheduled) * 1000.)
+}
+
+/// A time as it stands in objects, in whole seconds: the one of now has more, and its fraction would count to every
+/// duration.
+fn written(time: &Time) -> Timestamp {
+    Timestamp::from_second(time.0.as_second()).unwrap_or(time.0)
 }
 
 /// Never negative: clocks of two machines may disagree.

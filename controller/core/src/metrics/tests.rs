@@ -242,6 +242,18 @@ fn a_run_that_never_started_took_no_time() {
     assert!(taskrun(&run, &ended, None, &Observability::default())[0].value.abs() < f64::EPSILON);
 }
 
+#[test]
+fn a_duration_is_that_between_the_times_written_down() {
+    let run = pipeline_run(&json!({}), &json!({"pipelineRef": {"name": "ci"}}));
+    let mut ended: PipelineRunStatus = after("True", "Completed");
+    ended.completion_time = Some(Time("2026-01-01T00:01:30.9Z".parse().expect("a time")));
+    let measures = pipelinerun(&run, &ended, &Observability::default());
+    assert_eq!(
+        text(&measures)[0],
+        "pipelinerun_duration_seconds{namespace=ns,pipeline=ci,status=success} 90"
+    );
+}
+
 fn scheduled_pod(at: &str) -> Pod {
     let pod = json!({
         "metadata": {"name": "run-pod", "creationTimestamp": "2026-01-01T00:00:10Z"},
