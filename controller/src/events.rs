@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event as Object, ObjectReference};
 use kube::api::PostParams;
+use kube::core::Status;
 use kube::{Api, Client, Resource};
 use prometheus::IntCounter;
 use ropewalk_core::events;
@@ -86,6 +87,8 @@ async fn record(client: &Client, event: Object, lost: &IntCounter) {
             Ok(Ok(_)) => return,
             // An earlier try has arrived although its answer has not.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
+            // Events go with their namespace, and nobody would read this one.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 || is_terminating(&status) => return,
             Ok(Err(kube::Error::Api(status))) => {
                 (status.message.clone(), matches!(status.code, 408 | 429 | 500..))
             }
@@ -100,6 +103,12 @@ async fn record(client: &Client, event: Object, lost: &IntCounter) {
         };
         sleep(wait).await;
     }
+}
+
+/// The namespace takes nothing new because it is being deleted.
+fn is_terminating(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 #[cfg(test)]
@@ -220,6 +229,21 @@ mod tests {
         let (client, seen) = server(answers);
         assert_eq!(told(client, std::iter::once("Started".to_owned())).await, lost);
         assert_eq!(reasons(&seen).len(), tries);
+    }
+
+    #[tokio::test]
+    async fn an_event_in_a_namespace_that_goes_is_not_missed() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let answer = json!({
+                "kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403,
+                "message": "unable to create new content in namespace ns because it is being terminated",
+                "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]},
+            });
+            let answer = Body::from(answer.to_string().into_bytes());
+            Ok::<_, Infallible>(Response::builder().status(403).body(answer).expect("an answer"))
+        });
+        let client = Client::new(service, "default");
+        assert_eq!(told(client, std::iter::once("Started".to_owned())).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
