@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use ropewalk_api::config::Config;
 use ropewalk_api::{PipelineRun, TaskRun, conditions, crd};
 use ropewalk_apiserver::{Admission, AdmissionDecision, AdmissionRequest, ResourceTable, State};
 use ropewalk_controller::{Metrics, Options};
@@ -52,24 +53,25 @@ struct World {
     quota_is_full: Arc<AtomicBool>,
     registry: prometheus::Registry,
     /// Ends the controllers when dropped.
-    _controllers: JoinSet<()>,
+    controllers: JoinSet<()>,
 }
 
 impl World {
     fn start() -> Self {
         let table = crd::all().iter().try_fold(ResourceTable::built_in(), ResourceTable::with_crd);
         let state = State::new(table.expect("a table"), 1, Timestamp::now());
-        let (config, settings) = (Arc::new(Config::default()), Arc::new(Settings::default()));
         let quota_is_full = Arc::new(AtomicBool::new(false));
-        let webhooks = Webhooks::new(Arc::clone(&config), &settings);
+        let webhooks = Webhooks::new(Arc::default(), &Settings::default());
         let admission = Quota { webhooks, full: Arc::clone(&quota_is_full) };
         let client = Server::new(state, Arc::new(admission), Arc::new(NoLogs)).client();
-        let registry = prometheus::Registry::new();
-        let metrics = Metrics::new(&registry).expect("metrics");
-        let options = Options { config: watch::channel(config).1, settings, namespace: None, metrics };
-        let mut controllers = JoinSet::new();
-        controllers.spawn(ropewalk_controller::run(client.clone(), options, std::future::pending()));
-        Self { client, quota_is_full, registry, _controllers: controllers }
+        let (registry, controllers) = controllers(&client);
+        Self { client, quota_is_full, registry, controllers }
+    }
+
+    /// Kills the controllers and starts others.
+    async fn restart(&mut self) {
+        self.controllers.shutdown().await;
+        (self.registry, self.controllers) = controllers(&self.client);
     }
 
     /// What the controllers have written so far.
@@ -141,6 +143,20 @@ impl World {
     }
 }
 
+fn controllers(client: &Client) -> (prometheus::Registry, JoinSet<()>) {
+    let registry = prometheus::Registry::new();
+    let options = Options {
+        config: watch::channel(Arc::default()).1,
+        settings: Arc::default(),
+        namespace: None,
+        images: None,
+        metrics: Metrics::new(&registry).expect("metrics"),
+    };
+    let mut controllers = JoinSet::new();
+    controllers.spawn(ropewalk_controller::run(client.clone(), options, std::future::pending()));
+    (registry, controllers)
+}
+
 fn task_spec() -> Value {
     json!({
         "steps": [{"name": "a", "image": "i", "script": "true"}],
@@ -209,6 +225,35 @@ async fn what_a_node_says_of_a_volume_reaches_both_runs_and_goes_once_the_pod_ru
     world.pod_says("run-build-pod", "Running", json!({"running": {"startedAt": now}})).await;
     world.wait("run-build", |run: Option<&TaskRun>| run.is_some() && of_task(run).is_empty()).await;
     world.wait("run", |run: Option<&PipelineRun>| run.is_some() && of_pipeline(run).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_stands_stays_when_the_controllers_start_again() {
+    let mut world = World::start();
+    world.create::<TaskRun>(run()).await;
+    let pod = world.pod("run-pod").await;
+    world.pod_says("run-pod", "Pending", json!({"waiting": {"reason": "ContainerCreating"}})).await;
+    world.warn(&pod, "first", MISSING).await;
+    world.wait("run", |run: Option<&TaskRun>| of_task(run).contains(MISSING)).await;
+
+    let config = watcher::Config::default().fields("metadata.name=run");
+    let mut versions = watcher::watcher(world.api::<TaskRun>(), config).applied_objects().boxed();
+    let mut said = async || {
+        let next = tokio::time::timeout(PATIENCE, versions.next()).await.expect("in time");
+        of_task(Some(&next.expect("a version").expect("watched"))).to_owned()
+    };
+    assert!(said().await.contains(MISSING));
+    world.restart().await;
+    // Another volume shows that the new controllers have decided.
+    let other = MISSING.replace("\"cfg\"", "\"other\"");
+    world.warn(&pod, "other", &other).await;
+    loop {
+        let said = said().await;
+        assert!(said.contains(MISSING), "{said}");
+        if said.contains(&other) {
+            return;
+        }
+    }
 }
 
 #[tokio::test]
