@@ -61,7 +61,7 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     logging::init();
-    match serve(args).await {
+    match Box::pin(serve(args)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "stopping");
@@ -77,7 +77,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     http::serve(args.probes_port, http::probes(readiness(Arc::clone(&ready)))).await?;
     http::serve(args.metrics_port, http::metrics(registry.clone())).await?;
     let client = client::connect(args.kubeconfig.as_deref()).await?;
-    work(args, client, registry, ready, shutdown).await
+    Box::pin(work(args, client, registry, ready, shutdown)).await
 }
 
 /// The certificates of registries, known from the start, since a look-up that fails for want of them fails its run.
@@ -109,10 +109,7 @@ async fn work(
         let config = config::watch(&client, &system, &registry).await?;
         let extra_roots = registry_certificates(&client, &system).await;
         let volumes = capabilities::image_volumes(&client, &system, &args.entrypoint_image).await;
-        let candidate = match args.disable_ha {
-            true => None,
-            false => Some(candidate(&client, &system).await?),
-        };
+        let candidate = if args.disable_ha { None } else { Some(candidate(&client, &system).await?) };
         // Whoever waits for the lease is as ready as it can be: it replaces its predecessor in a rollout.
         ready.store(true, Ordering::Relaxed);
         let held = match candidate {
@@ -149,8 +146,7 @@ async fn work(
             () = drained => tracing::warn!("not every reconcile ended within {DRAIN:?}"),
         }
     };
-    lead(held, controllers).await?;
-    Ok(())
+    Ok(Box::pin(lead(held, controllers)).await?)
 }
 
 /// Works while the lease is held. Nothing works any more when this returns.
@@ -192,8 +188,10 @@ fn identity() -> String {
 }
 
 fn readiness(ready: Arc<AtomicBool>) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-    move || match ready.load(Ordering::Relaxed) {
-        true => Ok(()),
-        false => Err("the configuration has not been read".to_owned()),
+    move || {
+        if ready.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err("the configuration has not been read".to_owned())
     }
 }

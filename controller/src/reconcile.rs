@@ -180,7 +180,12 @@ pub(crate) async fn drive<K: Resource<DynamicType = ()>>(
             tracing::warn!(error = &error as &dyn std::error::Error, "reconcile to be tried again");
         }
     };
-    turns.for_each(|turn| future::ready(follow(turn))).await;
+    turns
+        .for_each(|turn| {
+            follow(turn);
+            future::ready(())
+        })
+        .await;
 }
 
 /// An object that a run refers to: from the cache, and when it is not there from the API server, because a cache that

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn pauses_grow_for_each_object_alone_until_it_succeeds() {
         let retries = Retries::default();
-        let mut pause = |name, failure| retries.pause(&run(name), failure).as_millis();
+        let pause = |name, failure| retries.pause(&run(name), failure).as_millis();
         let outages: Vec<_> = (0..7).map(|_| pause("a", Failure::Outage)).collect();
         assert_eq!(outages, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
         assert_eq!(pause("b", Failure::Outage), 1000);

@@ -179,10 +179,7 @@ impl World {
     {
         let holds = |object: Option<&K>| object.is_some_and(&holds);
         let waited = tokio::time::timeout(PATIENCE, await_condition(self.api(), name, holds)).await;
-        waited
-            .unwrap_or_else(|_| panic!("\"{name}\" is not as it should be"))
-            .expect("a watch")
-            .expect("an object")
+        waited.expect("it becomes as it should be").expect("a watch").expect("an object")
     }
 
     async fn names<K>(&self) -> Vec<String>
@@ -240,7 +237,7 @@ impl Engine {
     fn reconciles(&self) -> u64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == "kn_workqueue_process_duration_seconds");
-        let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+        let metrics = family.map(prometheus::proto::MetricFamily::get_metric).unwrap_or_default();
         metrics.iter().map(|metric| metric.get_histogram().get_sample_count()).sum()
     }
 }

@@ -71,7 +71,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn lease(spec: Value) -> Lease {
+    fn lease(spec: &Value) -> Lease {
         serde_json::from_value(json!({ "spec": spec })).expect("a lease")
     }
 
@@ -98,7 +98,7 @@ mod tests {
         #[case] unchanged: u64,
         #[case] expected: Next,
     ) {
-        let lease = spec.map(lease);
+        let lease = spec.as_ref().map(lease);
         assert_eq!(next(lease.as_ref(), "me", Duration::from_secs(unchanged)), expected);
     }
 
@@ -109,7 +109,7 @@ mod tests {
             "leaseDurationSeconds": 12,
             "renewTime": "1970-01-01T00:00:00.000000Z",
         });
-        assert_eq!(next(Some(&lease(spec)), "me", Duration::ZERO), Next::Wait(12 * SECOND));
+        assert_eq!(next(Some(&lease(&spec)), "me", Duration::ZERO), Next::Wait(12 * SECOND));
     }
 
     #[test]
@@ -124,18 +124,18 @@ mod tests {
         first["leaseTransitions"] = 0.into();
         assert_eq!(claim(None, "me", length, now), first);
 
-        let yours = lease(json!({ "holderIdentity": "you", "leaseTransitions": 4 }));
+        let yours = lease(&json!({ "holderIdentity": "you", "leaseTransitions": 4 }));
         let mut taken = first;
         taken["leaseTransitions"] = 5.into();
         assert_eq!(claim(Some(&yours), "me", length, now), taken);
 
-        let mine = lease(json!({ "holderIdentity": "me", "leaseTransitions": 4 }));
+        let mine = lease(&json!({ "holderIdentity": "me", "leaseTransitions": 4 }));
         assert_eq!(claim(Some(&mine), "me", length, now), base);
     }
 
     #[test]
     fn a_released_lease_is_nobodys() {
-        let released = lease(release(Timestamp::UNIX_EPOCH));
+        let released = lease(&release(Timestamp::UNIX_EPOCH));
         assert_eq!(holder(&released), None);
         assert_eq!(next(Some(&released), "me", Duration::ZERO), Next::Claim);
     }

@@ -42,7 +42,7 @@ async fn a_killed_holder_is_replaced_when_its_lease_ends() {
     second.await.expect("it takes over");
     let took = killed.elapsed();
     assert!(took <= settings.lease_duration + settings.retry_period, "it took {took:?}");
-    assert!(took >= settings.lease_duration - settings.retry_period, "it took only {took:?}");
+    assert!(took + settings.retry_period >= settings.lease_duration, "it took only {took:?}");
     assert_eq!(holder(&client).await.as_deref(), Some("second"));
     assert_eq!(lease(&client).await.spec.and_then(|spec| spec.lease_transitions), Some(1));
 }
