@@ -8,6 +8,9 @@ mod look_ups;
 mod pull_secrets;
 mod registry;
 
+#[cfg(test)]
+mod tests;
+
 use tokio::sync::watch;
 
 pub(crate) use look_ups::{LookUps, start};

@@ -173,7 +173,7 @@ impl Failure {
 /// The last cause in a chain: the outer ones repeat the address.
 fn innermost(error: &reqwest::Error) -> String {
     let Some(mut cause) = error.source() else { return "unknown cause".to_owned() };
-    while let Some(inner) = cause.source() {
+    while let Some(inner) = below(cause) {
         cause = inner;
     }
     cause.to_string()
@@ -185,14 +185,18 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // An io::Error hides what it wraps from its chain of sources.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = inner.and_then(|inner| inner.downcast_ref()) {
-            return Some(found);
-        }
-        cause = error.source();
+        cause = below(error);
     }
     None
+}
+
+/// What an error wraps; an `io::Error` leaves that out of its chain of sources.
+fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match io {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
 }
 
 /// Parses an address that a registry gave; it may not lead from https to http.

@@ -25,11 +25,11 @@ use super::{ImageOptions, pull_secrets, registry};
 /// Runs whose look-ups are remembered: more than may wait for different images at once, and an evicted one asks again.
 const RUNS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Different look-ups waiting or under way. A run that finds no place comes back.
-const QUEUE: usize = 1024;
+pub(super) const QUEUE: usize = 1024;
 /// Look-ups at once. Each may hold a few bodies of at most 4 MiB.
 const AT_ONCE: usize = 16;
 /// Of which on one registry, so that one that does not answer leaves room for others.
-const AT_ONCE_PER_REGISTRY: usize = 4;
+pub(super) const AT_ONCE_PER_REGISTRY: usize = 4;
 /// One attempt with all its requests: those for a dozen platforms, four at a time, take a few seconds.
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Pauses before further attempts: a registry that restarts is back by then, a user still waits.
@@ -40,11 +40,12 @@ const WOKEN: usize = 1024;
 /// What the reconcilers see.
 #[derive(Clone)]
 pub(crate) struct LookUps {
-    shared: Arc<Shared>,
-    asks: mpsc::Sender<Wanted>,
+    pub(super) shared: Arc<Shared>,
+    /// Never holds more than are under way.
+    asks: mpsc::UnboundedSender<Wanted>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     digests: Digests,
 }
@@ -73,7 +74,7 @@ pub(crate) fn start(
     };
     let state = State { runs: LruCache::new(RUNS), under_way: HashMap::new() };
     let shared = Arc::new(Shared { state: Mutex::new(state), digests: Digests::default() });
-    let (asks, asked) = mpsc::channel(QUEUE);
+    let (asks, asked) = mpsc::unbounded_channel();
     let (wake, woken) = mpsc::channel(WOKEN);
     let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
@@ -117,7 +118,7 @@ impl LookUps {
                 continue;
             }
             if !under_way.contains_key(wanted) {
-                if under_way.len() >= QUEUE || self.asks.try_send(wanted.clone()).is_err() {
+                if under_way.len() >= QUEUE || self.asks.send(wanted.clone()).is_err() {
                     return false;
                 }
                 under_way.insert(wanted.clone(), UnderWay::default());
@@ -136,7 +137,7 @@ impl Shared {
     }
 
     /// Tells everyone who waits why it takes longer, and returns them.
-    fn report(&self, wanted: &Wanted, text: &str) -> Vec<ObjectRef<TaskRun>> {
+    pub(super) fn report(&self, wanted: &Wanted, text: &str) -> Vec<ObjectRef<TaskRun>> {
         let mut state = self.lock();
         let State { runs, under_way } = &mut *state;
         let Some(common) = under_way.get_mut(wanted) else { return Vec::new() };
@@ -152,7 +153,7 @@ impl Shared {
     }
 
     /// Gives the outcome to everyone who waits, and returns them.
-    fn finish(&self, wanted: &Wanted, outcome: &Lookup) -> Vec<ObjectRef<TaskRun>> {
+    pub(super) fn finish(&self, wanted: &Wanted, outcome: &Lookup) -> Vec<ObjectRef<TaskRun>> {
         let mut state = self.lock();
         let State { runs, under_way } = &mut *state;
         let Some(common) = under_way.remove(wanted) else { return Vec::new() };
@@ -176,7 +177,7 @@ struct Worker {
 }
 
 /// Ends, and with it every look-up, when it is dropped.
-async fn work(worker: Arc<Worker>, mut asked: mpsc::Receiver<Wanted>) {
+async fn work(worker: Arc<Worker>, mut asked: mpsc::UnboundedReceiver<Wanted>) {
     let mut look_ups = JoinSet::new();
     loop {
         tokio::select! {
@@ -265,7 +266,7 @@ struct Trouble {
 }
 
 /// An error with its causes, for a status.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

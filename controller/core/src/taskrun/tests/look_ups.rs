@@ -32,9 +32,9 @@ fn world(look_ups: &[(&str, Lookup)]) -> World {
     world
 }
 
-fn pending(world: &World, problem: Option<&str>) -> Option<BTreeMap<String, Lookup>> {
+fn pending(world: &World, problem: Option<&str>) -> BTreeMap<String, Lookup> {
     let lookup = Lookup::Pending { since: world.now, problem: problem.map(str::to_owned) };
-    Some(BTreeMap::from([("kaniko:debug".to_owned(), lookup)]))
+    BTreeMap::from([("kaniko:debug".to_owned(), lookup)])
 }
 
 fn args(container: &Value) -> Vec<&str> {
@@ -58,13 +58,13 @@ fn an_image_is_named_after_substitution_and_with_who_may_pull_it() {
 #[test]
 fn a_run_waits_silently_at_first_and_says_why_when_it_takes_long() {
     let mut world = world(&[]);
-    world.images = pending(&world, None);
+    world.images = Some(pending(&world, None));
     let plan = world.step();
     assert!(plan.is_empty(), "{plan:?}");
     assert_eq!(plan.images.len(), 1);
     assert_eq!(plan.requeue, Some(Duration::from_secs(5)));
 
-    world.images = pending(&world, Some("registry \"kaniko.example\" does not answer"));
+    world.images = Some(pending(&world, Some("registry \"kaniko.example\" does not answer")));
     world.pass(5);
     world.settle();
     assert_eq!(world.said(), "Unknown/Started: ");

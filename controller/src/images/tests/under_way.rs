@@ -1,0 +1,86 @@
+//! Who waits for what: the worker does not run here.
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::runtime::reflector::ObjectRef;
+use ropewalk_api::TaskRun;
+use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
+use ropewalk_core::images::{Lookup, Wanted};
+use ropewalk_standalone::server::{NoLogs, Server};
+
+use super::super::look_ups::{LookUps, QUEUE, start};
+use super::*;
+use crate::images::ImageOptions;
+
+fn client() -> Client {
+    let state = State::new(ResourceTable::built_in(), 1, Timestamp::UNIX_EPOCH);
+    Server::new(state, Arc::new(NoAdmission), Arc::new(NoLogs)).client()
+}
+
+fn look_ups() -> (LookUps, impl Sized) {
+    let options = ImageOptions { extra_roots: watch::channel(String::new()).1 };
+    let (look_ups, worker, woken) = start(&client(), Some(options));
+    (look_ups.expect("they are on"), (worker, woken))
+}
+
+fn wanted(image: &str) -> Wanted {
+    Wanted {
+        image: image.to_owned(),
+        namespace: "ns".to_owned(),
+        service_account: "default".to_owned(),
+        pull_secrets: Vec::new(),
+    }
+}
+
+fn run(name: &str) -> ObjectRef<TaskRun> {
+    ObjectRef::new(name).within("ns")
+}
+
+fn pending(problem: Option<&str>) -> Lookup {
+    Lookup::Pending { since: Timestamp::UNIX_EPOCH, problem: problem.map(str::to_owned) }
+}
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+#[tokio::test]
+async fn runs_that_want_the_same_wait_for_one_look_up() {
+    let (look_ups, _worker) = look_ups();
+    let image = wanted("a");
+    assert!(look_ups.follow(&run("one"), "1", &[image.clone(), wanted("b")], NOW));
+    assert_eq!(look_ups.shared.report(&image, "no answer"), [run("one")]);
+    assert!(look_ups.follow(&run("two"), "2", std::slice::from_ref(&image), NOW));
+    for uid in ["1", "2"] {
+        assert_eq!(look_ups.known(uid)["a"], pending(Some("no answer")));
+    }
+    assert_eq!(look_ups.known("1")["b"], pending(None));
+
+    let outcome = Lookup::Failed("gone".to_owned());
+    assert_eq!(look_ups.shared.finish(&image, &outcome), [run("one"), run("two")]);
+    assert_eq!(look_ups.known("2")["a"], outcome);
+    // Asked for again before it is told: the answer stays.
+    assert!(look_ups.follow(&run("two"), "2", &[image], NOW));
+    assert_eq!(look_ups.known("2")["a"], outcome);
+}
+
+#[tokio::test]
+async fn a_run_that_wants_nothing_more_is_forgotten() {
+    let (look_ups, _worker) = look_ups();
+    let image = wanted("a");
+    assert!(look_ups.follow(&run("one"), "1", std::slice::from_ref(&image), NOW));
+    assert!(look_ups.follow(&run("one"), "1", &[], NOW));
+    look_ups.shared.finish(&image, &Lookup::Failed("gone".to_owned()));
+    assert!(look_ups.known("1").is_empty());
+}
+
+#[tokio::test]
+async fn there_is_a_bound() {
+    let (look_ups, _worker) = look_ups();
+    for index in 0..QUEUE {
+        assert!(look_ups.follow(&run("wide"), &index.to_string(), &[wanted(&index.to_string())], NOW));
+    }
+    assert!(!look_ups.follow(&run("late"), "late", &[wanted("late")], NOW));
+    assert!(look_ups.known("late").is_empty());
+    assert!(look_ups.follow(&run("same"), "same", &[wanted("0")], NOW));
+    look_ups.shared.finish(&wanted("0"), &Lookup::Failed("gone".to_owned()));
+    assert!(look_ups.follow(&run("late"), "late", &[wanted("late")], NOW));
+}
