@@ -253,7 +253,7 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
     match status::ending(name, &counts, &circumstances.limits, circumstances.request) {
         Ending::Open(reason, message) => {
             draft.go_on(reason, &message);
-            draft.diagnose(diagnosis::of(&facts));
+            draft.diagnose(diagnosis::of(&facts).as_deref());
         }
         Ending::Closed(succeeded, reason, message) => {
             let (results, invalid) = results::of_run(&facts, &spec.results);
@@ -268,7 +268,7 @@ fn decide(snapshot: &Snapshot, draft: &mut Draft<'_>) -> Result<(), Stop> {
                 draft.end(false, "CouldntGetPipelineResult", &message);
             }
             if !succeeded {
-                draft.diagnose_failure(diagnosis::of(&facts));
+                draft.diagnose_failure(diagnosis::of(&facts).as_deref());
             }
         }
     }

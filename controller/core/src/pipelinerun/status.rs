@@ -61,18 +61,18 @@ impl<'a> Draft<'a> {
     }
 
     /// Says what a run that goes on waits for, or that it waits for nothing.
-    pub(super) fn diagnose(&mut self, text: Option<String>) {
+    pub(super) fn diagnose(&mut self, text: Option<&str>) {
         let now = self.now();
-        if let Some(until) = diagnosis::follow(&mut self.status.conditions, text.as_deref(), &now) {
+        if let Some(until) = diagnosis::follow(&mut self.status.conditions, text, &now) {
             let left = Duration::try_from(until.duration_since(now.0)).unwrap_or_default();
             self.plan.requeue = Some(self.plan.requeue.map_or(left, |requeue| requeue.min(left)));
         }
     }
 
     /// Says what kept a run that has failed from going on, beside its condition.
-    pub(super) fn diagnose_failure(&mut self, text: Option<String>) {
+    pub(super) fn diagnose_failure(&mut self, text: Option<&str>) {
         let now = self.now();
-        diagnosis::set(&mut self.status.conditions, ConditionStatus::False, text.as_deref(), &now);
+        diagnosis::set(&mut self.status.conditions, ConditionStatus::False, text, &now);
     }
 
     /// The plan, with the status write if anything in it changed.

@@ -202,7 +202,7 @@ fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
             "pod \"{}\" belongs to somebody else; delete it, or run under another name",
             refusal.target.name
         );
-        draft.diagnose(ConditionStatus::Unknown, Some(hint));
+        draft.diagnose(ConditionStatus::Unknown, Some(&hint));
         draft.look_at(later(NAME_TAKEN_RETRY));
     } else if refusal.code == 409 && text.contains("resourcequota") {
         draft.status.start_time = None;
@@ -213,7 +213,7 @@ fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
         let message = format!("TaskRun Pod exceeded available resources: {text}");
         draft.going_on(reason::EXCEEDED_RESOURCE_QUOTA, &message);
         let text = format!("{}; it is tried again until there is room", refusal_text(refusal));
-        draft.diagnose_waiting(Some(text));
+        draft.diagnose_waiting(Some(&text));
         draft.look_at(later(quota_pause(draft)));
     } else {
         let forbidden = refusal.code == 403
@@ -226,7 +226,8 @@ fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
             reason::POD_CREATION_FAILED
         };
         let message = creation_failed(&draft.snapshot.run, text);
-        draft.diagnose(ConditionStatus::False, Some(format!("{}{}", refusal_text(refusal), hint(text))));
+        let why = format!("{}{}", refusal_text(refusal), hint(text));
+        draft.diagnose(ConditionStatus::False, Some(&why));
         draft.fail(reason, &message);
     }
 }

@@ -116,13 +116,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets or removes the condition of our own.
-    pub(super) fn diagnose(&mut self, status: ConditionStatus, text: Option<String>) {
-        diagnosis::set(&mut self.status.conditions, status, text.as_deref(), &self.now);
+    pub(super) fn diagnose(&mut self, status: ConditionStatus, text: Option<&str>) {
+        diagnosis::set(&mut self.status.conditions, status, text, &self.now);
     }
 
     /// Sets or removes the condition of our own while the pod waits, which may say something else every second.
-    pub(super) fn diagnose_waiting(&mut self, text: Option<String>) {
-        if let Some(until) = diagnosis::follow(&mut self.status.conditions, text.as_deref(), &self.now) {
+    pub(super) fn diagnose_waiting(&mut self, text: Option<&str>) {
+        if let Some(until) = diagnosis::follow(&mut self.status.conditions, text, &self.now) {
             self.look_at(until);
         }
     }

@@ -150,7 +150,7 @@ fn replace(draft: &mut Draft<'_>) {
     create(draft);
     if draft.condition().is_some_and(|condition| condition.reason == reason::STARTED) {
         let text = format!("pod \"{name}\" was lost; made again, {lost} of at most {MAX_RECREATIONS} times");
-        draft.diagnose(ConditionStatus::Unknown, Some(text));
+        draft.diagnose(ConditionStatus::Unknown, Some(&text));
     }
 }
 
@@ -174,7 +174,8 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
     }
     if let Some((reason, message)) = waiting::fatal(pod, draft.run_name()) {
         show(draft, pod);
-        draft.diagnose(ConditionStatus::False, diagnosis::of(pod, &draft.snapshot.warnings, false));
+        let why = diagnosis::of(pod, &draft.snapshot.warnings, false);
+        draft.diagnose(ConditionStatus::False, why.as_deref());
         draft.delete(pod);
         draft.fail(reason, &message);
         return;
@@ -190,7 +191,7 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
         show(draft, pod);
         draft.going_on(reason, &message);
         let young = waiting::quiet_until(pod) > draft.snapshot.now;
-        draft.diagnose_waiting(diagnosis::of(pod, &draft.snapshot.warnings, young));
+        draft.diagnose_waiting(diagnosis::of(pod, &draft.snapshot.warnings, young).as_deref());
         draft.wait(draft.run_name(), message);
         if young {
             draft.look_at(waiting::quiet_until(pod));
@@ -238,7 +239,7 @@ fn complete(draft: &mut Draft<'_>, pod: &Pod) {
         let annotations = draft.snapshot.run.metadata.annotations.as_ref();
         let on_error = annotations.and_then(|all| all.get(labels::PIPELINE_TASK_ON_ERROR));
         let ignored = on_error.is_some_and(|value| value == "continue");
-        draft.diagnose(ConditionStatus::False, diagnosis::of_failure(pod));
+        draft.diagnose(ConditionStatus::False, diagnosis::of_failure(pod).as_deref());
         draft.fail(if ignored { reason::FAILURE_IGNORED } else { reason }, &message);
     } else {
         draft.succeed();
@@ -299,6 +300,6 @@ fn stop(draft: &mut Draft<'_>, reason: &str, mut message: String) {
     let waited = conditions::find(&draft.status.conditions, crate::diagnosis::TYPE)
         .filter(|_| reason == reason::TIMED_OUT)
         .map(|condition| condition.message.clone());
-    draft.diagnose(ConditionStatus::False, waited);
+    draft.diagnose(ConditionStatus::False, waited.as_deref());
     draft.fail(reason, &message);
 }

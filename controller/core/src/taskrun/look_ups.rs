@@ -50,7 +50,7 @@ pub(super) fn find(draft: &mut Draft<'_>, mut resolved: Resolved) -> Option<Reso
         if draft.condition().is_none() {
             draft.going_on(reason::STARTED, "");
         }
-        draft.diagnose(ConditionStatus::Unknown, Some(said.join("; ")));
+        draft.diagnose(ConditionStatus::Unknown, Some(&said.join("; ")));
     }
     None
 }

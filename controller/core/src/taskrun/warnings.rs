@@ -145,7 +145,7 @@ mod tests {
         assert_ne!(about(MISSING).subject(), about(&MISSING.replace("cfg", "other")).subject());
     }
 
-    fn pod(status: serde_json::Value) -> Pod {
+    fn pod(status: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": "p", "uid": "u"},
             "spec": {"initContainers": [{"name": "prepare", "image": "e"}],
@@ -178,7 +178,7 @@ mod tests {
         #[case] expected: bool,
     ) {
         let warning = PodWarning::new("u", reason, message).expect("a warning");
-        assert_eq!(warning.holds(&pod(status)), expected);
-        assert!(!PodWarning { pod_uid: "another".to_owned(), ..warning }.holds(&pod(json!({}))));
+        assert_eq!(warning.holds(&pod(&status)), expected);
+        assert!(!PodWarning { pod_uid: "another".to_owned(), ..warning }.holds(&pod(&json!({}))));
     }
 }
