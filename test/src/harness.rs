@@ -17,18 +17,23 @@
 //!
 //! - [`World`]: `start`, `namespace`, `client`, `features`, and on a cluster [`World::audit`] and
 //!   [`World::admission_calls`]. Images need no thought: every image that applied YAML names is one image of our own on
-//!   the node, unless its registry ends in `.invalid`, which is how a test names an image that cannot be pulled.
+//!   the node, unless its registry ends in `.invalid`, which is how a test names an image that cannot be pulled. There is
+//!   one node: of `nodeSelector`, only Kubernetes' own labels count.
 //! - [`Namespace`]: `apply`, `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `finish`.
 //! - [`State`]: a run as it was found: `status`, `reason`, `message`, `diagnosis`, `uid`, `value` for the rest.
 //! - [`audit::Audit`]: who asked the API server for what in a namespace.
+//! - [`installation::Installation`] and [`processes::Process`]: what a test takes away, kills or cuts off, and brings back.
 //!
 //! The cluster is the one `KUBECONFIG` leads to, with our installation in it; `hack/cluster up` and `hack/install` bring both about.
 
+pub mod admission;
 pub mod audit;
 mod features;
-mod images;
+mod fitting;
+pub mod images;
+pub mod installation;
 mod namespace;
-mod pull_policy;
+pub mod processes;
 mod state;
 mod world;
 

@@ -23,6 +23,9 @@ const AT_ONCE: usize = 6;
 /// How long a file's runs may take together. The slowest sleep for half a minute and retry.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// How long for a run that is not expected to pass: some wait for what never comes, and hold up the others.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(45);
+
 #[derive(Parser)]
 struct Args {
     /// The folder, searched through all its subfolders
@@ -69,30 +72,35 @@ fn main() -> Result<ExitCode> {
     let expectations = read_expectations(&args.expectations, args.world)?;
     let mut files = yaml_files(&args.folder)?;
     files.retain(|file| args.only.as_ref().is_none_or(|only| file.to_string_lossy().contains(only.as_str())));
-    let rows = tokio::runtime::Runtime::new()?.block_on(run_all(&args, &files))?;
+    let rows = tokio::runtime::Runtime::new()?.block_on(run_all(&args, &files, &expectations))?;
     if args.write {
         return Ok(write_expectations(&rows));
     }
     Ok(judge(&rows, &expectations, &args))
 }
 
-async fn run_all(args: &Args, files: &[PathBuf]) -> Result<Vec<Row>> {
+async fn run_all(args: &Args, files: &[PathBuf], expectations: &Expectations) -> Result<Vec<Row>> {
     // Files in an `alpha` folder need the flags their README names; all of them, as upstream's own test does.
     let (alpha, others): (Vec<_>, Vec<_>) =
         files.iter().partition(|file| file.parent().is_some_and(|parent| parent.ends_with("alpha")));
-    let mut rows = run_with(args, others, &Features::default()).await?;
-    rows.extend(run_with(args, alpha, &Features::alpha()).await?);
+    let mut rows = run_with(args, others, expectations, &Features::default()).await?;
+    rows.extend(run_with(args, alpha, expectations, &Features::alpha()).await?);
     rows.sort_by(|a, b| (&a.file, a.index).cmp(&(&b.file, b.index)));
     Ok(rows)
 }
 
-async fn run_with(args: &Args, files: Vec<&PathBuf>, features: &Features) -> Result<Vec<Row>> {
+async fn run_with(
+    args: &Args,
+    files: Vec<&PathBuf>,
+    expectations: &Expectations,
+    features: &Features,
+) -> Result<Vec<Row>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
     let world = World::start(args.world, features).await?;
     let rows = stream::iter(files)
-        .map(|file| run_file(&world, &args.folder, file))
+        .map(|file| run_file(&world, &args.folder, file, expectations))
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
@@ -101,7 +109,12 @@ async fn run_with(args: &Args, files: Vec<&PathBuf>, features: &Features) -> Res
 }
 
 /// Every file has a namespace of its own, so that they cannot see each other.
-async fn run_file(world: &World, folder: &Path, file: &Path) -> Result<Vec<Row>> {
+async fn run_file(
+    world: &World,
+    folder: &Path,
+    file: &Path,
+    expectations: &Expectations,
+) -> Result<Vec<Row>> {
     let name = file.strip_prefix(folder).unwrap_or(file).to_string_lossy().into_owned();
     let row = |index, outcome, seconds| Row { file: name.clone(), index, outcome, seconds };
     let refused = |text: &str| Outcome::Failed(one_line(&format!("refused: {text}")));
@@ -119,7 +132,9 @@ async fn run_file(world: &World, folder: &Path, file: &Path) -> Result<Vec<Row>>
     match namespace.apply_documents(documents).await {
         Ok(runs) => {
             for (index, run) in runs.iter().enumerate() {
-                let outcome = outcome(&namespace, run, PATIENCE.saturating_sub(begun.elapsed())).await;
+                let expected = expectations.get(&(name.clone(), index));
+                let patience = if matches!(expected, Some(Some(_))) { LITTLE_PATIENCE } else { PATIENCE };
+                let outcome = outcome(&namespace, run, patience.saturating_sub(begun.elapsed())).await;
                 rows.push(row(index, outcome, begun.elapsed().as_secs_f64()));
             }
         }
@@ -169,10 +184,10 @@ fn read_expectations(path: &Path, world: Kind) -> Result<Expectations> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read \"{}\"", path.display()))?;
     let rows = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     rows.map(|line| {
-        let (file, index, cause) = match line.split('\t').collect::<Vec<_>>().as_slice() {
-            &[file, index, "pass"] => (file, index, None),
-            &[file, index, "cluster", _] if world == Kind::Cluster => (file, index, None),
-            &[file, index, "not yet" | "cluster", cause] => (file, index, Some(cause.to_owned())),
+        let (file, index, cause) = match *line.split('\t').collect::<Vec<_>>() {
+            [file, index, "pass"] => (file, index, None),
+            [file, index, "cluster", _] if world == Kind::Cluster => (file, index, None),
+            [file, index, "not yet" | "cluster", cause] => (file, index, Some(cause.to_owned())),
             _ => bail!("\"{line}\" is not an expectation"),
         };
         Ok(((file.to_owned(), index.parse()?), cause))

@@ -25,6 +25,8 @@ pub struct Audit {
 pub struct Request {
     /// Who.
     pub user: String,
+    /// By which program, as it names itself: `kubelet`, `kube-scheduler`; empty for most of those in Rust.
+    pub agent: String,
     /// `create`, `patch`, `watch`, ...
     pub verb: String,
     /// Such as `taskruns` or `taskruns/status`.
@@ -37,7 +39,7 @@ pub struct Request {
 
 impl Audit {
     /// None where there is no such log: the cluster is not ours, or elsewhere.
-    pub(super) fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let folder = Path::new("/var/lib/ropewalk-cluster/log");
         folder.join("audit.log").exists().then(|| Self { folder: folder.to_owned() })
     }
@@ -88,6 +90,8 @@ pub fn tally<'a>(
 struct Line {
     verb: String,
     user: User,
+    #[serde(default)]
+    user_agent: String,
     object_ref: Option<Object>,
     response_status: Option<Status>,
     stage: String,
@@ -127,19 +131,23 @@ fn parse(line: &str, namespace: &str) -> Result<Option<Request>> {
         subresource => format!("{}/{subresource}", object.resource),
     };
     let code = line.response_status.map_or(0, |status| status.code);
-    Ok(Some(Request { user: line.user.username, verb: line.verb, resource, name: object.name, code }))
+    let agent = line.user_agent.split('/').next().unwrap_or_default().to_owned();
+    Ok(Some(Request { user: line.user.username, agent, verb: line.verb, resource, name: object.name, code }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"kind":"Event","stage":"ResponseComplete","requestURI":"/x","verb":"patch","user":{"username":"me","groups":["g"]},"objectRef":{"resource":"taskruns","namespace":"n","name":"a","apiGroup":"tekton.dev","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
+    const LINE: &str = r#"{"kind":"Event","stage":"ResponseComplete","requestURI":"/x","verb":"patch","user":{"username":"me","groups":["g"]},"userAgent":"kubectl/v1 (linux)","objectRef":{"resource":"taskruns","namespace":"n","name":"a","apiGroup":"tekton.dev","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
 
     #[test]
     fn a_request_by_what_it_asked_for() {
         let request = parse(LINE, "n").unwrap().unwrap();
-        assert_eq!((request.user.as_str(), request.verb.as_str()), ("me", "patch"));
+        assert_eq!(
+            (request.user.as_str(), request.agent.as_str(), request.verb.as_str()),
+            ("me", "kubectl", "patch")
+        );
         assert_eq!(
             (request.resource.as_str(), request.name.as_str(), request.code),
             ("taskruns/status", "a", 200)

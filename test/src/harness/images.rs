@@ -10,15 +10,15 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 /// What `hack/test-image` calls it.
-const IMAGE: &str = "ropewalk.test/steps:1";
+pub const IMAGE: &str = "ropewalk.test/steps:1";
 
 /// What the node has been given so far.
 #[derive(Debug, Default)]
-pub(super) struct Images(Mutex<BTreeSet<String>>);
+pub struct Images(Mutex<BTreeSet<String>>);
 
 impl Images {
     /// Gives the node's image every name that one of the objects uses.
-    pub(super) async fn provide(&self, objects: impl Iterator<Item = &Value>) -> Result<()> {
+    pub async fn provide(&self, objects: impl Iterator<Item = &Value>) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for object in objects {
             collect(object, &mut wanted);
@@ -54,10 +54,14 @@ async fn hack(script: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Every `image` of a container, under the name that the node looks it up by.
+/// Every `image` of a container, and what a param `image` may stand for, under the name that the node looks it up by.
 fn collect(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
+            if fields.get("name").is_some_and(|name| name == "image") {
+                let texts = ["default", "value"].into_iter().filter_map(|field| fields.get(field)?.as_str());
+                names.extend(texts.filter_map(full_name));
+            }
             for (field, value) in fields {
                 match value.as_str() {
                     Some(image) if field == "image" => names.extend(full_name(image)),
@@ -123,9 +127,9 @@ mod tests {
         let mut names = BTreeSet::new();
         collect(
             &json!({ "spec": { "steps": [{ "image": "a.b/c:1" }], "taskSpec": { "sidecars": [{ "image": "a.b/d:1" }] },
-                "params": [{ "name": "image", "value": "a.b/e:1" }] } }),
+                "params": [{ "name": "image", "value": "a.b/e:1" }, { "name": "other", "value": "a.b/f:1" }] } }),
             &mut names,
         );
-        assert_eq!(names, ["a.b/c:1", "a.b/d:1"].map(str::to_owned).into());
+        assert_eq!(names, ["a.b/c:1", "a.b/d:1", "a.b/e:1"].map(str::to_owned).into());
     }
 }

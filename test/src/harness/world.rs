@@ -20,11 +20,12 @@ use ropewalk_standalone::Standalone;
 use ropewalk_standalone::node::RootfsMode;
 use serde_json::json;
 
+use super::admission;
 use super::audit::Audit;
 use super::features::Features;
+use super::fitting::{self, Fitting};
 use super::images::Images;
 use super::namespace::Namespace;
-use super::pull_policy::{self, PullPolicy};
 
 /// Where the installation is.
 const SYSTEM_NAMESPACE: &str = "tekton-pipelines";
@@ -73,7 +74,7 @@ pub struct World {
 
 enum Parts {
     Standalone(Box<Standalone>),
-    Cluster { pull_policy: PullPolicy, images: Images },
+    Cluster { fitting: Fitting, images: Images },
 }
 
 impl World {
@@ -94,8 +95,8 @@ impl World {
                 let client = ropewalk_cluster::client::connect(None).await?;
                 installed(&client).await?;
                 set_features(&client, features).await?;
-                let pull_policy = PullPolicy::start(&client).await?;
-                (client, Parts::Cluster { pull_policy, images: Images::default() })
+                let fitting = Fitting::start(&client).await?;
+                (client, Parts::Cluster { fitting, images: Images::default() })
             }
         };
         Ok(Self { client, parts, count: AtomicUsize::new(0) })
@@ -105,8 +106,8 @@ impl World {
     pub async fn stop(self) -> Result<()> {
         match self.parts {
             Parts::Standalone(standalone) => standalone.stop().await.context("cannot stop the world"),
-            Parts::Cluster { pull_policy, .. } => {
-                pull_policy.stop(&self.client).await?;
+            Parts::Cluster { fitting, .. } => {
+                fitting.stop(&self.client).await?;
                 set_features(&self.client, &Features::default()).await
             }
         }
@@ -135,7 +136,7 @@ impl World {
         };
         let namespace = Namespace { client: self.client(), images, name };
         let object: Object = serde_json::from_value(json!({
-            "metadata": { "name": namespace.name, "labels": { pull_policy::LABEL: process.to_string() } },
+            "metadata": { "name": namespace.name, "labels": { fitting::LABEL: process.to_string() } },
         }))?;
         Api::all(self.client()).create(&PostParams::default(), &object).await?;
         if self.kind() == Kind::Cluster {
@@ -156,16 +157,7 @@ impl World {
 
     /// How often the API server of the cluster has called each webhook since it started.
     pub async fn admission_calls(&self) -> Result<BTreeMap<String, u64>> {
-        const METRIC: &str = "apiserver_admission_webhook_admission_duration_seconds_count{";
-        let request = http::Request::get("/metrics").body(Vec::new())?;
-        let text = self.client.request_text(request).await?;
-        let mut calls = BTreeMap::new();
-        for line in text.lines().filter_map(|line| line.strip_prefix(METRIC)) {
-            let (labels, count) = line.rsplit_once("} ").context("a metric without a value")?;
-            let name = labels.split("name=\"").nth(1).and_then(|rest| rest.split('"').next());
-            *calls.entry(name.unwrap_or_default().to_owned()).or_default() += count.parse::<u64>()?;
-        }
-        Ok(calls)
+        admission::calls(&self.client).await
     }
 }
 

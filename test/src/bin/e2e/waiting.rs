@@ -75,6 +75,7 @@ spec:
     assert_eq!((ended.status(), ended.reason()), ("False", "TaskRunImagePullFailed"), "{ended}");
     assert!(ended.message().contains("\"never\""), "{ended}");
     assert!(ended.to_string().contains("registry.invalid/none:1"), "{ended}");
-    assert_eq!(namespace.children(&ended).await?, set([]), "the pod is deleted with the failure");
+    namespace.pod_gone("pull-pod", PATIENCE).await?;
+    assert_eq!(namespace.children(&ended).await?, set([]));
     namespace.finish().await
 }

@@ -1,6 +1,6 @@
-//! A mutating webhook that exists in tests only: nodes have the images that tests name, and there may be no registry to
-//! ask, so pods of test namespaces pull only what is not there. Served by this process on loopback, where the API server
-//! of `hack/cluster` reaches it.
+//! A mutating webhook that exists in tests only, and fits pods of test namespaces to the node there is: they pull only
+//! images that are not there, as there may be no registry to ask, and need none of a node's labels but Kubernetes' own.
+//! Served by this process on loopback, where the API server of `hack/cluster` reaches it.
 
 use std::sync::Arc;
 
@@ -28,12 +28,12 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 pub(super) const LABEL: &str = "test.ropewalk.dev/process";
 
 /// The webhook, until it is [stopped](Self::stop).
-pub(super) struct PullPolicy {
+pub(super) struct Fitting {
     name: String,
     serving: JoinHandle<()>,
 }
 
-impl PullPolicy {
+impl Fitting {
     /// Serves, and tells the API server. What dead processes have left there is removed.
     pub(super) async fn start(client: &Client) -> Result<Self> {
         let process = std::process::id();
@@ -53,7 +53,7 @@ impl PullPolicy {
                 api.delete(&stale.metadata.name.unwrap_or_default(), &DeleteParams::default()).await?;
             }
         }
-        let name = format!("pull-policy-{process}.test.ropewalk.dev");
+        let name = format!("fitting-{process}.test.ropewalk.dev");
         let configuration = serde_json::from_value(json!({
             "metadata": { "name": name, "labels": { LABEL: process.to_string() } },
             "webhooks": [{
@@ -68,7 +68,7 @@ impl PullPolicy {
         }))?;
         api.create(&PostParams::default(), &configuration)
             .await
-            .context("cannot register the webhook for pull policies")?;
+            .context("cannot register the webhook that fits pods")?;
         Ok(Self { name, serving })
     }
 
@@ -97,14 +97,20 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
     }
 }
 
-/// The review's answer: allowed, with every container's pull policy set.
+/// The review's answer: allowed, as it fits.
 fn answer(review: &Value) -> Value {
     let spec = &review["request"]["object"]["spec"];
     let mut patch = Vec::new();
     for list in ["initContainers", "containers"] {
         for index in 0..spec[list].as_array().map_or(0, Vec::len) {
-            let path = format!("/spec/{list}/{index}/imagePullPolicy");
+            let path = format!("/spec/{list}/{index}/imageFitting");
             patch.push(json!({ "op": "add", "path": path, "value": "IfNotPresent" }));
+        }
+    }
+    for label in spec["nodeSelector"].as_object().into_iter().flat_map(|labels| labels.keys()) {
+        if !label.starts_with("kubernetes.io/") {
+            let path = format!("/spec/nodeSelector/{}", label.replace('~', "~0").replace('/', "~1"));
+            patch.push(json!({ "op": "remove", "path": path }));
         }
     }
     json!({
@@ -124,24 +130,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_container_pulls_only_what_is_missing() {
+    fn pods_fit_the_node() {
         let review = json!({ "request": { "uid": "u", "object": { "spec": {
             "initContainers": [{ "name": "a" }],
-            "containers": [{ "name": "b", "imagePullPolicy": "Always" }, { "name": "c" }],
+            "containers": [{ "name": "b", "imageFitting": "Always" }, { "name": "c" }],
+            "nodeSelector": { "kubernetes.io/os": "windows", "example.com/disk": "ssd" },
         } } } });
         let response = &answer(&review)["response"];
-        assert_eq!(response["uid"], "u");
+        assert_eq!((&response["uid"], &response["allowed"]), (&json!("u"), &json!(true)));
         let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
-        let patch: Vec<Value> = serde_json::from_slice(&patch).unwrap();
-        let paths: Vec<_> = patch.iter().map(|operation| operation["path"].as_str().unwrap()).collect();
+        let mut pod = review["request"]["object"].clone();
+        json_patch::patch(&mut pod, &serde_json::from_slice::<json_patch::Patch>(&patch).unwrap()).unwrap();
         assert_eq!(
-            paths,
-            [
-                "/spec/initContainers/0/imagePullPolicy",
-                "/spec/containers/0/imagePullPolicy",
-                "/spec/containers/1/imagePullPolicy"
-            ]
+            pod["spec"],
+            json!({
+                "initContainers": [{ "name": "a", "imageFitting": "IfNotPresent" }],
+                "containers": [
+                    { "name": "b", "imageFitting": "IfNotPresent" },
+                    { "name": "c", "imageFitting": "IfNotPresent" },
+                ],
+                "nodeSelector": { "kubernetes.io/os": "windows" },
+            })
         );
-        assert!(patch.iter().all(|operation| operation["value"] == "IfNotPresent"));
     }
 }
