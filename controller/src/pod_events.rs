@@ -102,22 +102,18 @@ impl PodEvents {
         }
         let number = said.noted;
         let words = &mut said.pods.entry(uid).or_insert_with(|| Words { number, words: Vec::new() }).words;
-        match words.iter_mut().find(|(_, other)| other.subject() == word.subject()) {
-            Some((seen, other)) => {
-                let news = at >= *seen && *other != word;
-                if at >= *seen {
-                    (*seen, *other) = (at, word);
-                }
-                news
+        if let Some((seen, other)) = words.iter_mut().find(|(_, other)| other.subject() == word.subject()) {
+            let news = at >= *seen && *other != word;
+            if at >= *seen {
+                (*seen, *other) = (at, word);
             }
-            None => {
-                if words.len() >= WORDS {
-                    words.remove(0);
-                }
-                words.push((at, word));
-                true
-            }
+            return news;
         }
+        if words.len() >= WORDS {
+            words.remove(0);
+        }
+        words.push((at, word));
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {
