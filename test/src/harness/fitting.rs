@@ -103,7 +103,7 @@ fn answer(review: &Value) -> Value {
     let mut patch = Vec::new();
     for list in ["initContainers", "containers"] {
         for index in 0..spec[list].as_array().map_or(0, Vec::len) {
-            let path = format!("/spec/{list}/{index}/imageFitting");
+            let path = format!("/spec/{list}/{index}/imagePullPolicy");
             patch.push(json!({ "op": "add", "path": path, "value": "IfNotPresent" }));
         }
     }
@@ -133,7 +133,7 @@ mod tests {
     fn pods_fit_the_node() {
         let review = json!({ "request": { "uid": "u", "object": { "spec": {
             "initContainers": [{ "name": "a" }],
-            "containers": [{ "name": "b", "imageFitting": "Always" }, { "name": "c" }],
+            "containers": [{ "name": "b", "imagePullPolicy": "Always" }, { "name": "c" }],
             "nodeSelector": { "kubernetes.io/os": "windows", "example.com/disk": "ssd" },
         } } } });
         let response = &answer(&review)["response"];
@@ -144,10 +144,10 @@ mod tests {
         assert_eq!(
             pod["spec"],
             json!({
-                "initContainers": [{ "name": "a", "imageFitting": "IfNotPresent" }],
+                "initContainers": [{ "name": "a", "imagePullPolicy": "IfNotPresent" }],
                 "containers": [
-                    { "name": "b", "imageFitting": "IfNotPresent" },
-                    { "name": "c", "imageFitting": "IfNotPresent" },
+                    { "name": "b", "imagePullPolicy": "IfNotPresent" },
+                    { "name": "c", "imagePullPolicy": "IfNotPresent" },
                 ],
                 "nodeSelector": { "kubernetes.io/os": "windows" },
             })
