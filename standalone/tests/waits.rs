@@ -208,7 +208,8 @@ async fn what_a_node_says_of_a_volume_reaches_both_runs_and_goes_once_the_pod_ru
     world.warn(&pod, "again", MISSING).await;
     world.warn(&pod, "other", &other).await;
     world.wait("run", move |run: Option<&PipelineRun>| of_pipeline(run).contains(&other)).await;
-    assert_eq!(world.writes(), writes + 2., "the same words again are no news: one write for each run");
+    let more = world.writes() - writes;
+    assert!((more - 2.).abs() < 0.5, "the same words again are no news, one write for each run: {more}");
 
     let told =
         world.api::<Event>().list(&ListParams::default().fields("type=Warning")).await.expect("events");
