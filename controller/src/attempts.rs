@@ -47,6 +47,11 @@ impl Attempts {
         }
     }
 
+    /// The controller of these is gone, and nobody will look for them.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeSet<String>>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,6 +76,16 @@ mod tests {
         assert!(attempts.expects("run-a") && !attempts.expects("run-b"));
         attempts.settle("u", "run-a");
         assert_eq!(attempts.of("u"), [""; 0]);
+        assert!(attempts.lock().is_empty());
+    }
+
+    #[test]
+    fn the_children_of_a_deleted_run_are_forgotten() {
+        let target = Target { resource: Resource::Pod, namespace: "ns".into(), name: "run-pod".into() };
+        let object = json!({ "metadata": { "ownerReferences": [{ "uid": "u" }] } });
+        let attempts = Attempts::default();
+        attempts.note(&Write::Create { target, object });
+        attempts.forget("u");
         assert!(attempts.lock().is_empty());
     }
 }

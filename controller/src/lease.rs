@@ -124,7 +124,10 @@ impl Candidate {
     /// Writes this candidate into the lease that was seen; refused when that has changed.
     async fn claim(&self, seen: Option<&Lease>) -> Result<Lease, Unclaimed> {
         let spec = decision::claim(seen, &self.identity, self.settings.lease_duration, Timestamp::now());
-        timeout(self.attempt(), self.write(seen, spec)).await.map_err(|_| Unclaimed::NoAnswer)?.map_err(Into::into)
+        timeout(self.attempt(), self.write(seen, spec))
+            .await
+            .map_err(|_| Unclaimed::NoAnswer)?
+            .map_err(Into::into)
     }
 
     async fn write(&self, seen: Option<&Lease>, spec: Value) -> kube::Result<Lease> {

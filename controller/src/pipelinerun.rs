@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::Controller;
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::ObjectRef;
 use ropewalk_api::PipelineRun;
 use ropewalk_core::pipelinerun::{self, Snapshot};
 use ropewalk_core::plan::Plan;
@@ -28,8 +27,8 @@ pub(crate) async fn controller(
 ) {
     let (queue, store) = (context.options.metrics.pipelineruns.clone(), triggers.store.clone());
     let runs = triggers.runs.inspect_ok({
-        let (queue, store) = (queue.clone(), store.clone());
-        move |run| queue.touch(&ObjectRef::from_obj(run), &store)
+        let (context, store) = (Arc::clone(context), store.clone());
+        move |run| context.touched(run, &store)
     });
     let children = triggers.children.inspect(move |run| queue.touch(run, &store));
     let results = Controller::for_stream(runs, triggers.store)

@@ -63,6 +63,18 @@ impl Context {
     }
 }
 
+impl Context {
+    /// A run has changed, as its cache already shows. What is remembered of one that is gone goes with it.
+    pub(crate) fn touched<K: Reconciled + Clone + 'static>(&self, run: &K, cache: &reflector::Store<K>) {
+        let reference = reflector::ObjectRef::from_obj(run);
+        K::queue(&self.options.metrics).touch(&reference, cache);
+        if cache.get(&reference).is_none() {
+            self.attempts.forget(run.meta().uid.as_deref().unwrap_or_default());
+            self.retries.forget(&reference);
+        }
+    }
+}
+
 /// Why an object has to be reconciled again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

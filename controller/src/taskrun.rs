@@ -30,8 +30,8 @@ pub(crate) async fn controller(
 ) {
     let (queue, store) = (context.options.metrics.taskruns.clone(), triggers.store.clone());
     let runs = triggers.runs.inspect_ok({
-        let (queue, store) = (queue.clone(), store.clone());
-        move |run| queue.touch(&ObjectRef::from_obj(run), &store)
+        let (context, store) = (Arc::clone(context), store.clone());
+        move |run| context.touched(run, &store)
     });
     let pods = triggers.pods.inspect_ok(move |pod| {
         let namespace = pod.metadata.namespace.as_deref();
