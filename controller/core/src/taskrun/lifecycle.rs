@@ -144,11 +144,15 @@ fn replace(draft: &mut Draft<'_>) {
         draft.fail(reason::POD_EVICTED, &message);
         return;
     }
+    let before = draft.status.clone();
     draft.status.annotations.insert(recreations_key(), lost.to_string());
     draft.status.steps.clear();
     draft.status.sidecars.clear();
     create(draft);
-    if draft.condition().is_some_and(|condition| condition.reason == reason::STARTED) {
+    if !draft.images.is_empty() {
+        // It counts when it is made, and every plan comes by here until then.
+        draft.status = before;
+    } else if draft.condition().is_some_and(|condition| condition.reason == reason::STARTED) {
         let text = format!("pod \"{name}\" was lost; made again, {lost} of at most {MAX_RECREATIONS} times");
         draft.diagnose(ConditionStatus::Unknown, Some(&text));
     }

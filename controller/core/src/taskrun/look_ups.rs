@@ -21,6 +21,10 @@ pub(super) fn find(draft: &mut Draft<'_>, mut resolved: Resolved) -> Option<Reso
     if images.iter().all(is_answered) {
         let answers = images.into_iter().filter_map(|image| known.get(&image).map(|it| (image, it.clone())));
         resolved.images = answers.collect();
+        if !resolved.images.is_empty() {
+            // What it said while it waited.
+            draft.diagnose(ConditionStatus::Unknown, None);
+        }
         return Some(resolved);
     }
     draft.images = wanted(draft, &images, &resolved);

@@ -73,6 +73,12 @@ fn a_run_waits_silently_at_first_and_says_why_when_it_takes_long() {
     assert_eq!(world.status().start_time, Some(Time(world.now)));
     assert_eq!(world.plan().images.len(), 1);
 
+    let mut answered = World { run: world.run.clone(), ..self::world(&[]) };
+    answered.images = Some(BTreeMap::from([("kaniko:debug".to_owned(), Lookup::Failed("gone".into()))]));
+    answered.settle();
+    assert_eq!(answered.succeeded().reason, "PodCreationFailed");
+    assert_eq!(answered.diagnosis(), None);
+
     // Its own timeout counts meanwhile.
     world.pass(3602);
     world.settle();
@@ -124,4 +130,24 @@ fn every_attempt_asks_again() {
     world.settle();
     assert_eq!(world.pods.len(), 1);
     assert_eq!(world.plan().images.len(), 1);
+}
+
+#[test]
+fn a_lost_pod_counts_once_however_long_its_images_take() {
+    let answer = found("kaniko@sha256:1", "/e", "");
+    let mut world = world(&[("kaniko:debug", answer.clone())]);
+    world.settle();
+    world.pods.clear();
+    world.pass(10);
+    world.images = Some(pending(&world, Some("no answer")));
+    for _ in 0..6 {
+        world.pass(10);
+        let plan = world.step();
+        assert!(plan.is_empty(), "{plan:?}");
+        assert_eq!(plan.images.len(), 1);
+    }
+    world.images = Some(BTreeMap::from([("kaniko:debug".to_owned(), answer)]));
+    world.settle();
+    assert_eq!(world.pods.len(), 1);
+    assert_eq!(world.status().annotations["ropewalk.dev/pod-recreations"], "1");
 }
