@@ -109,7 +109,7 @@ async fn work(
         let config = config::watch(&client, &system, &registry).await?;
         let extra_roots = registry_certificates(&client, &system).await;
         let volumes = capabilities::image_volumes(&client, &system, &args.entrypoint_image).await;
-        let candidate = if args.disable_ha { None } else { Some(candidate(&client, &system).await?) };
+        let candidate = if args.disable_ha { None } else { Some(candidate(&client, &system).await) };
         // Whoever waits for the lease is as ready as it can be: it replaces its predecessor in a rollout.
         ready.store(true, Ordering::Relaxed);
         let held = match candidate {
@@ -163,18 +163,27 @@ async fn lead(held: Option<Held>, controllers: impl Future<Output = ()>) -> Resu
     Ok(())
 }
 
-/// A candidate under this process's name and the settings of `config-leader-election-controller`.
-async fn candidate(client: &Client, system: &str) -> anyhow::Result<Candidate> {
+/// A candidate under this process's name and the settings of `config-leader-election-controller`. Waits for the API
+/// server: a process that ended over an outage would be started again later and later.
+async fn candidate(client: &Client, system: &str) -> Candidate {
     let name = named_by("CONFIG_LEADERELECTION_NAME", "config-leader-election-controller");
-    let data = config_maps::read(client, system, &name)
-        .await
-        .with_context(|| format!("cannot read the ConfigMap \"{name}\""))?;
+    let mut pauses = client::watch_backoff();
+    let data = loop {
+        match config_maps::read(client, system, &name).await {
+            Ok(data) => break data,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(name, error, "cannot read the ConfigMap, trying again");
+            }
+        }
+        tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+    };
     let settings = LeaseSettings::from_config_map(&data).unwrap_or_else(|error| {
         let error = &error as &dyn std::error::Error;
         tracing::error!(name, error, "the ConfigMap cannot be used, leading under the usual settings");
         LeaseSettings::default()
     });
-    Ok(Candidate::new(client.clone(), system, identity(), settings))
+    Candidate::new(client.clone(), system, identity(), settings)
 }
 
 /// A pod's name is its own for as long as it lives, and a container that is started again in it has outlived the one
