@@ -19,7 +19,7 @@
 //!   [`World::admission_calls`]. Images need no thought: every image that applied YAML names is one image of our own on
 //!   the node, unless its registry ends in `.invalid`, which is how a test names an image that cannot be pulled. There is
 //!   one node: of `nodeSelector`, only Kubernetes' own labels count.
-//! - [`Namespace`]: `apply`, `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `finish`.
+//! - [`Namespace`]: `apply`, `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `event`, `history`, `finish`.
 //! - [`State`]: a run as it was found: `status`, `reason`, `message`, `diagnosis`, `uid`, `value` for the rest.
 //! - [`audit::Audit`]: who asked the API server for what in a namespace.
 //! - [`installation::Installation`] and [`processes::Process`]: what a test takes away, kills or cuts off, and brings back.
@@ -30,6 +30,7 @@ pub mod admission;
 pub mod audit;
 mod features;
 mod fitting;
+mod history;
 pub mod images;
 pub mod installation;
 mod namespace;
@@ -41,6 +42,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use features::Features;
+pub use history::History;
 pub use namespace::{Namespace, RunKey, is_run};
 pub use state::State;
 pub use world::{Kind, World};
