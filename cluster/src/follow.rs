@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::client::{watch_backoff, watch_config};
+use crate::client::watch_config;
+use crate::watch::watch;
 
 /// The object of this name, as soon as the API server has said whether there is one, and after every change; `None`
 /// when there is none. Never ends; outages are logged, and waited for with growing pauses.
@@ -17,20 +17,9 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watch_config().fields(&format!("metadata.name={name}"));
-    let name = name.to_owned();
     // What a list has brought so far.
     let mut listed = None;
-    watcher::watcher(api, config).backoff(watch_backoff()).filter_map(move |event| {
-        let news = match event {
-            Ok(event) => step(&mut listed, event),
-            Err(error) => {
-                let (kind, error) = (K::kind(&()), &error as &dyn std::error::Error);
-                tracing::warn!(%kind, name, error, "cannot follow an object, what is known of it may be old");
-                None
-            }
-        };
-        futures::future::ready(news)
-    })
+    watch(api, config).filter_map(move |event| futures::future::ready(step(&mut listed, event)))
 }
 
 /// What is known after an event, if it tells anything. A list tells when it is complete, since it may bring nothing.

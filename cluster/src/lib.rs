@@ -9,6 +9,7 @@ pub mod follow;
 pub mod http;
 pub mod logging;
 pub mod signals;
+pub mod watch;
 
 /// The namespace this process lives in, as the downward API says in `SYSTEM_NAMESPACE`; `tekton-pipelines` outside a
 /// cluster.

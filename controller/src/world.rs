@@ -3,12 +3,13 @@
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Event as PodEvent, Pod};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
 use ropewalk_api::{Pipeline, PipelineRun, Task, TaskRun, labels};
-use ropewalk_cluster::client::{watch_backoff, watch_config};
+use ropewalk_cluster::client::watch_config;
+use ropewalk_cluster::watch::watch;
 use ropewalk_core::cache::Cached;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -134,8 +135,8 @@ impl World {
     }
 }
 
-/// A watch whose objects have lost what nobody reads. It never ends: what interrupts it is logged, and after a pause it
-/// goes on. The controllers do not hear of that; they would hold up every other watch for a pause of their own.
+/// A watch whose objects have lost what nobody reads. It never fails: a controller that heard of an interruption would
+/// hold up its other watches for a pause of their own.
 fn events<K>(
     client: &Client,
     namespace: Option<&str>,
@@ -154,13 +155,7 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    watch(api, config).backoff(watch_backoff()).modify(Cached::slim).filter(|event| {
-        if let Err(error) = event {
-            let (kind, error) = (K::kind(&()), error as &dyn std::error::Error);
-            tracing::warn!(%kind, error, "watch interrupted, going on after a pause");
-        }
-        std::future::ready(event.is_ok())
-    })
+    watch(api, config).map(Ok).modify(Cached::slim)
 }
 
 fn tracked<K, S>(events: S, owners: &Owners) -> impl Stream<Item = S::Item> + Send + use<K, S>
