@@ -1,0 +1,18 @@
+//! What the programs that measure share. They print figures, each beside its floor, and assert none: two machines differ,
+//! and so does one machine at two times; only ratios to the floor of the same run can be compared.
+//!
+//! - `latency`: how long pods and runs take, and what one run asks of the API server.
+//! - `load`: how many runs end in a second when pods take no time.
+
+pub mod fake_node;
+pub mod figures;
+pub mod objects;
+pub mod processes;
+pub mod requests;
+pub mod timeline;
+pub mod world;
+
+use std::time::Duration;
+
+/// Longer than anything that is measured takes on a machine that is used for work.
+pub const PATIENCE: Duration = Duration::from_mins(2);
