@@ -49,7 +49,7 @@ pub(crate) fn follow(conditions: &mut Vec<Condition>, text: Option<&str>, now: &
 }
 
 /// Somebody else's text as part of a line: what cannot be seen is written as an escape, and what is too long is cut.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut shown = String::new();
     for c in text.trim_end().chars() {
         if matches!(c, '"' | '\'' | '\\') {

@@ -13,6 +13,7 @@ use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 use lru::LruCache;
 use ropewalk_api::TaskRun;
+use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::reference::{Reference, Version};
 use ropewalk_core::images::{Image, Lookup, Wanted};
 use tokio::sync::{Semaphore, mpsc};
@@ -265,7 +266,7 @@ struct Trouble {
     is_transient: bool,
 }
 
-/// An error with its causes, for a status.
+/// An error with its causes, for a status. Parsers quote what a registry sent, which may be anything.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -273,5 +274,5 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    quoted(&text)
 }

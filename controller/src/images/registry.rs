@@ -122,8 +122,11 @@ pub(super) async fn look_up(
     };
     let content = session.content(response, digest.as_ref()).await?;
     let digest = digest.unwrap_or_else(|| Digest::of(&content));
-    let commands = Arc::new(session.commands(&content).await?);
-    known.put(&digest, &commands);
+    let (commands, whole) = session.commands(&content).await?;
+    let commands = Arc::new(commands);
+    if whole {
+        known.put(&digest, &commands);
+    }
     Ok(Image { reference: reference.at(&digest), commands })
 }
 
@@ -274,15 +277,17 @@ impl Session<'_> {
         Ok(content)
     }
 
-    /// What an image or an index of images runs.
-    async fn commands(&self, content: &[u8]) -> Result<Commands, Error> {
-        let commands = match self.manifest(content)? {
+    /// What an image or an index of images runs, and whether the registry has all of it: what one leaves out, another one
+    /// may have under the same digest.
+    async fn commands(&self, content: &[u8]) -> Result<(Commands, bool), Error> {
+        let (commands, platforms) = match self.manifest(content)? {
             Manifest::Image(config) => {
                 let config = self.config(&config).await?;
-                BTreeMap::from([(config.platform, config.command)])
+                (BTreeMap::from([(config.platform, config.command)]), 1)
             }
             Manifest::Index(platforms) => {
-                stream::iter(platforms)
+                let count = platforms.len();
+                let commands: BTreeMap<_, _> = stream::iter(platforms)
                     .map(|platform| async move {
                         let command = self.platform(&platform.manifest).await?;
                         Ok(command.map(|command| (platform.name, command)))
@@ -290,7 +295,8 @@ impl Session<'_> {
                     .buffered(AT_ONCE)
                     .try_filter_map(|found| async { Ok(found) })
                     .try_collect()
-                    .await?
+                    .await?;
+                (commands, count)
             }
         };
         let words = || commands.values().flat_map(|it: &Command| it.entrypoint.iter().chain(&it.cmd));
@@ -300,7 +306,8 @@ impl Session<'_> {
         if words().map(String::len).sum::<usize>() > MAX_COMMANDS {
             return Err(Error::LongCommand);
         }
-        Ok(Commands(commands))
+        let whole = commands.len() == platforms;
+        Ok((Commands(commands), whole))
     }
 
     /// The command of one image of an index. Mirrors leave platforms out that nobody there uses.

@@ -124,6 +124,20 @@ async fn platforms_that_a_mirror_leaves_out_are_left_out() {
     assert_eq!(found.expect("an image").1, r#"{"linux/amd64":["/a"]}"#);
 }
 
+#[tokio::test]
+async fn what_a_mirror_leaves_out_is_not_left_out_elsewhere() {
+    let images: [(&str, &[&str], &[&str]); 2] =
+        [("linux/amd64", &["/a"], &[]), ("linux/s390x", &["/s"], &[])];
+    let (mirror, origin) = (Fake::start(Auth::None, Tls::No).await, Fake::start(Auth::None, Tls::No).await);
+    let digest = mirror.index("app", "v1", &images);
+    assert_eq!(origin.index("app", "v1", &images), digest);
+    mirror.forget("/s");
+    let asking = Asking::new(Keyring::default());
+    asking.look_up(&format!("{}/app@{digest}", mirror.host)).await.expect("an image");
+    let found = asking.look_up(&format!("{}/app@{digest}", origin.host)).await.expect("an image");
+    assert_eq!(found.1, r#"{"linux/amd64":["/a"],"linux/s390x":["/s"]}"#);
+}
+
 #[rstest]
 #[case(Auth::Basic { user: "robot$ci", password: PASSWORD })]
 #[case(Auth::Token { user: "robot$ci", password: PASSWORD })]
@@ -181,6 +195,21 @@ async fn content_without_end_is_cut_off() {
     let text = format!("registry \"{}\" sends more than 65536 bytes", fake.host);
     let asking = Asking::new(keyring(&fake.host, "u", PASSWORD));
     assert_eq!(asking.error(&format!("{}/app:v1", fake.host)).await, text);
+}
+
+#[tokio::test]
+async fn what_a_registry_says_is_not_repeated_at_length() {
+    let fake = Fake::start(Auth::None, Tls::No).await;
+    let long = "\u{1b}[31m".repeat(100_000);
+    for content in [json!(long), json!({ "config": { "digest": long } })] {
+        fake.odd("GET /v2/app/manifests/v1", Odd::Body(content.to_string().into_bytes()));
+        let text = Asking::new(Keyring::default()).error(&format!("{}/app:v1", fake.host)).await;
+        assert!(
+            text.starts_with(&format!("registry \"{}\" sends a bad manifest: ", fake.host)),
+            "{text:.100}"
+        );
+        assert!(text.len() < 1000 && !text.contains('\u{1b}'), "{} bytes: {text:.100}", text.len());
+    }
 }
 
 #[tokio::test]
