@@ -59,9 +59,16 @@ debian_load() {
 }
 
 debian_tag() {
-    local image=$1
+    local image=$1 name digest missing=()
+    local -A digests=()
     shift
-    node_ctr images tag --force "$image" "$@" >/dev/null
+    while read -r name _ digest _; do digests[$name]=$digest; done < <(node_ctr images list)
+    [[ -n ${digests[$image]:-} ]] || fail "the node has no image \"$image\": load it first"
+    # Names that are right are left alone: --force takes a name away for a moment, and a pod may be asking for it.
+    for name in "$@"; do
+        [[ ${digests[$name]:-} == "${digests[$image]}" ]] || missing+=("$name")
+    done
+    ((${#missing[@]} == 0)) || node_ctr images tag --force "$image" "${missing[@]}" >/dev/null
 }
 
 node_ctr() {
