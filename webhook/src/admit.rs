@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ropewalk_api::config::Config;
 use ropewalk_api::defaults::{Defaulted, New};
-use ropewalk_api::validate::Validated;
+use ropewalk_api::validate::{Validated, is_same_spec};
 use ropewalk_api::{CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, kinds, strict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -209,7 +209,9 @@ where
     // An old object that cannot be read any more does not stand in the way of its repair.
     let old = request.old_object.and_then(|old| strict::decode::<T>(old).ok());
     let errors = match old {
-        Some(old) if spec_of(&new)? == spec_of(&defaulted(&old, config))? => new.validate_metadata(),
+        Some(old) if is_same_spec(&spec_of(&new)?, &spec_of(&defaulted(&old, config))?) => {
+            new.validate_metadata()
+        }
         Some(old) => {
             let mut errors = new.validate(config);
             if frozen(request).is_some() {

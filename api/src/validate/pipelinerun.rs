@@ -43,7 +43,7 @@ impl Validated for PipelineRun {
                 }
                 let mut defaulted = before.clone();
                 defaulted.set_defaults(config);
-                before == *new || defaulted == *new
+                update::is_same_spec(&before, new) || update::is_same_spec(&defaulted, new)
             },
         };
         errors.also(spec.validate(done, "PipelineRun", "status").via_field("spec"));

@@ -34,7 +34,7 @@ impl Validated for TaskRun {
                 }
                 let mut defaulted = before.clone();
                 defaulted.set_defaults(config);
-                before == *new || defaulted == *new
+                update::is_same_spec(&before, new) || update::is_same_spec(&defaulted, new)
             },
         };
         errors.also(spec.validate(done, "TaskRun", "status and statusMessage").via_field("spec"));

@@ -206,3 +206,58 @@ fn todays_defaults_do_not_make_a_change_of_labels_a_change_of_the_spec() {
     let decision = admit(&request(Operation::Update, &new, Some(&old)), &Config::default(), &settings());
     assert_eq!(allowed(decision)["spec"]["taskSpec"]["params"], json!([{"name": "p", "type": "string"}]));
 }
+
+/// Clients in Go add and leave out empty lists and structs when they put back what they have read.
+#[rstest]
+#[case::resources_of_a_step(
+    "taskSpec",
+    json!({"steps": [{"image": "i", "script": "true"}]}),
+    json!({"steps": [{"image": "i", "script": "true", "computeResources": {}}]}),
+    true
+)]
+#[case::an_embedded_claim(
+    "workspaces",
+    json!([{"name": "w", "volumeClaimTemplate": {"spec": {}}}]),
+    json!([{"name": "w", "volumeClaimTemplate": {
+        "metadata": {"creationTimestamp": null}, "spec": {"resources": {}}, "status": {},
+    }}]),
+    true
+)]
+#[case::empty_lists("podTemplate", json!({"tolerations": [], "nodeSelector": {}}), json!({}), true)]
+#[case::a_limit(
+    "taskSpec",
+    json!({"steps": [{"image": "i", "script": "true"}]}),
+    json!({"steps": [{"image": "i", "script": "true", "computeResources": {"limits": {"cpu": "1"}}}]}),
+    false
+)]
+#[case::a_list_as_value(
+    "params",
+    json!([{"name": "p", "value": ["a"]}]),
+    json!([{"name": "p", "value": []}]),
+    false
+)]
+#[case::an_empty_struct_that_says_something(
+    "workspaces",
+    json!([{"name": "w", "emptyDir": {}}]),
+    json!([{"name": "w"}]),
+    false
+)]
+fn what_clients_in_go_add_is_no_change(
+    #[case] field: &str,
+    #[case] before: Value,
+    #[case] after: Value,
+    #[case] is_same: bool,
+) {
+    let mut old = stored_run();
+    old["status"] = json!({"conditions": [{"type": "Succeeded", "status": "True"}]});
+    old["spec"][field] = before;
+    let mut new = old.clone();
+    new["spec"][field] = after;
+    let decision = admit(&request(Operation::Update, &new, Some(&old)), &Config::default(), &settings());
+    if is_same {
+        allowed(decision);
+    } else {
+        let message = denial(decision);
+        assert!(message.contains("Once the TaskRun is complete, no updates are allowed"), "{message}");
+    }
+}
