@@ -30,12 +30,20 @@ impl Outcome {
             (Write::Patch { subresource: None, .. }, 400) if message.contains("no updates are allowed") => {
                 Self::Done
             }
+            (_, 500) if is_too_large(message) => Self::Refused,
             // 401: our own token, which is renewed.
             (_, 401 | 408 | 429 | 500..) => Self::Transient,
             (_, 400..=499) => Self::Refused,
             _ => Self::Transient,
         }
     }
+}
+
+/// etcd refuses what is larger than 1.5 MB, and its client what is larger than 2 MB. An API server passes both on as a
+/// fault of its own, but the object does not become smaller.
+fn is_too_large(message: &str) -> bool {
+    message.contains("etcdserver: request is too large")
+        || message.contains("trying to send message larger than max")
 }
 
 #[cfg(test)]
@@ -60,6 +68,15 @@ mod tests {
             (&create, 404, "NotFound", "namespaces \"x\" not found", Outcome::Refused),
             (&create, 401, "Unauthorized", "", Outcome::Transient),
             (&create, 503, "", "", Outcome::Transient),
+            (&create, 500, "InternalError", "etcdserver: leader changed", Outcome::Transient),
+            (&create, 500, "", "etcdserver: request is too large", Outcome::Refused),
+            (
+                &create,
+                500,
+                "",
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2 vs. 1)",
+                Outcome::Refused,
+            ),
             (&status, 409, "Conflict", "", Outcome::Stale),
             (&status, 404, "NotFound", "", Outcome::Done),
             (
