@@ -1,0 +1,283 @@
+//! What runs cost the API server: writes, events and admission calls, counted in its audit log; and what finished ones
+//! cost, which is nothing.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind};
+use ropewalk_test::harness::audit::{CONTROLLER, Request, WRITES};
+use ropewalk_test::harness::installation::{self, Installation};
+use ropewalk_test::harness::{Namespace, PATIENCE, RunKey, World, set};
+use serde_json::json;
+
+/// The most that the engine writes for a TaskRun of one step: its pod, what it takes over from its Task, that it has
+/// started, that it runs, and its end.
+const TASK_RUN: usize = 5;
+
+/// And for a PipelineRun of one such task, what is written for the TaskRun included.
+const PIPELINE_RUN: usize = 11;
+
+/// The most events about one of them.
+const EVENTS: usize = 4;
+
+/// Runs of each kind at once: some of them meet a busy node.
+const RUNS: usize = 3;
+
+/// The kinds that webhooks are asked about.
+const ADMITTED: [&str; 4] = ["tasks", "taskruns", "pipelines", "pipelineruns"];
+
+const DEFINITIONS: &str = r#"
+apiVersion: tekton.dev/v1
+kind: Task
+metadata:
+  name: one-step
+  labels:
+    made-by: them
+spec:
+  steps:
+    - name: work
+      image: bash
+      script: "true"
+---
+apiVersion: tekton.dev/v1
+kind: Pipeline
+metadata:
+  name: one-task
+  labels:
+    made-by: them
+spec:
+  tasks:
+    - name: only
+      taskRef:
+        name: one-step
+---
+"#;
+
+/// Runs of each kind, with their definitions inside and by reference, and one whose step fails.
+fn documents() -> String {
+    let mut yaml = DEFINITIONS.to_owned();
+    let mut run = |kind: &str, name: &str, spec: &str| {
+        yaml += &format!(
+            "apiVersion: tekton.dev/v1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n  {spec}\n---\n"
+        );
+    };
+    let task = |script: &str| {
+        format!("taskSpec: {{ steps: [{{ name: work, image: bash, script: \"{script}\" }}] }}")
+    };
+    for number in 0..RUNS {
+        run("TaskRun", &format!("alone{number}"), &task("true"));
+        run("TaskRun", &format!("alone-by-name{number}"), "taskRef: { name: one-step }");
+        let embedded = format!("pipelineSpec: {{ tasks: [{{ name: only, {} }}] }}", task("true"));
+        run("PipelineRun", &format!("parent{number}"), &embedded);
+        run("PipelineRun", &format!("parent-by-name{number}"), "pipelineRef: { name: one-task }");
+    }
+    run("TaskRun", "fails", &task("exit 3"));
+    yaml
+}
+
+/// A TaskRun that begins after all that came before, and has ended: nothing of that is still on its way.
+async fn after_all(namespace: &Namespace<'_>, name: &str) -> Result<()> {
+    let runs = namespace
+        .apply(&format!(
+            "apiVersion: tekton.dev/v1\nkind: TaskRun\nmetadata:\n  name: {name}\nspec:\n  taskSpec:\n    steps:\n      \
+             - name: work\n        image: bash\n        script: \"true\"\n"
+        ))
+        .await?;
+    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    assert_eq!(ended.status(), "True", "{ended}");
+    Ok(())
+}
+
+/// What our controller sent about a run: the resources and verbs of its writes, and how many events.
+fn cost(requests: &[Request], run: &RunKey) -> (Vec<String>, usize) {
+    let child = format!("{}-only", run.name);
+    let pod = format!("{}-pod", if run.kind == "TaskRun" { &run.name } else { &child });
+    let ours = requests.iter().filter(|request| request.user == CONTROLLER);
+    let (mut writes, mut events) = (Vec::new(), 0);
+    for Request { verb, resource, name, code, .. } in ours {
+        if !WRITES.contains(&verb.as_str()) {
+            continue;
+        }
+        // The name of an event is that of its run, a dot and a number.
+        if resource == "events" {
+            events += usize::from(name.rsplit_once('.').is_some_and(|(about, _)| about == run.name));
+        } else if *name == run.name || *name == pod || (run.kind == "PipelineRun" && *name == child) {
+            writes.push(format!("{verb} {resource} {code}"));
+        }
+    }
+    (writes, events)
+}
+
+/// Few writes and events, and none of them passes a webhook but creations and what a run takes over from its definition.
+#[expect(clippy::print_stdout, reason = "figures are to be seen, too")]
+pub(crate) async fn few(world: &World) -> Result<()> {
+    let audit = world.audit().context("there is no audit log to count in")?;
+    let namespace = world.namespace("writes").await?;
+    let runs = namespace.apply(&documents()).await?;
+    for run in &runs {
+        let ended = namespace.done(run, PATIENCE).await?;
+        let (status, told) = if run.name == "fails" { ("False", "Failed") } else { ("True", "Succeeded") };
+        assert_eq!(ended.status(), status, "{ended}");
+        let (name, child) = (&run.name, format!("{}-only", run.name));
+        let children = if run.kind == "TaskRun" {
+            set([format!("Pod {name}-pod").as_str()])
+        } else {
+            set([&format!("TaskRun {child}"), &format!("Pod {child}-pod")])
+        };
+        assert_eq!(namespace.children(&ended).await?, children);
+        namespace.event(run.kind, name, told, PATIENCE).await?;
+    }
+    after_all(&namespace, "after").await?;
+
+    let requests = audit.requests(namespace.name())?;
+    for run in &runs {
+        let (writes, events) = cost(&requests, run);
+        println!(
+            "        {} {}: {} writes, {events} events: {}",
+            run.kind,
+            run.name,
+            writes.len(),
+            writes.join(", ")
+        );
+        let most = if run.kind == "TaskRun" { TASK_RUN } else { PIPELINE_RUN };
+        // Those that came too late to change anything count, too.
+        assert!(writes.len() <= most, "{} {}: {writes:?}", run.kind, run.name);
+        assert!((2..=EVENTS).contains(&events), "{} {}: {events} events", run.kind, run.name);
+        let is_update =
+            |write: &&String| ADMITTED.iter().any(|kind| write.starts_with(&format!("patch {kind} ")));
+        let updates = writes.iter().filter(is_update).count();
+        // Labels of the definition go to the run; a condition spares those of the controller from Kubernetes 1.28 on.
+        assert_eq!(
+            updates,
+            usize::from(run.name.contains("by-name")),
+            "{} {}: {writes:?}",
+            run.kind,
+            run.name
+        );
+    }
+    namespace.finish().await
+}
+
+/// How often the API server has called each of our webhooks about runs and their definitions.
+async fn calls(world: &World) -> Result<BTreeMap<String, u64>> {
+    let mut calls = world.admission_calls().await?;
+    calls.retain(|name, _| {
+        ["webhook.pipeline.tekton.dev", "validation.webhook.pipeline.tekton.dev"].contains(&name.as_str())
+    });
+    Ok(calls)
+}
+
+/// As many calls of each webhook as objects were created.
+pub(crate) async fn admission(world: &World) -> Result<()> {
+    let audit = world.audit().context("there is no audit log to count in")?;
+    let namespace = world.namespace("admission").await?;
+    // What is called before the first time is in no metric.
+    after_all(&namespace, "before").await?;
+    let before = calls(world).await?;
+    let runs = namespace.apply(include_str!("../../../../examples/quickstart.yaml")).await?;
+    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    assert_eq!(ended.reason(), "Completed", "{ended}");
+    after_all(&namespace, "after").await?;
+    let after = calls(world).await?;
+    let requests = audit.requests(namespace.name())?;
+    let concerns = |request: &&Request| {
+        ADMITTED.contains(&request.resource.as_str()) && WRITES.contains(&request.verb.as_str())
+    };
+    let concerned: Vec<_> =
+        requests.iter().filter(concerns).filter(|request| request.name != "before").collect();
+    assert!(concerned.iter().all(|request| request.verb == "create"), "{concerned:?}");
+    assert_eq!(after.len(), 2, "{after:?}");
+    for (name, count) in after {
+        assert_eq!(count - before.get(&name).copied().unwrap_or(0), concerned.len() as u64, "{name}");
+    }
+    namespace.finish().await
+}
+
+/// A controller that begins anew sees every finished run, and writes about none.
+pub(crate) async fn resync(world: &World) -> Result<()> {
+    let audit = world.audit().context("there is no audit log to count in")?;
+    let namespace = world.namespace("resync").await?;
+    let runs = namespace.apply(&documents()).await?;
+    for run in &runs {
+        namespace.done(run, PATIENCE).await?;
+    }
+    after_all(&namespace, "after").await?;
+    let writes = || {
+        let requests = audit.requests(namespace.name())?;
+        let ours = |request: &&Request| {
+            request.user == CONTROLLER
+                && WRITES.contains(&request.verb.as_str())
+                && !request.name.starts_with("again")
+        };
+        anyhow::Ok(requests.iter().filter(ours).count())
+    };
+    let before = writes()?;
+    assert!(before >= 4 * runs.len(), "the audit log has only {before} writes");
+
+    let installation = Installation::of(world);
+    for pod in installation.pods(installation::CONTROLLER).await? {
+        installation.delete(&pod).await?;
+    }
+    installation.renew(installation::CONTROLLER).await?;
+    // The first lists were decided on before this one could begin; the second shows what the first has set off.
+    for name in ["again", "again-later"] {
+        after_all(&namespace, name).await?;
+    }
+    assert_eq!(writes()?, before, "writes about finished runs");
+    namespace.finish().await
+}
+
+/// Nothing is written about a run that is done when its children go.
+pub(crate) async fn vanishing(world: &World) -> Result<()> {
+    let namespace = world.namespace("vanishing").await?;
+    let runs = namespace
+        .apply(
+            r#"
+apiVersion: tekton.dev/v1
+kind: PipelineRun
+metadata:
+  name: gone
+spec:
+  pipelineSpec:
+    tasks:
+      - name: only
+        taskSpec:
+          results:
+            - name: word
+          steps:
+            - name: say
+              image: bash
+              script: printf kept > $(results.word.path)
+    results:
+      - name: word
+        value: $(tasks.only.results.word)
+"#,
+        )
+        .await?;
+    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    assert_eq!(ended.status(), "True", "{ended}");
+    let task = RunKey { kind: "TaskRun", name: "gone-only".to_owned(), ..runs[0].clone() };
+    let task_ended = namespace.done(&task, PATIENCE).await?;
+    after_all(&namespace, "before").await?;
+
+    let pods = Api::<Pod>::namespaced(world.client(), namespace.name());
+    pods.delete("gone-only-pod", &DeleteParams::default().grace_period(0)).await?;
+    namespace.pod_gone("gone-only-pod", PATIENCE).await?;
+    after_all(&namespace, "without-pod").await?;
+    let now = namespace.done(&task, PATIENCE).await?;
+    assert_eq!(now.value["metadata"]["resourceVersion"], task_ended.value["metadata"]["resourceVersion"]);
+
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(ropewalk_api::GROUP, "v1", "TaskRun"));
+    let taskruns = Api::<DynamicObject>::namespaced_with(world.client(), namespace.name(), &resource);
+    taskruns.delete("gone-only", &DeleteParams::default()).await?;
+    after_all(&namespace, "without-child").await?;
+    assert!(taskruns.get_opt("gone-only").await?.is_none(), "a child was made again");
+    let now = namespace.done(&runs[0], PATIENCE).await?;
+    assert_eq!(now.value["metadata"]["resourceVersion"], ended.value["metadata"]["resourceVersion"]);
+    assert_eq!(now.value["status"]["childReferences"][0]["name"], "gone-only");
+    assert_eq!(now.value["status"]["results"], json!([{ "name": "word", "value": "kept" }]));
+    assert_eq!(namespace.children(&now).await?, set([]));
+    namespace.finish().await
+}
