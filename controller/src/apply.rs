@@ -5,10 +5,12 @@ use kube::core::DynamicObject;
 use ropewalk_core::outcome::Outcome;
 use ropewalk_core::plan::{Plan, Write};
 use ropewalk_core::snapshot::Refusal;
+use serde_json::Value;
 
 use crate::attempts::Attempts;
 use crate::metrics::Metrics;
 use crate::owners::controller_uid;
+use crate::superseded::Superseded;
 
 /// Why a plan could not be applied now.
 #[derive(Debug, thiserror::Error)]
@@ -30,18 +32,24 @@ pub(crate) async fn apply(
     client: &Client,
     plan: &Plan,
     attempts: &Attempts,
+    superseded: &Superseded,
     metrics: &Metrics,
 ) -> Result<Option<Refusal>, Error> {
     for write in plan.writes.iter().chain(&plan.status) {
         attempts.note(write);
-        if let Some(refusal) = send(client, write, metrics).await? {
+        if let Some(refusal) = send(client, write, superseded, metrics).await? {
             return Ok(Some(refusal));
         }
     }
     Ok(None)
 }
 
-async fn send(client: &Client, write: &Write, metrics: &Metrics) -> Result<Option<Refusal>, Error> {
+async fn send(
+    client: &Client,
+    write: &Write,
+    superseded: &Superseded,
+    metrics: &Metrics,
+) -> Result<Option<Refusal>, Error> {
     let target = write.target();
     let name = || target.name.clone();
     let (_, _, plural) = target.resource.names();
@@ -52,7 +60,17 @@ async fn send(client: &Client, write: &Write, metrics: &Metrics) -> Result<Optio
     };
     metrics.writes.with_label_values(&[plural, verb]).inc();
     let request = write.request().map_err(|source| Error::Request { name: name(), source })?;
-    let Err(error) = client.request_text(request).await else { return Ok(None) };
+    let error = match client.request_text(request).await {
+        Err(error) => error,
+        Ok(answer) => {
+            if let Write::Patch { patch, .. } = write
+                && let Some(version) = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str)
+            {
+                superseded.note(version, &answer);
+            }
+            return Ok(None);
+        }
+    };
     let kube::Error::Api(status) = &error else {
         return Err(Error::Transient { name: name(), source: error });
     };

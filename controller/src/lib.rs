@@ -6,15 +6,16 @@ mod apply;
 mod attempts;
 pub mod capabilities;
 mod events;
+mod images;
 pub mod lease;
 mod listed;
-mod images;
 mod metrics;
 mod owners;
 mod pipelinerun;
 mod pod_events;
 mod reconcile;
 mod retries;
+mod superseded;
 mod taskrun;
 mod world;
 

@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::images::LookUps;
 use crate::metrics::{Metrics, Workqueue};
 use crate::retries::{Failure, Retries};
+use crate::superseded::Superseded;
 use crate::world::View;
 use crate::{Options, apply};
 
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) view: View,
     pub(crate) attempts: Attempts,
     pub(crate) retries: Retries,
+    pub(crate) superseded: Superseded,
     pub(crate) look_ups: Option<LookUps>,
     events: Events,
 }
@@ -57,6 +59,7 @@ impl Context {
             view,
             attempts: Attempts::default(),
             retries: Retries::default(),
+            superseded: Superseded::default(),
             look_ups,
             events,
         }
@@ -133,11 +136,21 @@ pub(crate) async fn reconcile<K: Reconciled>(run: Arc<K>, context: Arc<Context>)
     // What was listed before this process began to watch is not missing, it is only late.
     context.view.ready().await;
     let _work = K::queue(&context.options.metrics).take(&reference);
+    if context.superseded.has(&run.uid().unwrap_or_default(), &run.resource_version().unwrap_or_default()) {
+        return Ok(Action::await_change());
+    }
     let name = run.name_any();
     let mut refusals = Vec::new();
     for _ in 0..ROUNDS {
         let plan = K::plan(&K::observe(&run, &context, refusals.clone()).await?);
-        let applied = apply::apply(&context.client, &plan, &context.attempts, &context.options.metrics).await;
+        let applied = apply::apply(
+            &context.client,
+            &plan,
+            &context.attempts,
+            &context.superseded,
+            &context.options.metrics,
+        )
+        .await;
         match applied.map_err(|source| Error::Apply { name: name.clone(), source })? {
             None => {
                 context.retries.forget(&reference);
