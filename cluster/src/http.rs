@@ -24,16 +24,20 @@ pub enum Error {
     },
 }
 
-/// Listens on every address of the machine, and serves `router` until the process ends. The port is taken when this
-/// returns; has to be called within a tokio runtime.
-pub async fn serve(port: u16, router: Router) -> Result<(), Error> {
-    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        Ok(listener) => listener,
+/// Takes a port, on every address of the machine.
+pub async fn listen(port: u16) -> Result<TcpListener, Error> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
         // A machine without IPv6.
         Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
             .await
-            .map_err(|source| Error::Bind { port, source })?,
-    };
+            .map_err(|source| Error::Bind { port, source }),
+    }
+}
+
+/// Serves `router` until the process ends. The port is taken when this returns; has to be called within a tokio runtime.
+pub async fn serve(port: u16, router: Router) -> Result<(), Error> {
+    let listener = listen(port).await?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(port, error = &error as &dyn std::error::Error, "endpoint closed");

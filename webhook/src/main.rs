@@ -3,7 +3,6 @@
 mod certificates;
 mod serve;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -85,13 +84,7 @@ async fn start(
     let config = config::watch(&client, &namespace, registry).await?;
     let settings = Settings { release: env!("CARGO_PKG_VERSION").to_owned() };
     let router = router(Arc::new(move || Arc::clone(&config.borrow())), settings, metrics);
-    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTPS)).await {
-        Ok(listener) => listener,
-        // A machine without IPv6.
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, HTTPS))
-            .await
-            .with_context(|| format!("cannot listen on port {HTTPS}"))?,
-    };
+    let listener = http::listen(HTTPS).await?;
     Ok((listener, router, presented))
 }
 
