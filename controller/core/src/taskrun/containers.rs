@@ -91,19 +91,22 @@ pub(super) fn has_started(pod: &Pod) -> bool {
     })
 }
 
-/// Whether the pod ended because its node could not keep it, not because of what it ran.
+/// Whether the pod ended because its node could not keep it or somebody deleted it, not because of what it ran. A node
+/// that ends a pod says so before it is gone.
 pub(super) fn is_lost(pod: &Pod) -> bool {
     let reason = pod.status.as_ref().and_then(|status| status.reason.as_deref()).unwrap_or_default();
     phase(pod) == "Failed"
-        && (matches!(
-            reason,
-            "Evicted"
-                | "Preempting"
-                | "NodeLost"
-                | "NodeShutdown"
-                | "Terminated"
-                | "UnexpectedAdmissionError"
-        ) || reason.starts_with("OutOf")
+        && (pod.metadata.deletion_timestamp.is_some()
+            || matches!(
+                reason,
+                "Evicted"
+                    | "Preempting"
+                    | "NodeLost"
+                    | "NodeShutdown"
+                    | "Terminated"
+                    | "UnexpectedAdmissionError"
+            )
+            || reason.starts_with("OutOf")
             || conditions(pod)
                 .iter()
                 .any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True"))

@@ -84,8 +84,8 @@ fn decide(draft: &mut Draft<'_>) {
         return;
     }
     match pod {
-        Some(pod) if containers::is_lost(pod) && !containers::has_started(pod) => {
-            draft.wait(name, "the pod was lost before any step started, and is being removed");
+        Some(pod) if containers::is_lost(pod) && (!containers::has_started(pod) || may_rerun(draft)) => {
+            draft.wait(name, "the pod was lost, and is being removed");
             draft.delete(pod);
         }
         Some(pod) => observe(draft, pod),
@@ -105,6 +105,12 @@ fn deadline(draft: &Draft<'_>, timeout: GoDuration) -> Option<Timestamp> {
     Some(start.0.saturating_add(timeout.as_std() + TIME_PRECISION).unwrap_or(Timestamp::MAX))
 }
 
+/// Whether steps may run again after their pod was lost.
+fn may_rerun(draft: &Draft<'_>) -> bool {
+    let annotations = draft.snapshot.run.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(&rerun_key())).is_some_and(|value| value == "true")
+}
+
 /// The recorded pod is gone.
 fn replace(draft: &mut Draft<'_>) {
     let snapshot = draft.snapshot;
@@ -113,10 +119,8 @@ fn replace(draft: &mut Draft<'_>) {
     let seen = draft.status.retries_status.last().is_none_or(|last| last.steps != draft.status.steps);
     let mut steps = draft.status.steps.iter().filter(|_| seen);
     let started = steps.find(|step| step.running.is_some() || step.terminated.is_some());
-    let annotations = snapshot.run.metadata.annotations.as_ref();
-    let may_rerun = annotations.and_then(|all| all.get(&rerun_key())).is_some_and(|value| value == "true");
     if let Some(step) = started
-        && !may_rerun
+        && !may_rerun(draft)
     {
         let message = format!(
             "pod \"{name}\" is gone, and step \"{}\" had started; set retries, or the annotation \"{}\" to \"true\", \

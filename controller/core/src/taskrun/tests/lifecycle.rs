@@ -257,6 +257,42 @@ fn an_evicted_pod_that_never_started_is_removed_and_made_again() {
 }
 
 #[test]
+fn a_pod_that_its_node_ends_before_any_step_for_somebody_else_is_made_again() {
+    let mut world = World::new(ONE_STEP);
+    world.settle();
+    world.pods[0]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    world.pod_says("{phase: Failed}");
+    let plan = world.plan();
+    assert!(plan.is_empty(), "it goes by itself: {plan:?}");
+    world.pods.clear();
+    world.pass(6);
+    world.settle();
+    assert_eq!(world.pods.len(), 1);
+    assert_eq!(world.status().annotations["ropewalk.dev/pod-recreations"], "1");
+}
+
+#[test]
+fn a_step_that_ends_with_its_pod_for_somebody_else_runs_again_only_when_asked_to() {
+    let mut world = World::new(ONE_STEP);
+    world.settle();
+    world.steps_exit(&[143]);
+    world.pods[0]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut asked = World::new(ONE_STEP);
+    (asked.run, asked.pods) = (world.run.clone(), world.pods.clone());
+    asked.run["metadata"]["annotations"] = json!({"ropewalk.dev/rerun-lost-steps": "true"});
+
+    world.settle();
+    assert_eq!(world.said(), "False/StepFailed: \"step-a\" exited with code 143: Error");
+
+    assert!(asked.plan().is_empty(), "it goes by itself");
+    asked.pods.clear();
+    asked.pass(6);
+    asked.settle();
+    assert_eq!(asked.pods.len(), 1);
+    assert_eq!(asked.succeeded().status, "Unknown");
+}
+
+#[test]
 fn an_evicted_pod_that_had_started_fails_the_run() {
     let mut world = World::new(ONE_STEP);
     world.settle();
