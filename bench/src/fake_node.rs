@@ -130,12 +130,12 @@ async fn run_pods(client: Client, namespace: String, name: String) {
 /// A write that fails leaves its pod as it is; whoever waits for it says so.
 async fn see_to(pods: &Api<Pod>, pod: &Pod) {
     let name = pod.name_any();
-    if pod.metadata.deletion_timestamp.is_some() {
-        let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
-        return;
-    }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if phase != Some("Pending") {
+        return;
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
         return;
     }
     let now = Timestamp::now();

@@ -2,9 +2,23 @@
 
 use std::time::Duration;
 
-/// The middle one; of an even number the upper of the two. Zero of none.
+/// The middle one, or half-way between the two in the middle. Zero of none.
 pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
-    quantile(times, 50)
+    let mut times: Vec<_> = times.into_iter().collect();
+    times.sort_unstable();
+    let middle = times.len() / 2;
+    match (times.get(middle), middle.checked_sub(1)) {
+        (Some(upper), Some(lower)) if times.len().is_multiple_of(2) => (times[lower] + *upper) / 2,
+        (Some(middle), _) => *middle,
+        (None, _) => Duration::ZERO,
+    }
+}
+
+/// The average. Zero of none.
+pub fn mean(times: impl IntoIterator<Item = Duration>) -> Duration {
+    let (sum, count) =
+        times.into_iter().fold((Duration::ZERO, 0), |(sum, count), time| (sum + time, count + 1));
+    sum / count.max(1)
 }
 
 /// The sample that so many per cent of the others do not exceed. Zero of none.
@@ -48,7 +62,9 @@ mod tests {
     fn the_middle_of_unsorted_samples() {
         let samples = |all: &[u64]| all.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
         assert_eq!(median(samples(&[3, 1, 2])), Duration::from_millis(2));
-        assert_eq!(median(samples(&[4, 1, 3, 2])), Duration::from_millis(3));
+        assert_eq!(median(samples(&[9, 1, 4, 2])), Duration::from_millis(3));
+        assert_eq!(mean(samples(&[9, 1, 4, 2])), Duration::from_millis(4));
+        assert_eq!(mean([]), Duration::ZERO);
         assert_eq!(median([]), Duration::ZERO);
         assert_eq!(quantile(samples(&[5, 1, 2, 3, 4]), 99), Duration::from_millis(5));
         assert_eq!(quantile(samples(&[5, 1]), 100), Duration::from_millis(5));

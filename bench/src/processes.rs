@@ -14,9 +14,9 @@ pub struct Usage {
     pub rss: f64,
 }
 
-/// Every process of this machine by name and id; containers are processes of the machine they run on.
+/// Every process of this machine by its id; containers are processes of the machine they run on.
 #[derive(Clone, Debug)]
-pub struct Processes(BTreeMap<(String, i32), Usage>);
+pub struct Processes(BTreeMap<i32, (String, Usage)>);
 
 /// Names as the kernel has them, cut to 15 bytes.
 pub const CONTROLLER: &str = "ropewalk-contro";
@@ -33,7 +33,7 @@ impl Processes {
 
     /// Resident memory in MiB of each process of this name, largest first.
     pub fn rss(&self, name: &str) -> Vec<f64> {
-        let named = self.0.iter().filter(|((of, _), _)| of == name);
+        let named = self.0.values().filter(|(of, _)| of == name);
         let mut all: Vec<_> = named.map(|(_, usage)| usage.rss).collect();
         all.sort_by(|a, b| b.total_cmp(a));
         all
@@ -42,8 +42,8 @@ impl Processes {
     /// CPU seconds by name since `before`, most first.
     pub fn cpu_since(&self, before: &Self) -> Vec<(String, f64)> {
         let mut by_name = BTreeMap::<_, f64>::new();
-        for ((name, id), usage) in &self.0 {
-            let was = before.0.get(&(name.clone(), *id)).map_or(0.0, |usage| usage.cpu);
+        for (id, (name, usage)) in &self.0 {
+            let was = before.0.get(id).map_or(0.0, |(_, usage)| usage.cpu);
             *by_name.entry(name.clone()).or_default() += usage.cpu - was;
         }
         let mut all: Vec<_> = by_name.into_iter().collect();
@@ -54,18 +54,18 @@ impl Processes {
 
 /// This process.
 pub fn own() -> Result<Usage> {
-    let usage = Process::myself().ok().and_then(|process| read(&process)).map(|(_, usage)| usage);
+    let usage = Process::myself().ok().and_then(|process| read(&process)).map(|(_, (_, usage))| usage);
     usage.context("cannot read /proc/self")
 }
 
-fn read(process: &Process) -> Option<((String, i32), Usage)> {
+fn read(process: &Process) -> Option<(i32, (String, Usage))> {
     let stat = process.stat().ok()?;
     let ticks = f64::from(u32::try_from(stat.utime + stat.stime).ok()?);
     let per_second = f64::from(u32::try_from(procfs::ticks_per_second()).ok()?);
     let pages = f64::from(u32::try_from(stat.rss).ok()?);
     let page = f64::from(u32::try_from(procfs::page_size()).ok()?);
     let usage = Usage { cpu: ticks / per_second, rss: pages * page / f64::from(1 << 20) };
-    Some(((stat.comm, stat.pid), usage))
+    Some((stat.pid, (stat.comm, usage)))
 }
 
 #[cfg(test)]
@@ -73,11 +73,8 @@ mod tests {
     use super::*;
 
     fn found(all: &[(&str, i32, f64)]) -> Processes {
-        Processes(
-            all.iter()
-                .map(|(name, id, cpu)| (((*name).to_owned(), *id), Usage { cpu: *cpu, rss: *cpu }))
-                .collect(),
-        )
+        let usage = |cpu| Usage { cpu, rss: cpu };
+        Processes(all.iter().map(|(name, id, cpu)| (*id, ((*name).to_owned(), usage(*cpu)))).collect())
     }
 
     #[test]

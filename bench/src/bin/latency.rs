@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, PostParams};
 use ropewalk_api::{ParamValue, PipelineRun, TaskRun};
-use ropewalk_bench::figures::{median, ms, number, per, quantile, rate, ratio};
+use ropewalk_bench::figures::{mean, median, ms, number, per, quantile, rate, ratio};
 use ropewalk_bench::objects;
 use ropewalk_bench::processes::{self, CONTROLLER, Processes, WEBHOOK};
 use ropewalk_bench::requests::Counting;
@@ -142,20 +142,28 @@ async fn run(args: &Args) -> Result<()> {
     if world.is_standalone() {
         println!("RSS idle: {:.0} MiB", processes::own()?.rss);
     }
-    let namespace = world.namespace("latency").await?;
-    let bench = Bench::start(&world, &namespace).await?;
-    let before = Processes::now()?;
-    let rounds = bench.rounds(args.rounds).await?;
-    rounds.print(args);
-    if world.is_standalone() {
-        let begun = processes::own()?.cpu;
-        bench.burst(begun).await?;
-    } else {
-        usage(&before, args.rounds)?;
-    }
+    let measured = measure(args, &world).await;
+    world.stop().await?;
+    measured
+}
+
+async fn measure(args: &Args, world: &World) -> Result<()> {
+    within(world, "latency", async |bench| {
+        let before = Processes::now()?;
+        let rounds = bench.rounds(args.rounds).await?;
+        rounds.print(args);
+        if world.is_standalone() { bench.burst().await } else { usage(&before, args.rounds) }
+    })
+    .await?;
+    requests(world).await
+}
+
+/// With a namespace for it that is removed in any case.
+async fn within(world: &World, name: &str, what: impl AsyncFnOnce(Bench<'_>) -> Result<()>) -> Result<()> {
+    let namespace = world.namespace(name).await?;
+    let done = async { what(Bench::start(world, &namespace).await?).await }.await;
     world.remove(&namespace).await?;
-    requests(&world).await?;
-    world.stop().await
+    done
 }
 
 /// One namespace to measure in, and what pods of runs look like here.
@@ -166,6 +174,13 @@ struct Bench<'a> {
     timeline: Timeline,
     step_pod: Pod,
     steps_pod: Pod,
+}
+
+/// Before the creation of this turn: any part of a second, each as often as any other. What follows the end of a pod
+/// would always come at the same moment of the kubelet's rounds.
+fn pause(turn: usize) -> Duration {
+    // Multiples of the golden ratio fall into the gaps between those before.
+    Duration::from_secs_f64((number(turn) * 0.618_033_988_75).fract())
 }
 
 /// The samples of every kind, in the order of [`Kind::ALL`], and of the wait between steps.
@@ -199,6 +214,9 @@ impl<'a> Bench<'a> {
             for number in (0..Kind::ALL.len()).map(|turn| (turn + round) % Kind::ALL.len()) {
                 let kind = Kind::ALL[number];
                 let name = format!("{}-{round}", kind.prefix());
+                if !self.world.is_standalone() {
+                    tokio::time::sleep(pause(round * Kind::ALL.len() + number)).await;
+                }
                 let begun = Instant::now();
                 let ended = self.create(kind, &name).await?;
                 all.samples[number].push(self.timeline.sample(&name, begun, ended).await?);
@@ -282,7 +300,8 @@ impl<'a> Bench<'a> {
     }
 
     /// So many TaskRuns at once, and as many pods of their shape.
-    async fn burst(&self, cpu: f64) -> Result<()> {
+    async fn burst(&self) -> Result<()> {
+        let cpu = processes::own()?.cpu;
         let (image, step_pod) = (self.image, &self.step_pod);
         let pods = self
             .at_once("burst-pod", Object::Pod, |name| Ok(objects::of_shape(name, step_pod)))
@@ -361,35 +380,37 @@ impl<'a> Bench<'a> {
 
 impl Rounds {
     fn print(&self, args: &Args) {
+        println!("World {}, milliseconds from creation to end, of {} rounds.", args.world, args.rounds);
         println!(
-            "World {}, milliseconds from creation to end, medians of {}, interleaved.",
-            args.world, args.rounds
+            "Ratios are to the floor. Of the time, the last four columns: until the first pod appeared, while there"
         );
-        println!(
-            "Of a run's time, the last four columns: until its first pod appeared, while there was a pod, from a"
-        );
-        println!("pod's end to the next pod, from the last pod's end.\n");
-        println!(
-            "{:<40} {:>7} {:>6}  {:<40} {:>6} {:>7} {:>7} {:>6}",
-            "", "median", "ratio", "floor", "before", "pods", "between", "after"
-        );
-        let of = |kind: Kind, part: fn(&Sample) -> Duration| {
-            let place = Kind::ALL.iter().position(|other| *other == kind).unwrap_or_default();
-            median(self.samples[place].iter().map(part))
-        };
-        for kind in Kind::ALL {
-            let total = of(kind, |sample| sample.total);
-            let (times, floor) = kind.floor().map_or((String::new(), ""), |floor| {
-                (format!("{:.2}", ratio(total, of(floor, |sample| sample.total))), floor.label())
-            });
+        println!("was a pod, from a pod's end to the next pod, from the last pod's end; medians.");
+        if args.world == WorldKind::Cluster {
             println!(
-                "{:<40} {:>7.0} {times:>6}  {floor:<40} {:>6.0} {:>7.0} {:>7.0} {:>6.0}",
+                "A kubelet looks at its containers once a second: what ends is seen then, and a pod takes a second or"
+            );
+            println!("less for each container after another. Runs are created at any moment of that second.");
+        }
+        println!(
+            "\n{:<40} {:>7} {:>6} {:>7} {:>6}  {:<39} {:>6} {:>6} {:>7} {:>6}",
+            "", "median", "ratio", "mean", "ratio", "floor", "before", "pods", "between", "after"
+        );
+        let place = |kind: Kind| Kind::ALL.iter().position(|other| *other == kind).unwrap_or_default();
+        let all = |kind: Kind, part: fn(&Sample) -> Duration| self.samples[place(kind)].iter().map(part);
+        for kind in Kind::ALL {
+            let middle = |part| ms(median(all(kind, part)));
+            println!(
+                "{:<40} {:>7.0} {:>6} {:>7.0} {:>6}  {:<39} {:>6.0} {:>6.0} {:>7.0} {:>6.0}",
                 kind.label(),
-                ms(total),
-                ms(of(kind, |sample| sample.before)),
-                ms(of(kind, |sample| sample.pods)),
-                ms(of(kind, |sample| sample.between)),
-                ms(of(kind, |sample| sample.after)),
+                middle(|sample| sample.total),
+                against(&|kind| median(all(kind, |sample| sample.total)), kind),
+                ms(mean(all(kind, |sample| sample.total))),
+                against(&|kind| mean(all(kind, |sample| sample.total)), kind),
+                kind.floor().map_or("", Kind::label),
+                middle(|sample| sample.before),
+                middle(|sample| sample.pods),
+                middle(|sample| sample.between),
+                middle(|sample| sample.after),
             );
         }
         let hand_overs = || self.hand_overs.iter().copied();
@@ -400,6 +421,11 @@ impl Rounds {
             self.hand_overs.len()
         );
     }
+}
+
+/// How many times its floor, if it has one.
+fn against(figure: &dyn Fn(Kind) -> Duration, kind: Kind) -> String {
+    kind.floor().map_or_else(String::new, |floor| format!("{:.2}", ratio(figure(kind), figure(floor))))
 }
 
 /// Of the installed processes over all rounds.
@@ -427,23 +453,24 @@ fn usage(before: &Processes, rounds: usize) -> Result<()> {
 async fn requests(world: &World) -> Result<()> {
     let Some(audit) = world.audit() else { return Ok(()) };
     for kind in [Kind::OneStep, Kind::OneTask] {
-        let namespace = world.namespace(&format!("latency-{}", kind.prefix())).await?;
-        let bench = Bench::start(world, &namespace).await?;
-        let counting = Counting::start(world.client(), audit.clone(), &namespace).await?;
-        for number in 0..COUNTED {
-            bench.create(kind, &format!("{}-{number}", kind.prefix())).await?;
-        }
-        let counts = counting.end().await?;
-        let (writes, events) = counts.writes(COUNTED);
-        println!(
-            "\n{}: the engine writes {writes:.1} times and records {events:.1} events; all requests:",
-            kind.label()
-        );
-        for line in counts.lines(COUNTED) {
-            println!("{line}");
-        }
-        drop(bench);
-        world.remove(&namespace).await?;
+        within(world, &format!("latency-{}", kind.prefix()), async |bench| {
+            let counting = Counting::start(world.client(), audit.clone(), bench.namespace).await?;
+            for number in 0..COUNTED {
+                bench.create(kind, &format!("{}-{number}", kind.prefix())).await?;
+            }
+            let counts = counting.end().await?;
+            let (writes, events) = counts.writes(COUNTED);
+            println!(
+                "\n{}: the engine writes {writes:.1} times and records {events:.1} events",
+                kind.label()
+            );
+            println!("requests for each:");
+            for line in counts.lines(COUNTED) {
+                println!("{line}");
+            }
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
 }

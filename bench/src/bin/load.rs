@@ -1,7 +1,8 @@
 //! How many runs end in a second when their pods take no time: `cargo run --release -p ropewalk-bench --bin load`.
 //!
 //! A node of the program's own says of each pod it is given that it runs, and then that it has succeeded. Bare pods on
-//! the same node are the floor; batches of the two take turns, so that what drifts hits both alike.
+//! the same node are the floor; pods of the TaskRuns' shape tell how much of the way up from it is the shape's. Batches of
+//! the three take turns, so that what drifts hits all alike.
 
 #![expect(clippy::print_stdout, reason = "figures are this program's output")]
 
@@ -9,14 +10,16 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use futures::{TryStreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::runtime::wait::await_condition;
 use ropewalk_api::TaskRun;
+use ropewalk_api::conditions::is_done;
 use ropewalk_bench::fake_node::FakeNode;
 use ropewalk_bench::figures::{number, per, rate};
 use ropewalk_bench::objects;
@@ -29,7 +32,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Batches of pods, and as many of runs.
+/// Batches of each kind.
 const BATCHES: usize = 4;
 
 /// Creations at once: enough that the API server is never without one.
@@ -44,15 +47,25 @@ const BARE: &str = "bench.ropewalk.dev/bare";
 /// The fake node pulls nothing.
 const IMAGE: &str = "none";
 
-/// Of a process, milliseconds for each task less than this are not printed.
-const LITTLE: f64 = 0.2;
+/// Who takes part, by the names of processes; what all others use tells how busy the machine was beside.
+const PARTS: [&str; 8] = [
+    "kube-apiserver",
+    "etcd",
+    "kube-scheduler",
+    // The kernel cuts names.
+    "kube-controller",
+    "kubelet",
+    CONTROLLER,
+    WEBHOOK,
+    "load",
+];
 
 #[derive(Parser)]
 #[command(
     about = "Prints how many one-step TaskRuns end in a second on a node that ends pods at once, beside bare pods"
 )]
 struct Args {
-    /// TaskRuns, and as many bare pods
+    /// TaskRuns, and as many pods of each kind
     #[arg(long, default_value_t = 2000)]
     runs: usize,
 }
@@ -79,32 +92,43 @@ fn main() -> Result<ExitCode> {
 
 async fn run(args: &Args) -> Result<()> {
     let world = World::start(WorldKind::Cluster).await?;
-    let client = world.client();
     let namespace = world.namespace("load").await?;
-    let node = FakeNode::start(client, &namespace).await?;
-    let placement = node.placement();
-    let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
-    let runs = Api::<TaskRun>::namespaced(client.clone(), &namespace);
+    let node = FakeNode::start(world.client(), &namespace).await?;
+    let measured = measure(args, &world, &namespace, &node.placement()).await;
+    // The node ends what the namespace holds.
+    world.remove(&namespace).await?;
+    node.stop().await?;
+    measured
+}
+
+async fn measure(args: &Args, world: &World, namespace: &str, placement: &Value) -> Result<()> {
+    let client = world.client();
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let runs = Api::<TaskRun>::namespaced(client.clone(), namespace);
     let known = Api::<TaskRun>::all(client.clone()).list(&ListParams::default()).await?.items.len();
     let counting = match world.audit() {
-        Some(audit) => Some(Counting::start(client, audit, &namespace).await?),
+        Some(audit) => Some(Counting::start(client, audit, namespace).await?),
         None => None,
     };
     let idle = Processes::now()?;
 
-    let (mut of_pods, mut of_runs) = (Total::default(), Total::default());
+    let shape = shape(&runs, &pods, placement).await?;
+    let (mut of_pods, mut of_shapes, mut of_runs) = (Total::default(), Total::default(), Total::default());
     let each = args.runs.div_ceil(BATCHES);
     for batch in 0..BATCHES {
-        let timeline = Timeline::start(client, &namespace, &[Object::Pod]).await?;
-        of_pods.batch(&pods, &timeline, each, |number| bare_pod(batch, number, &placement)).await?;
+        let timeline = Timeline::start(client, namespace, &[Object::Pod]).await?;
+        of_pods.batch(&pods, &timeline, each, |number| bare_pod(batch, number, placement)).await?;
+        of_shapes.batch(&pods, &timeline, each, |number| Ok(shaped_pod(batch, number, &shape))).await?;
         drop(timeline);
         // Runs keep their pods; those of the floor would only make every list longer.
         pods.delete_collection(&DeleteParams::default(), &ListParams::default().labels(BARE)).await?;
-        let timeline = Timeline::start(client, &namespace, &[Object::TaskRun]).await?;
-        of_runs.batch(&runs, &timeline, each, |number| task_run(batch, number, &placement)).await?;
+        let timeline = Timeline::start(client, namespace, &[Object::TaskRun]).await?;
+        of_runs
+            .batch(&runs, &timeline, each, |number| task_run(&format!("run-{batch}-{number}"), placement))
+            .await?;
     }
     let after = Processes::now()?;
-    print_rates(&of_pods, &of_runs);
+    print_rates(&of_pods, &of_shapes, &of_runs);
     for (what, name) in [("controller", CONTROLLER), ("webhook", WEBHOOK)] {
         let (idle, after) = (mib(&idle.rss(name)), mib(&after.rss(name)));
         let more = of_runs.count;
@@ -116,8 +140,7 @@ async fn run(args: &Args) -> Result<()> {
         let (writes, events) = counting.end().await?.writes(of_runs.count);
         println!("for each TaskRun the engine writes {writes:.2} times and records {events:.2} events");
     }
-    world.remove(&namespace).await?;
-    node.stop().await
+    Ok(())
 }
 
 impl Total {
@@ -154,22 +177,32 @@ impl Total {
         Ok(())
     }
 
-    /// Milliseconds of CPU for each object.
-    fn cpu(&self, name: &str) -> f64 {
-        per(self.cpu.get(name).copied().unwrap_or_default() * 1e3, number(self.count))
+    /// Milliseconds of CPU for each object, of the processes that are chosen.
+    fn cpu(&self, chosen: impl Fn(&str) -> bool) -> f64 {
+        let seconds: f64 = self.cpu.iter().filter(|(name, _)| chosen(name)).map(|(_, cpu)| cpu).sum();
+        per(seconds * 1e3, number(self.count))
+    }
+
+    fn rate(&self) -> f64 {
+        rate(self.count, self.time)
     }
 }
 
-fn print_rates(of_pods: &Total, of_runs: &Total) {
-    let (floor, rate) = (rate(of_pods.count, of_pods.time), rate(of_runs.count, of_runs.time));
-    println!("{} one-step TaskRuns: {rate:.1} a second", of_runs.count);
-    println!("floor, as many bare pods: {floor:.1} a second; ratio {:.2}\n", per(rate, floor));
-    println!("{:<16} {:>16} {:>16}", "CPU ms for each", "TaskRun", "bare pod");
-    let mut names: Vec<_> = of_runs.cpu.keys().filter(|name| of_runs.cpu(name) >= LITTLE).collect();
-    names.sort_by(|a, b| of_runs.cpu(b).total_cmp(&of_runs.cpu(a)));
-    for name in names {
-        println!("{name:<16} {:>16.1} {:>16.1}", of_runs.cpu(name), of_pods.cpu(name));
+fn print_rates(of_pods: &Total, of_shapes: &Total, of_runs: &Total) {
+    let ratio = |floor: &Total| per(of_runs.rate(), floor.rate());
+    println!("{} one-step TaskRuns: {:.1} a second", of_runs.count, of_runs.rate());
+    println!("floor, as many bare pods: {:.1} a second, ratio {:.2}", of_pods.rate(), ratio(of_pods));
+    println!("bare pods of their shape: {:.1} a second, ratio {:.2}\n", of_shapes.rate(), ratio(of_shapes));
+    println!("{:<20} {:>10} {:>10} {:>10}", "CPU ms for each", "TaskRun", "shape", "bare pod");
+    let row = |what: &str, chosen: &dyn Fn(&str) -> bool| {
+        let [run, shape, pod] = [of_runs, of_shapes, of_pods].map(|total| total.cpu(chosen));
+        println!("{what:<20} {run:>10.1} {shape:>10.1} {pod:>10.1}");
+    };
+    for part in PARTS {
+        row(part, &|name| name == part);
     }
+    row("all of these", &|name| PARTS.contains(&name));
+    row("the machine's rest", &|name| !PARTS.contains(&name));
     println!();
 }
 
@@ -182,21 +215,38 @@ fn mib(rss: &[f64]) -> String {
 
 fn bare_pod(batch: usize, number: usize, placement: &Value) -> Result<Pod> {
     let mut pod = objects::bare_pod(&format!("bare-{batch}-{number}"), IMAGE)?;
-    pod.metadata.labels = Some(BTreeMap::from([(BARE.to_owned(), String::new())]));
+    mark(&mut pod);
     let mut value = serde_json::to_value(&pod)?;
-    place(&mut value["spec"], placement);
+    for (field, placed) in placement.as_object().into_iter().flatten() {
+        value["spec"][field] = placed.clone();
+    }
     Ok(serde_json::from_value(value)?)
 }
 
-fn task_run(batch: usize, number: usize, placement: &Value) -> Result<TaskRun> {
-    let run = objects::task_run(&format!("run-{batch}-{number}"), &objects::one_step(IMAGE))?;
-    let mut value = serde_json::to_value(&run)?;
+/// The pod that a TaskRun becomes here.
+async fn shape(runs: &Api<TaskRun>, pods: &Api<Pod>, placement: &Value) -> Result<Pod> {
+    runs.create(&PostParams::default(), &task_run("shape", placement)?).await?;
+    let ended = await_condition(runs.clone(), "shape", |run: Option<&TaskRun>| {
+        run.and_then(|run| run.status.as_ref()).is_some_and(|status| is_done(&status.conditions))
+    });
+    tokio::time::timeout(ropewalk_bench::PATIENCE, ended)
+        .await
+        .context("the first TaskRun does not end")??;
+    Ok(pods.get("shape-pod").await?)
+}
+
+fn shaped_pod(batch: usize, number: usize, shape: &Pod) -> Pod {
+    let mut pod = objects::of_shape(&format!("shape-{batch}-{number}"), shape);
+    mark(&mut pod);
+    pod
+}
+
+fn mark(pod: &mut Pod) {
+    pod.metadata.labels = Some(BTreeMap::from([(BARE.to_owned(), String::new())]));
+}
+
+fn task_run(name: &str, placement: &Value) -> Result<TaskRun> {
+    let mut value = serde_json::to_value(objects::task_run(name, &objects::one_step(IMAGE))?)?;
     value["spec"]["podTemplate"] = placement.clone();
     Ok(serde_json::from_value(value)?)
-}
-
-fn place(spec: &mut Value, placement: &Value) {
-    for (field, value) in placement.as_object().into_iter().flatten() {
-        spec[field] = value.clone();
-    }
 }
