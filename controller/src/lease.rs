@@ -205,13 +205,28 @@ impl Held {
 
     /// Gives the lease up, so that others need not wait for its end. To be called when no work is under way any more.
     pub async fn release(self) {
-        let spec = decision::release(Timestamp::now());
-        match timeout(RELEASE, self.candidate.write(Some(&self.lease), spec)).await {
-            Ok(Ok(_)) => tracing::info!("lease released"),
+        match timeout(RELEASE, self.give_up()).await {
+            Ok(Ok(())) => tracing::info!("lease released"),
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot release the lease");
             }
             Err(_) => tracing::warn!("no answer to the release of the lease within {RELEASE:?}"),
+        }
+    }
+
+    async fn give_up(self) -> kube::Result<()> {
+        let Self { candidate, mut lease, .. } = self;
+        loop {
+            match candidate.write(Some(&lease), decision::release(Timestamp::now())).await {
+                // A renewal may have been under way when the work ended.
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    match candidate.api.get_opt(NAME).await? {
+                        Some(now) if decision::holder(&now) == Some(&candidate.identity) => lease = now,
+                        _ => return Ok(()),
+                    }
+                }
+                written => return written.map(drop),
+            }
         }
     }
 }

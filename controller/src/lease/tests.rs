@@ -63,6 +63,28 @@ async fn a_released_lease_is_taken_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_is_released_after_a_renewal_without_an_answer() {
+    let client = client();
+    let mut held = candidate(&client, "first").acquire().await;
+    let before = held.lease.clone();
+    assert!(timeout(Duration::from_secs(3), held.keep()).await.is_err());
+    held.lease = before;
+    held.release().await;
+    assert_eq!(holder(&client).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_another_is_not_released() {
+    let client = client();
+    let held = candidate(&client, "first").acquire().await;
+    let api: Api<Lease> = Api::default_namespaced(client.clone());
+    let patch = json!({ "spec": { "holderIdentity": "thief" } });
+    api.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await.expect("a patch");
+    held.release().await;
+    assert_eq!(holder(&client).await.as_deref(), Some("thief"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_comes_back_under_its_name_takes_its_lease_at_once() {
     let client = client();
     drop(candidate(&client, "pod").acquire().await);
