@@ -19,8 +19,8 @@ fn column(name: &str, kind: &str, json_path: &str) -> Column {
     }
 }
 
-/// Everything a pipeline's objects refer to. `LimitRange`, `ResourceQuota`, `Service`, `StatefulSet` and the kinds of
-/// `rbac.authorization.k8s.io` are stored only: nothing acts on them.
+/// Everything a pipeline's objects refer to. `LimitRange`, `ResourceQuota`, `Service` and `StatefulSet` are stored only:
+/// nothing acts on them.
 pub(crate) fn resources() -> Vec<Resource> {
     let age = || column("Age", "date", ".metadata.creationTimestamp");
     let core = |kind: &str, plural: &str, short: &[&str]| {
@@ -60,6 +60,7 @@ pub(crate) fn resources() -> Vec<Resource> {
 
     let mut account = with(core("ServiceAccount", "serviceaccounts", &["sa"]), false, vec![age()]);
     account.returns_deleted = true;
+    account.behaviour = Behaviour::ServiceAccount;
 
     let mut host = with(core("Node", "nodes", &["no"]), true, vec![age()]);
     host.namespaced = false;
@@ -108,15 +109,31 @@ pub(crate) fn resources() -> Vec<Resource> {
     quota.returns_deleted = true;
 
     let rbac = [
-        ("Role", "roles", true),
-        ("RoleBinding", "rolebindings", true),
-        ("ClusterRole", "clusterroles", false),
-        ("ClusterRoleBinding", "clusterrolebindings", false),
+        ("Role", "roles", true, Behaviour::Role),
+        ("RoleBinding", "rolebindings", true, Behaviour::RoleBinding),
+        ("ClusterRole", "clusterroles", false, Behaviour::ClusterRole),
+        ("ClusterRoleBinding", "clusterrolebindings", false, Behaviour::ClusterRoleBinding),
     ]
-    .map(|(kind, plural, namespaced)| {
+    .map(|(kind, plural, namespaced, behaviour)| {
         let mut resource = Resource::new("rbac.authorization.k8s.io", "v1", kind, plural);
         resource.namespaced = namespaced;
-        with(resource, false, vec![age()])
+        resource.behaviour = behaviour;
+        let role = column("Role", "string", ".roleRef.name");
+        with(resource, false, if kind.ends_with("Binding") { vec![role, age()] } else { vec![age()] })
+    });
+    let reviews = [
+        ("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews"),
+        ("authentication.k8s.io", "TokenReview", "tokenreviews"),
+        ("authorization.k8s.io", "LocalSubjectAccessReview", "localsubjectaccessreviews"),
+        ("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
+        ("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
+        ("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews"),
+    ]
+    .map(|(group, kind, plural)| {
+        let mut resource = Resource::new(group, "v1", kind, plural);
+        resource.namespaced = kind.starts_with("Local");
+        resource.behaviour = Behaviour::Review;
+        resource
     });
 
     let mut resources = vec![
@@ -136,6 +153,7 @@ pub(crate) fn resources() -> Vec<Resource> {
         definition,
     ];
     resources.extend(rbac);
+    resources.extend(reviews);
     resources
 }
 

@@ -84,6 +84,8 @@ pub(crate) fn group(table: &ResourceTable, group: &str) -> Option<Value> {
 fn verbs(resource: &Resource) -> Value {
     if resource.behaviour == Behaviour::ReadOnly {
         json!(["get", "list", "watch"])
+    } else if resource.behaviour == Behaviour::Review {
+        json!(["create"])
     } else {
         json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"])
     }
@@ -112,6 +114,9 @@ pub(crate) fn resources(table: &ResourceTable, group: &str, version: &str) -> Op
         };
         if resource.versions[index].status {
             subresource("status", &resource.kind, &["get", "patch", "update"]);
+        }
+        if resource.behaviour == Behaviour::ServiceAccount {
+            subresource("token", "TokenRequest", &["create"]);
         }
         if resource.behaviour == Behaviour::Pod {
             subresource("log", "Pod", &["get"]);

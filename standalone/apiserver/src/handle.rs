@@ -1,12 +1,13 @@
 //! The front door: one request in, one answer and its changes out. Pure.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    access::{self, Attributes, Caller, NoTokens, User},
     admission::Admission,
     delete, discovery, gc, log,
     log::LogRequest,
@@ -60,6 +61,7 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) dry_run: bool,
     pub(crate) context: &'a Context<'a>,
+    pub(crate) caller: &'a Caller<'a>,
 }
 
 /// An answer before it is put on the wire.
@@ -76,9 +78,19 @@ impl Reply {
     }
 }
 
-/// Handles one request. A refused one changes nothing.
+/// Handles one request of the server's own process, which may do everything. A refused one changes nothing.
 pub fn handle<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Context<'_>) -> Handled {
-    let reply = respond(state, request, context);
+    handle_for(state, request, context, &Caller { user: &User::server(), tokens: &NoTokens })
+}
+
+/// Handles one request of somebody, who is refused what they may not do.
+pub fn handle_for<B: AsRef<[u8]>>(
+    state: &mut State,
+    request: &Request<B>,
+    context: &Context<'_>,
+    caller: &Caller<'_>,
+) -> Handled {
+    let reply = respond(state, request, context, caller);
     let outcome = match reply {
         Ok(Reply::Json { code, body, warnings }) => Outcome::Response(json(code, body, &warnings)),
         Ok(Reply::Text(text)) => {
@@ -112,7 +124,12 @@ fn json(code: u16, body: Vec<u8>, warnings: &[String]) -> Response<Vec<u8>> {
     response
 }
 
-fn respond<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Context<'_>) -> Result<Reply> {
+fn respond<B: AsRef<[u8]>>(
+    state: &mut State,
+    request: &Request<B>,
+    context: &Context<'_>,
+    caller: &Caller<'_>,
+) -> Result<Reply> {
     let method = request.method();
     let body = request.body().as_ref();
     route::check_method(method)?;
@@ -122,6 +139,12 @@ fn respond<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Co
     let route = Route::parse(state, request.uri().path())?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let headers = request.headers();
+    let user = match access::impersonate(state, caller.user, headers)? {
+        Some(other) => Cow::Owned(other),
+        None => Cow::Borrowed(caller.user),
+    };
+    let caller = &Caller { user: &user, tokens: caller.tokens };
+    access::check(state, &user, &Attributes::of(state, method, &route, request.uri().path(), &query))?;
     let target = match route {
         Route::Object(target) => target,
         other => return about_server(state, &other, method),
@@ -131,13 +154,14 @@ fn respond<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Co
         "All" => true,
         other => return Err(Failure::bad_request(format!("dryRun: Unsupported value: {other:?}"))),
     };
-    let call = Call { method, headers, query, body, dry_run, context };
+    let call = Call { method, headers, query, body, dry_run, context, caller };
     if dry_run {
         // The whole path runs, on a copy that is thrown away.
         return act(&mut state.clone(), &call, &target);
     }
     let reply = act(state, &call, &target)?;
     gc::settle(state, context.now);
+    access::aggregate(state);
     Ok(reply)
 }
 
@@ -169,6 +193,9 @@ fn act(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
     if let Some(subresource) = target.subresource.as_deref() {
         return act_on_subresource(state, call, target, &resource, subresource);
     }
+    if resource.behaviour == Behaviour::Review {
+        return access::review(state, call, target);
+    }
     let writable = resource.behaviour != Behaviour::ReadOnly;
     match (call.method.as_str(), &target.name) {
         ("GET" | "HEAD", Some(_)) => read::get(state, call, target),
@@ -191,6 +218,7 @@ fn act_on_subresource(
 ) -> Result<Reply> {
     let has_it = match subresource {
         "status" => resource.versions[target.version].status,
+        "token" => resource.behaviour == Behaviour::ServiceAccount,
         "log" | "binding" | "eviction" => resource.behaviour == Behaviour::Pod,
         _ => false,
     };
@@ -205,6 +233,7 @@ fn act_on_subresource(
             let pod = read::fetch(state, target)?;
             log::request(&pod, &call.query).map(Reply::Log)
         }
+        ("POST", "token") => access::request_token(state, call, target),
         ("POST", "binding") => write::bind(state, call, target),
         ("POST", "eviction") => delete::one(state, call, target),
         _ => Err(Failure::method_not_allowed()),

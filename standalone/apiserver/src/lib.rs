@@ -7,6 +7,7 @@
 //! Objects are plain JSON values. What the server knows of a kind stands in the [`ResourceTable`] (versions, names,
 //! scope, schema, printer columns), so that a custom resource and a built-in one take the same path.
 
+mod access;
 mod admission;
 mod builtin;
 mod delete;
@@ -30,8 +31,9 @@ mod table;
 mod watch;
 mod write;
 
+pub use access::{AUDIENCE, Caller, NoTokens, Tokens, User, authenticate, install};
 pub use admission::{Admission, AdmissionDecision, AdmissionRequest, NoAdmission, Operation};
-pub use handle::{BODY_LIMIT, Context, Handled, Outcome, handle};
+pub use handle::{BODY_LIMIT, Context, Handled, Outcome, handle, handle_for};
 pub use log::LogRequest;
 pub use state::{Delta, DeltaKind, HISTORY, ObjectKey, State};
 pub use status::Failure;

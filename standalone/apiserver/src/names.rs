@@ -109,7 +109,21 @@ fn label_fault(text: &str) -> Option<String> {
 
 fn name_fault(resource: &Resource, name: &str) -> Option<String> {
     // Service names are stricter still (no leading digit); nothing here makes any.
-    if resource.behaviour == Behaviour::Namespace { label_fault(name) } else { subdomain_fault(name) }
+    match resource.behaviour {
+        Behaviour::Namespace => label_fault(name),
+        Behaviour::Role | Behaviour::ClusterRole | Behaviour::RoleBinding | Behaviour::ClusterRoleBinding => {
+            segment_fault(name)
+        }
+        _ => subdomain_fault(name),
+    }
+}
+
+/// Names of roles need only fit into a path: `system:discovery` is one.
+fn segment_fault(name: &str) -> Option<String> {
+    match name {
+        "." | ".." => Some(format!("may not be '{name}'")),
+        _ => ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'")),
+    }
 }
 
 fn qualified_fault(key: &str) -> Option<String> {

@@ -55,6 +55,27 @@ impl Selector {
         Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(resource, fields)? })
     }
 
+    /// A `LabelSelector` object; requirements with an operator nobody knows select nothing.
+    pub(crate) fn of_labels(selector: &Value) -> Self {
+        let equal = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+        let value = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut labels: Vec<_> =
+            equal.map(|(key, wanted)| Requirement::In(key.clone(), vec![value(wanted)])).collect();
+        for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+            let key = object::text(expression, "key").to_owned();
+            let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+            let values = values.map(value).collect();
+            labels.push(match object::text(expression, "operator") {
+                "NotIn" => Requirement::NotIn(key, values),
+                "Exists" => Requirement::Exists(key),
+                "DoesNotExist" => Requirement::Absent(key),
+                "In" => Requirement::In(key, values),
+                _ => Requirement::In(key, Vec::new()),
+            });
+        }
+        Self { labels, fields: Vec::new() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    builtin,
+    access, builtin,
     names::Names,
     object,
     table::{Behaviour, Resource, ResourceId, ResourceTable},
@@ -79,6 +79,10 @@ pub struct State {
     objects: Vec<BTreeMap<ObjectKey, Arc<Value>>>,
     uids: BTreeMap<String, (ResourceId, ObjectKey)>,
     dependents: BTreeMap<String, BTreeSet<(ResourceId, ObjectKey)>>,
+    /// Role bindings by those they are for, see `access::subjects`.
+    bindings: BTreeMap<String, BTreeSet<(ResourceId, ObjectKey)>>,
+    /// What pods trust the server by, PEM, where it can be reached from them.
+    authority: Option<Arc<str>>,
     version: u64,
     history: VecDeque<Arc<Delta>>,
     /// Version of the newest change that fell off the history; watches can resume from here on.
@@ -99,6 +103,8 @@ impl State {
             table,
             uids: BTreeMap::new(),
             dependents: BTreeMap::new(),
+            bindings: BTreeMap::new(),
+            authority: None,
             version: 0,
             history: VecDeque::new(),
             horizon: 0,
@@ -182,6 +188,50 @@ impl State {
         self.dependents.get(uid).map(|set| set.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Role bindings of one resource in one namespace that are for this subject.
+    pub(crate) fn bindings<'a>(
+        &'a self,
+        subject: &str,
+        id: ResourceId,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ObjectKey> {
+        let start = (id, ObjectKey::new(namespace, ""));
+        let all = self.bindings.get(subject).map(|set| set.range(start..));
+        let here = move |(other, key): &&(ResourceId, ObjectKey)| *other == id && key.namespace == namespace;
+        all.into_iter().flatten().take_while(here).map(|(_, key)| key)
+    }
+
+    /// Whether a change of this resource is among those not yet taken.
+    pub(crate) fn fresh_touches(&self, id: ResourceId) -> bool {
+        self.fresh.iter().any(|delta| delta.resource == id)
+    }
+
+    /// Whether pods can reach the server, and so get tokens.
+    pub(crate) fn has_authority(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    /// Puts the server's authority into every namespace that there is and will be.
+    pub(crate) fn publish_authority(&mut self, pem: &str, now: Timestamp) {
+        self.authority = Some(pem.into());
+        let Some(id) = self.table.by_behaviour(Behaviour::Namespace) else { return };
+        let namespaces: Vec<ObjectKey> = self.objects[id.0].keys().cloned().collect();
+        for namespace in namespaces {
+            self.add_authority(&namespace.name, now);
+        }
+    }
+
+    fn add_authority(&mut self, namespace: &str, now: Timestamp) {
+        let Some(pem) = self.authority.clone() else { return };
+        let Some((id, _)) = self.table.find("", "v1", "configmaps") else { return };
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": access::ROOT_CA, "namespace": namespace },
+            "data": { "ca.crt": &*pem },
+        });
+        self.create(id, map, now);
+    }
+
     /// Changes after `since`, or `None` where some of them fell off the history.
     pub(crate) fn changes_since(&self, since: u64) -> Option<impl Iterator<Item = &Arc<Delta>>> {
         if since < self.horizon {
@@ -210,7 +260,10 @@ impl State {
         }
         let stored = self.put(id, object);
         match resource.behaviour {
-            Behaviour::Namespace => self.add_service_account(object::name(&stored), now),
+            Behaviour::Namespace => {
+                self.add_service_account(object::name(&stored), now);
+                self.add_authority(object::name(&stored), now);
+            }
             Behaviour::Event => self.bound_events(id, ObjectKey::of(&stored)),
             _ => {}
         }
@@ -292,10 +345,21 @@ impl State {
         for owner in object::owners(object) {
             self.dependents.entry(owner.uid.to_owned()).or_default().insert((id, key.clone()));
         }
+        for subject in access::subjects(self.table.get(id), object) {
+            self.bindings.entry(subject).or_default().insert((id, key.clone()));
+        }
     }
 
     fn unindex(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {
         self.uids.remove(object::uid(object));
+        for subject in access::subjects(self.table.get(id), object) {
+            if let Some(set) = self.bindings.get_mut(&subject) {
+                set.remove(&(id, key.clone()));
+                if set.is_empty() {
+                    self.bindings.remove(&subject);
+                }
+            }
+        }
         for owner in object::owners(object) {
             if let Some(set) = self.dependents.get_mut(owner.uid) {
                 set.remove(&(id, key.clone()));

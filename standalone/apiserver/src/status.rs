@@ -116,6 +116,23 @@ impl Failure {
         Self::new(403, "Forbidden", message).about(resource, name)
     }
 
+    /// A refusal of what a user may not do; a path has no resource.
+    pub(crate) fn forbidden_to(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let dot = if group.is_empty() { "" } else { "." };
+        let about = match (resource, name) {
+            ("", _) => "forbidden".to_owned(),
+            (_, "") => format!("{resource}{dot}{group} is forbidden"),
+            _ => format!("{resource}{dot}{group} {name:?} is forbidden"),
+        };
+        let mut failure = Self::new(403, "Forbidden", format!("{about}: {why}"));
+        failure.details = Box::new(details(group, resource, name));
+        failure
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
     }

@@ -31,6 +31,18 @@ pub enum Behaviour {
     Event,
     /// Definitions loaded at the start; they cannot be written.
     ReadOnly,
+    /// Asked by POST and answered, never stored.
+    Review,
+    /// Its tokens can be asked for.
+    ServiceAccount,
+    /// Rules for one namespace.
+    Role,
+    /// Rules for one namespace or all, perhaps gathered from other such roles.
+    ClusterRole,
+    /// Gives a role in one namespace.
+    RoleBinding,
+    /// Gives a role everywhere.
+    ClusterRoleBinding,
 }
 
 /// A column of `kubectl get`.

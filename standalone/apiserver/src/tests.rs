@@ -1,5 +1,6 @@
 //! The kernel as its callers see it: requests in, statuses and objects and changes out.
 
+mod access;
 mod admission;
 mod collect;
 mod crud;

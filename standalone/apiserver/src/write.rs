@@ -9,6 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    access,
     admission::{AdmissionDecision, AdmissionRequest, Operation},
     builtin,
     handle::{Call, Reply, key_of},
@@ -209,6 +210,7 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     if state.get(target.id, &key).is_some() {
         return Err(Failure::already_exists(&writer.resource, &key.name));
     }
+    access::check_write(state, call.caller, &writer.resource, None, &object)?;
     let stored = writer.to_storage(object)?;
     let stored = state.create(target.id, stored, call.context.now);
     writer.reply(201, &stored)
@@ -252,20 +254,21 @@ fn check_namespace(state: &State, resource: &Resource, object: &Value) -> Result
 }
 
 /// What the `ServiceAccount` admission plugin does: a pod has a service account, and it exists.
-fn check_service_account(state: &State, resource: &Resource, pod: &mut Value) -> Result<()> {
+fn check_service_account(state: &mut State, resource: &Resource, pod: &mut Value) -> Result<()> {
     let Some((id, _)) = state.table().find("", "v1", "serviceaccounts") else { return Ok(()) };
     let account = match object::text(pod, "spec.serviceAccountName") {
         "" => "default".to_owned(),
         account => account.to_owned(),
     };
     let namespace = object::namespace(pod);
-    if state.get(id, &ObjectKey::new(namespace, &account)).is_none() {
+    let Some(found) = state.get(id, &ObjectKey::new(namespace, &account)).cloned() else {
         let why = format!(
             "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
         );
         return Err(Failure::forbidden(resource, object::name(pod), &why));
-    }
+    };
     object::map_mut(pod, "spec").insert("serviceAccountName".into(), Value::from(account));
+    access::automount(state, &found, pod);
     Ok(())
 }
 
@@ -332,6 +335,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
         errors.extend(builtin::validate_update(writer.behaviour(), &old, &object));
     }
     writer.check(&object, errors)?;
+    access::check_write(state, call.caller, &writer.resource, Some(&old), &object)?;
     if writer.resource.counts_generations && !status && content_changed(&writer, &old, &object) {
         let generation = object::at(&old, "metadata.generation").and_then(Value::as_i64).unwrap_or_default();
         object::set_meta(&mut object, "generation", Some(Value::from(generation + 1)));
