@@ -16,6 +16,7 @@ use ropewalk_cluster::{client, config, config_maps, http, logging, named_by, nam
 use ropewalk_controller::lease::{Candidate, Held, Lost, Settings as LeaseSettings};
 use ropewalk_controller::{ImageOptions, Metrics, Options, capabilities};
 use ropewalk_core::settings::Settings;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// How long the controllers may take to end what they are doing. With the release of the lease and the last events this
@@ -57,17 +58,24 @@ struct Args {
     metrics_port: u16,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
     logging::init();
-    match Box::pin(serve(args)).await {
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "stopping");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("cannot start threads")?;
+    let outcome = runtime.block_on(serve(args));
+    // The name of a registry may be looked up for half a minute, and nobody waits for it any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
