@@ -195,19 +195,21 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
         release(draft, pod);
         return;
     }
-    if let Some((reason, message)) = waiting::explain(pod, draft.snapshot.now) {
+    let young = waiting::quiet_until(pod) > draft.snapshot.now;
+    let diagnosis = diagnosis::of(pod, &draft.snapshot.warnings, young);
+    let told = diagnosis.is_some() || draft.condition().is_some_and(|it| it.reason == reason::PENDING);
+    if let Some((reason, message)) = waiting::explain(pod, draft.snapshot.now, told) {
         show(draft, pod);
         draft.going_on(reason, &message);
-        let young = waiting::quiet_until(pod) > draft.snapshot.now;
-        draft.diagnose_waiting(diagnosis::of(pod, &draft.snapshot.warnings, young).as_deref());
+        draft.diagnose_waiting(diagnosis.as_deref());
         draft.wait(draft.run_name(), message);
-        if young {
-            draft.look_at(waiting::quiet_until(pod));
-        }
     } else {
         if draft.condition().is_none_or(|condition| condition.reason == reason::TO_BE_RETRIED) {
             draft.going_on(reason::STARTED, "");
         }
+        draft.look_at(waiting::slow_from(pod));
+    }
+    if young {
         draft.look_at(waiting::quiet_until(pod));
     }
 }

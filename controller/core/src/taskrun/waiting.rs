@@ -9,9 +9,13 @@ use super::containers::{self, Seen};
 use super::reason;
 use crate::pod::{SIDECAR_PREFIX, STEP_PREFIX};
 
-/// How long a pod may be starting without the run's status saying how far it is. Every healthy pod passes through a
-/// few such states within this time, and each would be a write nobody reads.
+/// How long a pod may be starting before what the scheduler and the node say of it is told. Every healthy pod passes
+/// through a few such states within this time, and each would be a write nobody reads.
 pub(super) const QUIET: Duration = Duration::from_secs(5);
+
+/// How long a pod may be starting without a word from anybody before the run's status says how far it is: busy nodes
+/// take this long, and tell nothing but that they are at it.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// A container that will not start, as the reason and message of the run's failure.
 pub(super) fn fatal(pod: &Pod, run: &str) -> Option<(&'static str, String)> {
@@ -65,8 +69,9 @@ fn kind_and_name<'a>(container: &Seen<'a>) -> (&'static str, &'a str) {
 /// In the scheduler's words: what a pod with a new claim waits for until the claim is bound, a moment as a rule.
 const BINDING: &str = "unbound immediate PersistentVolumeClaims";
 
-/// The reason and message of a run whose pod has not started; `None` while the pod is merely on its way.
-pub(super) fn explain(pod: &Pod, now: Timestamp) -> Option<(&'static str, String)> {
+/// The reason and message of a run whose pod has not started; `None` while the pod is merely on its way. `told` when the
+/// run says already how far it is, or somebody says more than the pod does.
+pub(super) fn explain(pod: &Pod, now: Timestamp, told: bool) -> Option<(&'static str, String)> {
     let unschedulable = containers::conditions(pod)
         .iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
@@ -91,19 +96,29 @@ pub(super) fn explain(pod: &Pod, now: Timestamp) -> Option<(&'static str, String
     if reasons().any(is_image_trouble) {
         return Some((reason::PULL_IMAGE_FAILED, message));
     }
-    let said = all
-        .iter()
-        .filter_map(Seen::waiting)
-        .any(|waiting| waiting.message.as_deref().is_some_and(|message| !message.is_empty()));
+    let said = told
+        || all
+            .iter()
+            .filter_map(Seen::waiting)
+            .any(|waiting| waiting.message.as_deref().is_some_and(|message| !message.is_empty()));
     let stuck = unschedulable
         .is_some_and(|condition| !condition.message.as_deref().unwrap_or_default().contains(BINDING));
-    (said || stuck || quiet_until(pod) <= now).then_some((reason::PENDING, message))
+    (said || stuck || slow_from(pod) <= now).then_some((reason::PENDING, message))
 }
 
-/// When a pod that is still on its way becomes worth a word.
+/// When what others say of a pod that is still on its way becomes worth a word.
 pub(super) fn quiet_until(pod: &Pod) -> Timestamp {
+    after(pod, QUIET)
+}
+
+/// When it is worth a word that a pod is still on its way.
+pub(super) fn slow_from(pod: &Pod) -> Timestamp {
+    after(pod, SLOW)
+}
+
+fn after(pod: &Pod, time: Duration) -> Timestamp {
     let created = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    created.saturating_add(QUIET).unwrap_or(Timestamp::MAX)
+    created.saturating_add(time).unwrap_or(Timestamp::MAX)
 }
 
 fn is_image_trouble(reason: &str) -> bool {

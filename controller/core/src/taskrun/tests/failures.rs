@@ -298,7 +298,7 @@ fn a_slow_pod_is_reported_after_a_while() {
     );
     world.settle();
     assert_eq!(world.said(), "Unknown/Started: ");
-    world.pass(5);
+    world.pass(30);
     world.settle();
     assert_eq!(
         world.said(),

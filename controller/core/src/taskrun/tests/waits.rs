@@ -37,6 +37,27 @@ fn a_missing_configmap_is_told_with_the_nodes_own_words() {
 }
 
 #[test]
+fn a_slow_node_that_says_nothing_costs_one_write() {
+    let mut world = World::new(ONE_STEP);
+    world.settle();
+    let writes = world.writes;
+    let not_yet = |what: &str| {
+        format!("{{phase: Pending, conditions: [{{type: {what}, status: 'False', message: later}}]}}")
+    };
+    for second in 0..29 {
+        world.pod_says(["{phase: Pending}", &not_yet("Initialized"), WAITING][second % 3]);
+        assert!(world.plan().is_empty(), "after {second} s");
+        world.pass(1);
+    }
+    assert_eq!(world.writes, writes);
+    assert_eq!(world.plan().requeue, Some(Duration::from_secs(1)));
+    world.pass(1);
+    world.pod_says(WAITING);
+    world.settle();
+    assert_eq!((world.said().as_str(), world.writes), ("Unknown/Pending: Pending", writes + 1));
+}
+
+#[test]
 fn the_same_words_again_are_no_news() {
     let mut world = pending();
     warn(&mut world, "FailedMount", MISSING);
