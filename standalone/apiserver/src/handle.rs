@@ -245,6 +245,15 @@ impl Call<'_> {
         Format::negotiate(self.headers)
     }
 
+    /// The body as YAML, of which JSON is a part.
+    pub(crate) fn yaml(&self) -> Result<Value> {
+        let parsed = serde_json::from_slice(self.body).or_else(|_| {
+            let text = std::str::from_utf8(self.body).map_err(|error| error.to_string())?;
+            serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        });
+        parsed.map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))
+    }
+
     /// The body as JSON.
     pub(crate) fn json(&self) -> Result<Value> {
         match route::content_type(self.headers) {

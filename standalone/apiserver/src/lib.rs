@@ -9,6 +9,7 @@
 
 mod access;
 mod admission;
+mod apply;
 mod builtin;
 mod delete;
 mod discovery;
@@ -28,6 +29,7 @@ mod state;
 mod status;
 mod strategic;
 mod table;
+mod types;
 mod watch;
 mod write;
 

@@ -12,6 +12,8 @@ use crate::{
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
+/// Server-side apply: not a patch of what is there, but a configuration of its own.
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
 /// Operations one JSON patch may have, as in kube-apiserver: what they copy multiplies.
 const OPERATIONS: usize = 10_000;
@@ -39,11 +41,10 @@ pub(crate) fn apply(resource: &Resource, content_type: &str, body: &[u8], object
             strategic::merge(object, read_map(body)?);
             Ok(())
         }
-        // Server-side apply needs managed fields, which are not kept.
         _ => Err(Failure::unsupported_media_type(if resource.custom {
-            &[JSON, MERGE]
+            &[JSON, MERGE, APPLY]
         } else {
-            &[JSON, MERGE, STRATEGIC]
+            &[JSON, MERGE, STRATEGIC, APPLY]
         })),
     }
 }

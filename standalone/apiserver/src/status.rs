@@ -203,21 +203,33 @@ impl Failure {
         failure
     }
 
+    /// What a configuration would take from other managers.
+    pub(crate) fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
+        let mut failure = Self::new(409, "Conflict", message);
+        failure.details = Box::new(json!({ "causes": causes }));
+        failure
+    }
+
+    /// Faults of a request's options, for example of `PatchOptions`.
+    pub(crate) fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_kind("meta.k8s.io", kind, "", errors)
+    }
+
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_kind(&resource.group, &resource.kind, name, errors)
+    }
+
+    fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let shown: Vec<String> =
             errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
         let list = if let [one] = shown.as_slice() { one.clone() } else { format!("[{}]", shown.join(", ")) };
-        let kind = if resource.group.is_empty() {
-            resource.kind.clone()
-        } else {
-            format!("{}.{}", resource.kind, resource.group)
-        };
-        let mut failure = Self::new(422, "Invalid", format!("{kind} {name:?} is invalid: {list}"));
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let mut failure = Self::new(422, "Invalid", format!("{qualified} {name:?} is invalid: {list}"));
         let causes: Vec<Value> = errors
             .iter()
             .map(|error| json!({ "reason": error.reason, "message": error.message, "field": error.field }))
             .collect();
-        let mut about = details(&resource.group, &resource.kind, name);
+        let mut about = details(group, kind, name);
         about["causes"] = Value::Array(causes);
         failure.details = Box::new(about);
         failure

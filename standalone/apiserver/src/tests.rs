@@ -2,6 +2,7 @@
 
 mod access;
 mod admission;
+mod apply;
 mod collect;
 mod crud;
 mod custom;
@@ -48,6 +49,12 @@ fn definition() -> Value {
                         },
                     } },
                     "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+                    "steps": { "type": "array", "x-kubernetes-list-type": "map",
+                               "x-kubernetes-list-map-keys": ["name"], "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": { "name": { "type": "string" }, "image": { "type": "string" } },
+                    } },
                 },
             },
             "status": {

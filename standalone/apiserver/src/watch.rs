@@ -55,7 +55,7 @@ pub(crate) fn plan(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
     let now = call.context.now;
     let since = call.query.version()?.filter(|version| *version > 0);
     let initial_events = call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
-    check_options(state, call, &plan, initial_events.is_some())?;
+    check_options(call, initial_events.is_some())?;
     match (initial_events, since) {
         // Without a version a watch begins with what there is, as if it were just made.
         (Some(true), _) | (None, None) => {
@@ -87,7 +87,7 @@ pub(crate) fn plan(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
     Ok(Reply::Watch(Box::new(plan)))
 }
 
-fn check_options(state: &State, call: &Call<'_>, plan: &WatchPlan, initial_events: bool) -> Result<()> {
+fn check_options(call: &Call<'_>, initial_events: bool) -> Result<()> {
     let matching = call.query.text("resourceVersionMatch");
     let fault = if initial_events && matching != "NotOlderThan" {
         let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
@@ -98,10 +98,7 @@ fn check_options(state: &State, call: &Call<'_>, plan: &WatchPlan, initial_event
     } else {
         return Ok(());
     };
-    let mut options = (**state.table().get(plan.id)).clone();
-    options.group = "meta.k8s.io".into();
-    options.kind = "ListOptions".into();
-    Err(Failure::invalid(&options, "", &[fault]))
+    Err(Failure::invalid_options("ListOptions", &[fault]))
 }
 
 impl WatchPlan {

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, header};
 use serde_json::{Value, json};
 
 use crate::{
     access,
     admission::{AdmissionDecision, AdmissionRequest, Operation},
+    apply::{Requested, Tracker},
     builtin,
     handle::{Call, Reply, key_of},
     names, object, patch, read,
@@ -40,13 +41,58 @@ struct Writer<'a> {
     call: &'a Call<'a>,
     resource: Arc<Resource>,
     version: usize,
+    /// Who writes, in `managedFields`.
+    manager: String,
     warnings: Vec<String>,
 }
 
+/// Longest name of a field manager, as in kube-apiserver.
+const MANAGER: usize = 128;
+
+/// The field manager of a request: as it says, or the first part of its user agent.
+fn manager(call: &Call<'_>) -> Result<String> {
+    let is_apply = call.method == Method::PATCH && route::content_type(call.headers) == patch::APPLY;
+    let options = match call.method.as_str() {
+        "POST" => "CreateOptions",
+        "PUT" => "UpdateOptions",
+        _ => "PatchOptions",
+    };
+    let named = call.query.text("fieldManager");
+    let fault = if is_apply && named.is_empty() {
+        FieldError::required("fieldManager", "is required for apply patch")
+    } else if named.len() > MANAGER {
+        FieldError::too_long("fieldManager", &format!("may not be more than {MANAGER} bytes"))
+    } else if named.chars().any(char::is_control) {
+        FieldError::invalid("fieldManager", &Value::from(named), "should only contain printable characters")
+    } else if !is_apply && call.query.get("force").is_some() {
+        FieldError::forbidden("force", "may not be specified for non-apply patch")
+    } else if named.is_empty() {
+        let agent =
+            call.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let prefix: String = agent.split('/').next().unwrap_or_default().chars().take(MANAGER).collect();
+        return Ok(if prefix.is_empty() { "unknown".into() } else { prefix });
+    } else {
+        return Ok(named.to_owned());
+    };
+    Err(Failure::invalid_options(options, &[fault]))
+}
+
 impl<'a> Writer<'a> {
-    fn new(state: &State, call: &'a Call<'a>, target: &Target) -> Self {
+    /// Refuses what can be refused before anything is decoded, among it a form of answer the server does not have.
+    fn new(state: &State, call: &'a Call<'a>, target: &Target) -> Result<Self> {
+        call.format()?;
         let resource = state.resource(target.id);
-        Self { call, resource, version: target.version, warnings: Vec::new() }
+        Ok(Self { call, resource, version: target.version, manager: manager(call)?, warnings: Vec::new() })
+    }
+
+    fn tracker<'b>(&'b self, subresource: &'b str) -> Tracker<'b> {
+        Tracker {
+            resource: &self.resource,
+            version: self.version,
+            manager: &self.manager,
+            subresource,
+            now: self.call.context.now,
+        }
     }
 
     fn behaviour(&self) -> Behaviour {
@@ -120,6 +166,27 @@ impl<'a> Writer<'a> {
         builtin::prepare_write(self.behaviour(), object);
     }
 
+    /// The body of an apply, which must be about the object of the URL.
+    fn configuration(&self, target: &Target) -> Result<Value> {
+        let mut config = self.call.yaml()?;
+        if ["apiVersion", "kind"].iter().any(|key| object::text(&config, key).is_empty()) {
+            return Err(Failure::bad_request("apiVersion and kind must be set in an applied configuration"));
+        }
+        self.check_kind(&mut config)?;
+        if object::at(&config, "metadata.managedFields").is_some() {
+            return Err(Failure::bad_request("metadata.managedFields must be nil"));
+        }
+        let (name, wanted) = (object::name(&config), target.name.as_deref().unwrap_or_default());
+        if !name.is_empty() && name != wanted {
+            return Err(Failure::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({wanted})"
+            )));
+        }
+        object::set_meta(&mut config, "name", Some(Value::from(wanted)));
+        place(&self.resource, target, &mut config)?;
+        Ok(config)
+    }
+
     /// Asks admission, and takes over the object it returns.
     fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<()> {
         let version = &self.resource.versions[self.version];
@@ -176,10 +243,20 @@ impl<'a> Writer<'a> {
 
 /// POST of a new object.
 pub(crate) fn create(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let mut writer = Writer::new(state, call, target);
-    // A form of answer the server does not have must be refused before anything is stored.
-    call.format()?;
-    let mut object = call.json()?;
+    let writer = Writer::new(state, call, target)?;
+    let object = call.json()?;
+    create_object(state, writer, target, object, None)
+}
+
+/// Stores a new object; `managed` are its `managedFields` where they are known already.
+fn create_object(
+    state: &mut State,
+    mut writer: Writer<'_>,
+    target: &Target,
+    mut object: Value,
+    managed: Option<Value>,
+) -> Result<Reply> {
+    let call = writer.call;
     writer.conform(&mut object)?;
     place(&writer.resource, target, &mut object)?;
     if !object::resource_version(&object).is_empty() {
@@ -209,6 +286,11 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     let key = ObjectKey::of(&object);
     if state.get(target.id, &key).is_some() {
         return Err(Failure::already_exists(&writer.resource, &key.name));
+    }
+    if managed.is_some() {
+        object::set_meta(&mut object, "managedFields", managed);
+    } else {
+        writer.tracker("").update(None, &mut object, &Requested::Nothing)?;
     }
     access::check_write(state, call.caller, &writer.resource, None, &object)?;
     let stored = writer.to_storage(object)?;
@@ -288,28 +370,38 @@ fn name_it(state: &mut State, id: ResourceId, object: &mut Value) {
 
 /// PUT or PATCH of an object, or of its status.
 pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let mut writer = Writer::new(state, call, target);
-    call.format()?;
+    let mut writer = Writer::new(state, call, target)?;
     let status = target.subresource.is_some();
+    let media_type = route::content_type(call.headers);
+    let applies = call.method == Method::PATCH && media_type == patch::APPLY;
     let stored = match read::fetch(state, target) {
         Ok(stored) => stored,
+        Err(_) if applies && !status => return create_by_apply(state, writer, target),
         Err(not_found) => {
             // The media type of a patch is judged before the object is looked for.
-            if call.method == Method::PATCH {
-                patch::apply(&writer.resource, route::content_type(call.headers), b"{}", &mut Value::Null)
+            if call.method == Method::PATCH && !applies {
+                patch::apply(&writer.resource, media_type, b"{}", &mut Value::Null)
                     .or_else(|failure| if failure.code == 415 { Err(failure) } else { Ok(()) })?;
             }
             return Err(not_found);
         }
     };
     let old = read::in_version(&writer.resource, target.version, &stored)?.into_owned();
-    let mut object = if call.method == Method::PATCH {
+    let subresource = target.subresource.as_deref().unwrap_or_default();
+    let mut object = if applies {
+        let config = writer.configuration(target)?;
+        check_version_of(&writer, &old, &config)?;
+        writer.tracker(subresource).apply(Some(&old), config, call.query.flag("force"))?
+    } else if call.method == Method::PATCH {
         let mut object = old.clone();
-        patch::apply(&writer.resource, route::content_type(call.headers), call.body, &mut object)?;
+        patch::apply(&writer.resource, media_type, call.body, &mut object)?;
         object
     } else {
         call.json()?
     };
+    // A subresource leaves it to the object itself who manages what.
+    let requested = if status { Requested::Nothing } else { Requested::of(&object) };
+    let managed = applies.then(|| object::at(&object, "metadata.managedFields").cloned());
     writer.conform(&mut object)?;
     check_identity(&writer, target, &old, &mut object)?;
     for field in SYSTEM {
@@ -340,6 +432,10 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
         let generation = object::at(&old, "metadata.generation").and_then(Value::as_i64).unwrap_or_default();
         object::set_meta(&mut object, "generation", Some(Value::from(generation + 1)));
     }
+    match managed {
+        Some(managed) => object::set_meta(&mut object, "managedFields", managed),
+        None => writer.tracker(subresource).update(Some(&old), &mut object, &requested)?,
+    }
     let object = writer.to_storage(object)?;
     if object == *stored {
         return writer.reply(200, &stored);
@@ -354,6 +450,35 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     }
     let stored = state.put(target.id, object);
     writer.reply(200, &stored)
+}
+
+/// An applied configuration for which there is no object yet.
+fn create_by_apply(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
+    let mut config = writer.configuration(target)?;
+    let uid = object::uid(&config);
+    if !uid.is_empty() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(Failure::conflict(&writer.resource, object::name(&config), &why));
+    }
+    if !object::resource_version(&config).is_empty() {
+        return Err(Failure::not_found(&writer.resource, object::name(&config)));
+    }
+    object::set_meta(&mut config, "uid", None);
+    let mut object = writer.tracker("").apply(None, config, false)?;
+    let managed = object::meta_mut(&mut object).remove("managedFields");
+    create_object(state, writer, target, object, managed)
+}
+
+/// The versions an applied configuration insists on.
+fn check_version_of(writer: &Writer<'_>, old: &Value, config: &Value) -> Result<()> {
+    let wanted = object::resource_version(config);
+    if wanted.is_empty() || wanted == object::resource_version(old) {
+        Ok(())
+    } else {
+        Err(Failure::modified(&writer.resource, object::name(old)))
+    }
 }
 
 /// Name, namespace, UID and resourceVersion of what the client sent against what is there.

@@ -63,7 +63,7 @@ fn strategic_merges_are_for_built_in_kinds() {
     assert_eq!(
         status["message"],
         "the body of the request was in an unknown format - accepted media types include: \
-         application/json-patch+json, application/merge-patch+json"
+         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
     );
     // The media type is judged before the object is looked for.
     assert_eq!(world.call(Method::PATCH, &format!("{WIDGETS}/nope"), STRATEGIC, &patch).0, 415);
