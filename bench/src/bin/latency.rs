@@ -161,7 +161,7 @@ async fn measure(args: &Args, world: &World) -> Result<()> {
 /// With a namespace for it that is removed in any case.
 async fn within(world: &World, name: &str, what: impl AsyncFnOnce(Bench<'_>) -> Result<()>) -> Result<()> {
     let namespace = world.namespace(name).await?;
-    let done = async { what(Bench::start(world, &namespace).await?).await }.await;
+    let done = Box::pin(async { what(Bench::start(world, &namespace).await?).await }).await;
     world.remove(&namespace).await?;
     done
 }

@@ -94,7 +94,7 @@ async fn run(args: &Args) -> Result<()> {
     let world = World::start(WorldKind::Cluster).await?;
     let namespace = world.namespace("load").await?;
     let node = FakeNode::start(world.client(), &namespace).await?;
-    let measured = measure(args, &world, &namespace, &node.placement()).await;
+    let measured = Box::pin(measure(args, &world, &namespace, &node.placement())).await;
     // The node ends what the namespace holds.
     world.remove(&namespace).await?;
     node.stop().await?;
