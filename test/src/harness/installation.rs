@@ -47,7 +47,8 @@ impl Installation {
     /// The Deployment's pods.
     pub async fn pods(&self, deployment: &str) -> Result<Vec<Pod>> {
         let component = if deployment == WEBHOOK { "webhook" } else { "controller" };
-        let selector = format!("app.kubernetes.io/part-of=tekton-pipelines,app.kubernetes.io/component={component}");
+        let selector =
+            format!("app.kubernetes.io/part-of=tekton-pipelines,app.kubernetes.io/component={component}");
         Ok(self.api::<Pod>().list(&ListParams::default().labels(&selector)).await?.items)
     }
 
@@ -84,9 +85,21 @@ impl Installation {
         self.settled(deployment).await
     }
 
-    async fn settled(&self, deployment: &str) -> Result<()> {
+    /// Waits until the pod's container has been started again.
+    pub async fn restarted(&self, pod: &Pod) -> Result<()> {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let restarts = |pod: &Pod| {
+            let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
+            statuses.unwrap_or_default().iter().map(|status| status.restart_count).sum::<i32>()
+        };
+        let before = restarts(pod);
+        self.until(name, SETTLED, |pod| restarts(pod) > before).await.map(drop)
+    }
+
+    /// Waits until exactly as many pods as the Deployment asks for are there, and ready.
+    pub async fn settled(&self, deployment: &str) -> Result<()> {
         let settled = |found: &Deployment| {
-            let wanted = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let wanted = found.spec.replicas.unwrap_or(1);
             found.status.as_ref().is_some_and(|status| {
                 status.observed_generation >= found.metadata.generation
                     && status.replicas.unwrap_or(0) == wanted
@@ -218,7 +231,9 @@ impl Holders {
         };
         match tokio::time::timeout(patience, reached).await {
             Ok(holders) => Ok(holders),
-            Err(_) => bail!("the holders of the lease are not as wanted after {patience:?}: {:?}", self.seen.lock()),
+            Err(_) => {
+                bail!("the holders of the lease are not as wanted after {patience:?}: {:?}", self.seen.lock())
+            }
         }
     }
 }

@@ -5,8 +5,19 @@
 //! tells what tests have to hand.
 
 mod cancel;
+mod controller;
+mod crowd;
+mod leader;
+mod limits;
+mod marked;
+mod network;
+mod node;
 mod quickstart;
+mod registry;
+mod traps;
 mod waiting;
+mod webhook;
+mod writes;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,7 +27,7 @@ use clap::Parser;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use ropewalk_standalone::node::shim;
-use ropewalk_test::harness::{Features, Kind, World};
+use ropewalk_test::harness::{Features, Kind, World, processes};
 
 /// Tests at once. They mostly wait; pods of more than a few would wait for each other's cores.
 const AT_ONCE: usize = 4;
@@ -31,17 +42,42 @@ struct Case {
     only: Option<Kind>,
     /// It disturbs others: no other test runs at the same time.
     alone: bool,
+    /// It reaches for processes on this machine.
+    processes: bool,
     run: for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>,
 }
 
 impl Case {
     /// In any world, beside others.
     const fn new(name: &'static str, run: for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>) -> Self {
-        Self { name, only: None, alone: false, run }
+        Self { name, only: None, alone: false, processes: false, run }
     }
 
     const fn only(self, world: Kind) -> Self {
         Self { only: Some(world), ..self }
+    }
+
+    const fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
+    /// Takes parts of the installation away.
+    const fn breaking(self) -> Self {
+        self.only(Kind::Cluster).alone()
+    }
+
+    const fn with_processes(self) -> Self {
+        Self { processes: true, ..self }
+    }
+
+    /// It makes sense in this world.
+    fn is_for(&self, world: Kind) -> bool {
+        self.only.is_none_or(|only| only == world)
+    }
+
+    /// What is missing for it here, if anything.
+    fn lacks(&self) -> Option<&'static str> {
+        self.processes.then(processes::lacks).flatten()
     }
 }
 
@@ -51,6 +87,42 @@ const CASES: &[Case] = &[
     // Images of the other world are the machine's own root file system.
     Case::new("image that cannot be pulled", |world| waiting::image(world).boxed()).only(Kind::Cluster),
     Case::new("cancelled runs leave no pod past its grace period", |world| cancel::run(world).boxed()),
+    Case::new("stopped in peace, and cancelled before it began", |world| limits::stopped(world).boxed()),
+    Case::new("step killed for memory", |world| limits::memory(world).boxed()),
+    Case::new("quota exceeded, then freed", |world| limits::quota(world).boxed()).only(Kind::Cluster),
+    Case::new("no Secret for a variable", |world| limits::secret_as_variable(world).boxed()),
+    Case::new("no Secret for a volume, for a while", |world| limits::secret_as_volume(world).boxed()),
+    Case::new("no node that fits", |world| limits::unschedulable(world).boxed()).only(Kind::Cluster),
+    Case::new("trap_1_status_is_written_four_ways", |world| traps::trap_1(world).boxed()),
+    Case::new("trap_2_updates_are_compared_as_what_they_mean", |world| traps::trap_2(world).boxed()),
+    Case::new("trap_3_succeeded_first_and_reasons_in_order", |world| traps::trap_3(world).boxed()),
+    Case::new("trap_4_child_references", |world| traps::trap_4(world).boxed()),
+    Case::new("trap_5_labels_and_names_of_the_pod", |world| traps::trap_5(world).boxed()),
+    Case::new("trap_7_terminal_is_final", |world| traps::trap_7(world).boxed()),
+    // In one process no registry is asked.
+    Case::new("trap_8_registry", |world| registry::trap_8(world).boxed())
+        .only(Kind::Cluster)
+        .with_processes(),
+    Case::new("nothing is written when children of finished runs go", |world| {
+        writes::vanishing(world).boxed()
+    }),
+    Case::new("few writes and events", |world| writes::few(world).boxed()).only(Kind::Cluster),
+    // Whatever else runs would count, too.
+    Case::new("no admission calls but for creations", |world| writes::admission(world).boxed()).breaking(),
+    Case::new("nothing is written about finished runs by a new controller", |world| {
+        writes::resync(world).boxed()
+    })
+    .breaking(),
+    Case::new("100 PipelineRuns over 10 namespaces", |world| crowd::run(world).boxed()).alone(),
+    Case::new("node drained", |world| node::drained(world).boxed()).alone(),
+    Case::new("controller killed in a step", |world| controller::killed(world).boxed())
+        .breaking()
+        .with_processes(),
+    Case::new("webhook away", |world| webhook::away(world).boxed()).breaking(),
+    Case::new("API server out of reach for 15 s", |world| network::cut(world).boxed())
+        .breaking()
+        .with_processes(),
+    Case::new("leader lost, then ended", |world| leader::replaced(world).boxed()).breaking().with_processes(),
 ];
 
 #[derive(Parser)]
@@ -85,10 +157,14 @@ fn lacks(world: Kind, lacking: &str) -> ExitCode {
 async fn run_all(args: &Args) -> Result<ExitCode> {
     let chosen = |case: &&Case| args.filter.as_ref().is_none_or(|filter| case.name.contains(filter.as_str()));
     let world = World::start(args.world, &Features::default()).await?;
-    let (possible, skipped): (Vec<_>, Vec<_>) =
-        CASES.iter().filter(chosen).partition(|case| case.only.is_none_or(|only| only == args.world));
-    for case in &skipped {
+    let (possible, elsewhere): (Vec<_>, Vec<_>) =
+        CASES.iter().filter(chosen).partition(|case| case.is_for(args.world));
+    for case in &elsewhere {
         println!("SKIPPED           {}: not in the world {}", case.name, args.world);
+    }
+    let (possible, lacking): (Vec<_>, Vec<_>) = possible.into_iter().partition(|case| case.lacks().is_none());
+    for case in &lacking {
+        println!("SKIPPED           {}: needs {}", case.name, case.lacks().unwrap_or_default());
     }
     let (alone, together): (Vec<_>, Vec<_>) = possible.into_iter().partition(|case| case.alone);
     let mut passed: Vec<bool> =
@@ -99,8 +175,16 @@ async fn run_all(args: &Args) -> Result<ExitCode> {
     world.stop().await?;
     let failed = passed.iter().filter(|passed| !**passed).count();
     let passed = passed.len() - failed;
-    println!("{passed} passed, {failed} failed, {} skipped ({})", skipped.len(), args.world);
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let skipped = elsewhere.len() + lacking.len();
+    println!("{passed} passed, {failed} failed, {skipped} skipped ({})", args.world);
+    let complete = lacking.is_empty() || std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_none();
+    Ok(if failed == 0 && complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints how long something took in a test. What is promised about it, the test asserts.
+#[expect(clippy::print_stdout, reason = "this is the program's output")]
+fn figure(what: &str, took: Duration) {
+    println!("        {:6.1} s    {what}", took.as_secs_f64());
 }
 
 /// Whether it passed. An assertion that fails is a panic, and ends this test only.

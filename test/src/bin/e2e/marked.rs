@@ -31,18 +31,23 @@ impl Marked {
     /// The end state: succeeded, with one TaskRun and one pod for each task, and every step ran once.
     pub(crate) async fn assert_ended_well(&self, namespace: &Namespace<'_>, ended: &State) -> Result<()> {
         assert_eq!((ended.status(), ended.reason()), ("True", "Succeeded"), "{ended}");
-        let steps = self.tasks.iter().flat_map(|(task, steps)| (0..steps.len()).map(move |n| format!("{task}.{n}")));
+        let steps =
+            self.tasks.iter().flat_map(|(task, steps)| (0..steps.len()).map(move |n| format!("{task}.{n}")));
         let ran: Vec<_> = steps.collect();
         assert_eq!(ended.value["status"]["results"][0]["value"], ran.join(" "), "what ran, in this order");
         assert_eq!(namespace.children(ended).await?, self.children());
-        assert_eq!(namespace.pods().await?.len(), self.tasks.len() + 1, "and there is no other pod");
+        let pods = namespace.pods().await?.into_iter().filter_map(|pod| pod.metadata.name);
+        let pods = pods.filter(|pod| pod.starts_with(&format!("{}-", self.name))).count();
+        assert_eq!(pods, self.tasks.len() + 1, "nor is there a pod of nobody's");
         Ok(())
     }
 
     fn children(&self) -> BTreeSet<String> {
         let tasks = self.tasks.iter().map(|(task, _)| *task).chain(["tell"]);
         tasks
-            .flat_map(|task| [format!("TaskRun {}-{task}", self.name), format!("Pod {}-{task}-pod", self.name)])
+            .flat_map(|task| {
+                [format!("TaskRun {}-{task}", self.name), format!("Pod {}-{task}-pod", self.name)]
+            })
             .collect()
     }
 
@@ -87,7 +92,8 @@ spec:
             yaml += "          steps:\n";
             for (n, seconds) in steps.iter().enumerate() {
                 let _ = writeln!(yaml, "            - name: step{n}");
-                let _ = writeln!(yaml, "              script: echo {task}.{n} >> /notes/ran; sleep {seconds}");
+                let _ =
+                    writeln!(yaml, "              script: echo {task}.{n} >> /notes/ran; sleep {seconds}");
             }
         }
         yaml += "      - name: tell\n";
