@@ -17,6 +17,7 @@ mod reconcile;
 mod retries;
 mod superseded;
 mod taskrun;
+mod touched;
 mod world;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::listed::Listed;
 use crate::owners::Owners;
 use crate::pod_events::{self, PodEvents};
+use crate::touched::touched;
 
 /// How many changes of TaskRuns may wait for the PipelineRun controller before the TaskRun watch is held back: a burst
 /// of one wide matrix; the controller behind it merges triggers of one run, so the queue drains at memory speed.
@@ -82,7 +83,7 @@ impl World {
                 move |event| event.iter().for_each(|event| said.follow(event))
             })
             .reflect(writer);
-        let pod_events = listed.follow(pod_events).touched_objects();
+        let pod_events = touched(listed.follow(pod_events), pods.clone());
         let told = watch_config().fields(pod_events::SELECTOR);
         let warnings = events::<PodEvent>(client, namespace, told);
 
@@ -91,13 +92,12 @@ impl World {
         let (send, receive) = mpsc::channel(TRIGGERS);
         let taskrun_events =
             tracked(events::<TaskRun>(client, namespace, watch_config()), &taskruns_of).reflect(writer);
-        let taskrun_events = listed
-            .follow(taskrun_events)
-            .touched_objects()
+        let taskrun_events = touched(listed.follow(taskrun_events), taskruns.clone())
             .then(move |change| wake_owner(send.clone(), change));
 
         let (pipelineruns, writer) = store();
-        let pipelinerun_events = events(client, namespace, watch_config()).reflect(writer).touched_objects();
+        let pipelinerun_events = events(client, namespace, watch_config()).reflect(writer);
+        let pipelinerun_events = touched(pipelinerun_events, pipelineruns.clone());
 
         let (tasks, task_writer) = store();
         let task_events = events::<Task>(client, namespace, watch_config()).reflect(task_writer);

@@ -2,7 +2,7 @@
 //!
 //! kube-runtime does not let its queue be seen, so this keeps a copy: a run is in it from the event that concerns it
 //! until its reconcile begins. Timers and retries come due inside kube-runtime; they count as added when their reconcile
-//! begins, with no time spent waiting. So do the runs of a list, which no cache has while it is being read.
+//! begins, with no time spent waiting.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
