@@ -39,9 +39,8 @@ pub(crate) struct Options {
 }
 
 /// Whether a body of `DeleteOptions` asks for a dry run.
-pub(crate) fn asks_for_dry_run(body: &[u8]) -> bool {
-    let options: Option<Value> = serde_json::from_slice(body).ok();
-    let list = options.as_ref().and_then(|options| options.get("dryRun")).and_then(Value::as_array);
+pub(crate) fn asks_for_dry_run(options: &Value) -> bool {
+    let list = options.get("dryRun").and_then(Value::as_array);
     list.is_some_and(|list| list.contains(&Value::from("All")))
 }
 

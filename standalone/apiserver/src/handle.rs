@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     access::{self, Attributes, Caller, NoTokens, User},
     admission::Admission,
-    delete, discovery, gc, log,
+    body, delete, discovery, gc, log,
     log::LogRequest,
     openapi, read,
     route::{self, Format, Query, Route, Target},
@@ -150,7 +150,11 @@ fn respond<B: AsRef<[u8]>>(
         other => return about_server(state, &other, method),
     };
     let dry_run = match query.text("dryRun") {
-        "" => method == Method::DELETE && delete::asks_for_dry_run(body),
+        "" => {
+            method == Method::DELETE
+                && !body.is_empty()
+                && delete::asks_for_dry_run(&body::decode(headers, body)?)
+        }
         "All" => true,
         other => return Err(Failure::bad_request(format!("dryRun: Unsupported value: {other:?}"))),
     };
@@ -245,23 +249,9 @@ impl Call<'_> {
         Format::negotiate(self.headers)
     }
 
-    /// The body as YAML, of which JSON is a part.
-    pub(crate) fn yaml(&self) -> Result<Value> {
-        let parsed = serde_json::from_slice(self.body).or_else(|_| {
-            let text = std::str::from_utf8(self.body).map_err(|error| error.to_string())?;
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())
-        });
-        parsed.map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))
-    }
-
-    /// The body as JSON.
+    /// The body, in any of the forms that objects come in.
     pub(crate) fn json(&self) -> Result<Value> {
-        match route::content_type(self.headers) {
-            "" | "application/json" => {}
-            _ => return Err(Failure::unsupported_media_type(&["application/json"])),
-        }
-        serde_json::from_slice(self.body)
-            .map_err(|error| Failure::bad_request(format!("the object provided is unrecognized: {error}")))
+        body::decode(self.headers, self.body)
     }
 }
 

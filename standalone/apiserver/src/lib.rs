@@ -10,6 +10,7 @@
 mod access;
 mod admission;
 mod apply;
+mod body;
 mod builtin;
 mod delete;
 mod discovery;
@@ -29,6 +30,7 @@ mod state;
 mod status;
 mod strategic;
 mod table;
+mod typed;
 mod types;
 mod watch;
 mod write;

@@ -1,4 +1,4 @@
-//! `/openapi/v3`: as much as kubectl reads before it creates or explains anything. Pure.
+//! `/openapi/v3`: the documents that kubectl reads before it creates, merges or explains anything. Pure.
 //!
 //! kubectl looks in the patch operation of a kind for `x-kubernetes-group-version-kind` and a `fieldValidation`
 //! parameter; finding them it leaves validation to the server. Without them it refuses to create or apply.
@@ -7,7 +7,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::table::{Resource, ResourceTable, Version};
+use crate::{
+    table::{Resource, ResourceTable, Version},
+    types,
+};
+
+const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// `/openapi/v3`
 pub(crate) fn index(table: &ResourceTable) -> Value {
@@ -32,6 +37,7 @@ pub(crate) fn document(table: &ResourceTable, group: &str, version: &str) -> Opt
     let base = document_path(group, version);
     let mut paths = Map::new();
     let mut schemas = Map::new();
+    let mut definitions = types::described();
     for (_, _, resource, index) in table.routes().filter(|(g, v, ..)| *g == group && *v == version) {
         let version = &resource.versions[index];
         let gvk = json!({ "group": version.group, "version": version.name, "kind": resource.kind });
@@ -57,12 +63,24 @@ pub(crate) fn document(table: &ResourceTable, group: &str, version: &str) -> Opt
             "get": operation("get", "200"), "put": operation("put", "200"), "patch": operation("patch", "200"),
         }));
         paths.insert(list, json!({ "post": operation("post", "201") }));
-        let mut schema = version.schema.clone().unwrap_or_else(|| json!({ "type": "object" }));
+        let mut schema = match (&version.schema, definitions.get(&name)) {
+            (Some(schema), _) => described(schema),
+            (None, Some(definition)) => definition.clone(),
+            (None, None) => json!({ "type": "object" }),
+        };
         schema["x-kubernetes-group-version-kind"] = json!([gvk]);
         schemas.insert(name, schema);
     }
     if paths.is_empty() {
         return None;
+    }
+    let mut wanted = Vec::new();
+    schemas.values().for_each(|schema| references(schema, &mut wanted));
+    while let Some(name) = wanted.pop() {
+        if let Some(definition) = definitions.remove(&name).filter(|_| !schemas.contains_key(&name)) {
+            references(&definition, &mut wanted);
+            schemas.insert(name, definition);
+        }
     }
     Some(json!({
         "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "v1.36.0" },
@@ -70,13 +88,39 @@ pub(crate) fn document(table: &ResourceTable, group: &str, version: &str) -> Opt
     }))
 }
 
-/// The group's parts turned round, as in `dev.tekton.v1.TaskRun`.
+/// The schema of a definition with what it leaves to the server to say.
+fn described(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    schema["properties"]["apiVersion"] = text("The version of the kind, with its group.");
+    schema["properties"]["kind"] = text("The kind of the object.");
+    let metadata = format!("#/components/schemas/{METADATA}");
+    schema["properties"]["metadata"] =
+        json!({ "description": "Standard object metadata.", "allOf": [{ "$ref": metadata }] });
+    schema
+}
+
+/// Adds the names of all definitions a schema refers to.
+pub(crate) fn references(schema: &Value, names: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(reference)) = map.get("$ref") {
+                names.extend(reference.rsplit('/').next().map(str::to_owned));
+            }
+            map.values().for_each(|schema| references(schema, names));
+        }
+        Value::Array(list) => list.iter().for_each(|schema| references(schema, names)),
+        _ => {}
+    }
+}
+
+/// Built-in kinds have the names that Kubernetes gives them; others have their group's parts turned round, as in
+/// `dev.tekton.v1.TaskRun`.
 fn schema_name(resource: &Resource, version: &Version) -> String {
-    let mut parts: Vec<&str> = if version.group.is_empty() {
-        vec!["core", "api", "k8s", "io"]
-    } else {
-        version.group.split('.').collect()
-    };
+    if !resource.custom {
+        return types::core_name(&version.group, &version.name, &resource.kind);
+    }
+    let mut parts: Vec<&str> = version.group.split('.').collect();
     parts.reverse();
     format!("{}.{}.{}", parts.join("."), version.name, resource.kind)
 }

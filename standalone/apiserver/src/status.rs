@@ -129,7 +129,8 @@ impl Failure {
         failure
     }
 
-    pub(crate) fn unauthorized() -> Self {
+    /// Who asks has to say who they are, and prove it.
+    pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 

@@ -12,6 +12,7 @@ mod patches;
 mod pods;
 mod properties;
 mod server;
+mod typed;
 mod watches;
 
 use std::sync::Arc;

@@ -43,18 +43,48 @@ pub(crate) enum ListKind<'a> {
 pub(crate) struct Shape<'a> {
     /// `None` where nothing is known: maps are then granular and lists atomic.
     schema: Option<&'a Value>,
+    /// The last part of the definition's name, empty where the type has none of its own.
+    name: &'a str,
     root: bool,
 }
 
 impl<'a> Shape<'a> {
     /// The shape of a whole object, by the schema of its definition or by its built-in kind.
     pub(crate) fn of(schema: Option<&'a Value>, group: &str, version: &str, kind: &str) -> Self {
-        let schema = schema.or_else(|| CORE.get(&core_name(group, version, kind)));
-        Self { schema, root: true }
+        let core = || {
+            let meta = format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}");
+            CORE.get_key_value(&core_name(group, version, kind)).or_else(|| CORE.get_key_value(&meta))
+        };
+        match (schema, core()) {
+            (None, Some((name, schema))) => Self { schema: Some(schema), name: last(name), root: true },
+            (schema, _) => Self { schema, name: "", root: true },
+        }
     }
 
-    fn at(schema: Option<&'a Value>) -> Self {
-        Self { schema: schema.map(resolve), root: false }
+    /// A place of which nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self { schema: None, name: "", root: false }
+    }
+
+    fn at(schema: &'a Value) -> Self {
+        match resolve(schema) {
+            Some((name, definition)) => Self { schema: Some(definition), name: last(name), root: false },
+            None => Self { schema: Some(schema), name: "", root: false },
+        }
+    }
+
+    /// The definition's name, without its package.
+    pub(crate) fn name(self) -> &'a str {
+        self.name
+    }
+
+    /// Whether this is a built-in kind, with the types of Go.
+    pub(crate) fn is_core(self) -> bool {
+        !self.name.is_empty()
+    }
+
+    pub(crate) fn is_known(self) -> bool {
+        self.schema.is_some()
     }
 
     fn get(self, key: &str) -> Option<&'a Value> {
@@ -65,17 +95,18 @@ impl<'a> Shape<'a> {
     pub(crate) fn field(self, key: &str) -> Option<Self> {
         if self.root && key == "metadata" {
             // Definitions say nothing of metadata but that there is some.
-            return Some(Self::at(CORE.get("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")));
+            let name = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+            return Some(Self { schema: CORE.get(name), name: last(name), root: false });
         }
-        let Some(schema) = self.schema else { return Some(Self::at(None)) };
+        let Some(schema) = self.schema else { return Some(Self::unknown()) };
         let property = schema.get("properties").and_then(|properties| properties.get(key));
         if let Some(found) = property.or_else(|| schema.get("additionalProperties").filter(|s| s.is_object()))
         {
-            return Some(Self::at(Some(found)));
+            return Some(Self::at(found));
         }
         let resource = self.root || schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true));
         (self.is_open() || resource && matches!(key, "apiVersion" | "kind" | "metadata"))
-            .then_some(Self::at(None))
+            .then_some(Self::unknown())
     }
 
     /// Whether fields may stand here that the schema does not name.
@@ -86,7 +117,7 @@ impl<'a> Shape<'a> {
 
     /// The shape of a list's elements.
     pub(crate) fn items(self) -> Self {
-        Self::at(self.get("items"))
+        self.get("items").map_or(Self::unknown(), Self::at)
     }
 
     pub(crate) fn list(self) -> ListKind<'a> {
@@ -115,17 +146,30 @@ impl<'a> Shape<'a> {
         self.get("type").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// `format`, empty where there is none.
+    pub(crate) fn format(self) -> &'a str {
+        self.get("format").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The shape of a map's values, where it is a map and not an object with fields.
+    pub(crate) fn values(self) -> Option<Self> {
+        self.get("additionalProperties").filter(|schema| schema.is_object()).map(Self::at)
+    }
+
     /// Whether both numbers and strings may stand here.
     pub(crate) fn is_int_or_string(self) -> bool {
         self.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
     }
 }
 
-/// Follows references into the definitions of the built-in kinds.
-fn resolve(schema: &Value) -> &Value {
+/// The definition of a built-in type that a schema refers to.
+fn resolve(schema: &Value) -> Option<(&'static str, &'static Value)> {
     // A reference that has a description of its own stands in an `allOf`.
     let inner = schema.get("allOf").and_then(Value::as_array).filter(|all| all.len() == 1).map(|all| &all[0]);
-    let reference = inner.unwrap_or(schema).get("$ref").and_then(Value::as_str);
-    let name = reference.and_then(|reference| reference.rsplit('/').next());
-    name.and_then(|name| CORE.get(name)).unwrap_or(schema)
+    let reference = inner.unwrap_or(schema).get("$ref").and_then(Value::as_str)?;
+    CORE.get_key_value(reference.rsplit('/').next()?).map(|(name, schema)| (name.as_str(), schema))
+}
+
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use crate::{
     access,
     admission::{AdmissionDecision, AdmissionRequest, Operation},
     apply::{Requested, Tracker},
-    builtin,
+    body, builtin,
     handle::{Call, Reply, key_of},
     names, object, patch, read,
     route::{self, Target},
@@ -20,6 +20,8 @@ use crate::{
     state::{ObjectKey, State},
     status::{Failure, FieldError, Result},
     table::{Behaviour, Resource, ResourceId},
+    typed,
+    types::Shape,
 };
 
 /// Names tried for one `generateName` before the last one's conflict is told, as in Kubernetes.
@@ -137,19 +139,28 @@ impl<'a> Writer<'a> {
     /// Prunes and defaults what a client sent, and tells of unknown fields as `fieldValidation` asks.
     fn conform(&mut self, object: &mut Value) -> Result<()> {
         self.check_kind(object)?;
-        let unknown: Vec<String> = schema::prune(object, self.schema())
-            .into_iter()
-            .map(|path| format!("unknown field \"{path}\""))
-            .collect();
-        match self.call.query.text("fieldValidation") {
-            "Strict" if !unknown.is_empty() => {
-                let (kind, version) = (&self.resource.kind, &self.resource.versions[self.version].name);
-                return Err(Failure::bad_request(format!(
-                    "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
-                    unknown.join(", ")
-                )));
+        let (kind, version) = (&self.resource.kind, &self.resource.versions[self.version]);
+        let refuse = |why: &str| {
+            Failure::bad_request(format!(
+                "{kind} in version {:?} cannot be handled as a {kind}: {why}",
+                version.name
+            ))
+        };
+        let shape = Shape::of(version.schema.as_ref(), &version.group, &version.name, kind);
+        let mut unknown = schema::prune(object, self.schema());
+        unknown.extend(typed::conform(object, shape).map_err(|why| refuse(&why))?);
+        let mut faults: Vec<String> =
+            unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        let validation = self.call.query.text("fieldValidation");
+        if validation != "Ignore" {
+            let twice = body::duplicates(self.call.body).into_iter();
+            faults.extend(twice.map(|path| format!("duplicate field \"{path}\"")));
+        }
+        match validation {
+            "Strict" if !faults.is_empty() => {
+                return Err(refuse(&format!("strict decoding error: {}", faults.join(", "))));
             }
-            "" | "Warn" => self.warnings.extend(unknown),
+            "" | "Warn" => self.warnings.extend(faults),
             "Strict" | "Ignore" => {}
             other => {
                 return Err(Failure::bad_request(format!("fieldValidation: Unsupported value: {other:?}")));
@@ -168,7 +179,7 @@ impl<'a> Writer<'a> {
 
     /// The body of an apply, which must be about the object of the URL.
     fn configuration(&self, target: &Target) -> Result<Value> {
-        let mut config = self.call.yaml()?;
+        let mut config = body::yaml(self.call.body)?;
         if ["apiVersion", "kind"].iter().any(|key| object::text(&config, key).is_empty()) {
             return Err(Failure::bad_request("apiVersion and kind must be set in an applied configuration"));
         }

@@ -36,7 +36,7 @@ fn key_of(value: &Value, keys: &[&str], shape: Shape<'_>) -> Option<String> {
 }
 
 fn field<'a>(shape: Shape<'a>, key: &str) -> Shape<'a> {
-    shape.field(key).unwrap_or(Shape::of(None, "", "", ""))
+    shape.field(key).unwrap_or(Shape::unknown())
 }
 
 /// What changed between two versions of an object.

@@ -234,7 +234,7 @@ fn methods_and_media_types_are_refused_by_name() {
         (Method::PUT, MAPS, "application/json", 405),
         (Method::POST, url.as_str(), "application/json", 405),
         (Method::POST, "/api/v1/configmaps", "application/json", 405),
-        (Method::POST, MAPS, "application/vnd.kubernetes.protobuf", 415),
+        (Method::POST, MAPS, "application/cbor", 415),
         (Method::PATCH, url.as_str(), "application/json", 415),
         (Method::PATCH, url.as_str(), "application/apply-patch+cbor", 415),
     ] {

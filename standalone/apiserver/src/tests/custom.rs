@@ -226,3 +226,26 @@ fn tables_have_the_columns_of_the_definition() {
     let maps = table(&format!("{MAPS}/m"));
     assert_eq!((&maps["kind"], &maps["rows"][0]["cells"]), (&json!("Table"), &json!(["m", "2m30s"])));
 }
+
+#[test]
+fn a_field_that_stands_twice_is_told_or_refused() {
+    let sent = br#"{"metadata":{"name":"a"},"spec":{"image":"x","image":"y"}}"#;
+    let post = |world: &mut World, query: &str| {
+        let url = format!("{WIDGETS}{query}");
+        let handled = world.handle(Method::POST, &url, "application/json", sent.to_vec());
+        world.answer(handled)
+    };
+    let mut world = World::new();
+    let (code, status) = post(&mut world, "?fieldValidation=Strict");
+    assert_eq!(code, 400);
+    assert_eq!(
+        status["message"],
+        "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: duplicate field \"spec.image\""
+    );
+    let (code, made) = post(&mut world, "");
+    assert_eq!((code, &made["spec"]["image"]), (201, &json!("y")));
+    assert_eq!(world.warnings, ["299 - \"duplicate field \\\"spec.image\\\"\""]);
+    world.delete(&format!("{WIDGETS}/a"), &Value::Null);
+    assert_eq!(post(&mut world, "?fieldValidation=Ignore").0, 201);
+    assert!(world.warnings.is_empty());
+}

@@ -4,15 +4,20 @@
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
+        authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview},
+        authorization::v1::{
+            LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+        },
         coordination::v1::Lease,
         core::v1::{
-            ConfigMap, Event, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret,
-            Service, ServiceAccount,
+            Binding, ConfigMap, Event, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod,
+            ResourceQuota, Secret, Service, ServiceAccount,
         },
         events::v1::Event as NewEvent,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::DeleteOptions,
 };
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -87,6 +92,15 @@ pub(super) fn definitions(described: bool) -> Map<String, Value> {
         ($($kind:ty),+ $(,)?) => { $(generator.subschema_for::<$kind>();)+ };
     }
     add!(
+        Binding,
+        DeleteOptions,
+        LocalSubjectAccessReview,
+        SelfSubjectAccessReview,
+        SelfSubjectReview,
+        SelfSubjectRulesReview,
+        SubjectAccessReview,
+        TokenRequest,
+        TokenReview,
         ClusterRole,
         ClusterRoleBinding,
         ConfigMap,
@@ -144,11 +158,15 @@ fn annotate(name: &str, schema: &mut Value) {
         if let Some(property) = properties.get_mut(*field) {
             property["x-kubernetes-list-type"] = json!("map");
             property["x-kubernetes-list-map-keys"] = json!(keys);
+            property["x-kubernetes-patch-merge-key"] = json!(keys[0]);
+            property["x-kubernetes-patch-strategy"] =
+                json!(if *field == "volumes" { "merge,retainKeys" } else { "merge" });
         }
     }
     for (_, field) in SETS.iter().filter(|(definition, _)| *definition == name) {
         if let Some(property) = properties.get_mut(*field) {
             property["x-kubernetes-list-type"] = json!("set");
+            property["x-kubernetes-patch-strategy"] = json!("merge");
         }
     }
     for (_, field) in ATOMIC_FIELDS.iter().filter(|(definition, _)| *definition == name) {
