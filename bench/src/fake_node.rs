@@ -209,3 +209,46 @@ fn init(pod: &Pod) -> &[Container] {
 fn seconds(now: Timestamp) -> String {
     format!("{now:.0}")
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+    use ropewalk_entrypoint_protocol::termination::Termination;
+
+    use super::*;
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "run-pod" },
+            "spec": { "initContainers": [{ "name": "prepare" }], "containers": [{ "name": "step-main" }] },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_runs_and_then_its_steps_have_ended_well() {
+        let now = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let running: PodStatus = serde_json::from_value(running(&pod(), now)).unwrap();
+        assert_eq!(running.phase.as_deref(), Some("Running"));
+        let state = |containers: Option<Vec<ContainerStatus>>| containers.unwrap().remove(0).state.unwrap();
+        assert!(state(running.container_statuses).running.is_some());
+        assert_eq!(state(running.init_container_statuses).terminated.unwrap().exit_code, 0);
+
+        let succeeded: PodStatus = serde_json::from_value(succeeded(&pod(), now)).unwrap();
+        assert_eq!(succeeded.phase.as_deref(), Some("Succeeded"));
+        let ended = state(succeeded.container_statuses).terminated.unwrap();
+        assert_eq!(ended.exit_code, 0);
+        assert_eq!(serde_json::to_value(ended.finished_at).unwrap(), json!("2026-01-02T03:04:05Z"));
+        let message = Termination::parse(&ended.message.unwrap()).unwrap();
+        assert_eq!(message.started_at.as_deref(), Some("2026-01-02T03:04:05.678Z"));
+    }
+
+    #[test]
+    fn only_pods_that_are_meant_for_the_node_are_bound_to_it() {
+        let node = node("bench-1").unwrap();
+        let spec = node.spec.unwrap_or_default();
+        let taints = spec.taints.unwrap_or_default();
+        assert_eq!((taints[0].key.as_str(), taints[0].effect.as_str()), (KEY, "NoSchedule"));
+        assert_eq!(node.metadata.labels.unwrap()[KEY], "bench-1");
+    }
+}

@@ -65,18 +65,24 @@ pub fn pipeline_run(name: &str, tasks: usize, image: &str) -> Result<PipelineRun
     }))?)
 }
 
-/// The result of [`steps`].
+/// A result of [`steps`]: when each step but the last said that it is done, in seconds with nanoseconds.
 pub const POSTED: &str = "posted";
 
-/// A Task of so many steps that work for different times, so that no hand-over falls in step with a clock. Its result
-/// [`POSTED`] has for each step but the last the second, with nanoseconds, at which it said that it is done.
+/// A result of [`steps`]: when each step but the first began to wait for its turn, likewise.
+pub const WAITED: &str = "waited";
+
+/// A Task of so many steps that work for different times, so that no hand-over falls in step with a clock, with the
+/// results [`POSTED`] and [`WAITED`].
 pub fn steps(count: usize, image: &str) -> Value {
     let last = count - 1;
     let step = |number: usize| {
         let script = if number == last {
-            // The last step sees the post files of all others.
+            // The last step sees the files of all others. The first thing an entrypoint does is to make that directory.
             format!(
-                "for i in $(seq 0 {}); do stat -c %.9Y /tekton/run/$i/out; done | tr '\\n' ' ' > /tekton/results/{POSTED}",
+                "times() {{ stat -c %.9Y \"$@\" | tr '\\n' ' '; }}\n\
+                 cd /tekton/run\n\
+                 times $(seq -f %g/out 0 {}) > /tekton/results/{POSTED}\n\
+                 times $(seq -f %g/status/results 1 {last}) > /tekton/results/{WAITED}\n",
                 last - 1
             )
         } else {
@@ -84,7 +90,8 @@ pub fn steps(count: usize, image: &str) -> Value {
         };
         json!({ "image": image, "script": script })
     };
-    json!({ "results": [{ "name": POSTED }], "steps": (0..count).map(step).collect::<Vec<_>>() })
+    let results = [POSTED, WAITED].map(|name| json!({ "name": name }));
+    json!({ "results": results, "steps": (0..count).map(step).collect::<Vec<_>>() })
 }
 
 fn nothing(image: &str) -> Value {

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use futures::future::try_join_all;
 use futures::{StreamExt, stream};
@@ -18,7 +18,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, PostParams};
-use ropewalk_api::{ParamValue, PipelineRun, TaskRun};
+use ropewalk_api::{ParamValue, PipelineRun, TaskRun, TaskRunResult};
 use ropewalk_bench::figures::{mean, median, ms, number, per, quantile, rate, ratio};
 use ropewalk_bench::objects;
 use ropewalk_bench::processes::{self, CONTROLLER, Processes, WEBHOOK};
@@ -186,7 +186,15 @@ fn pause(turn: usize) -> Duration {
 /// The samples of every kind, in the order of [`Kind::ALL`], and of the wait between steps.
 struct Rounds {
     samples: Vec<Vec<Sample>>,
-    hand_overs: Vec<Duration>,
+    hand_overs: Vec<HandOver>,
+}
+
+/// From the end of a step to the start of the next step's command.
+#[derive(Clone, Copy, Debug)]
+struct HandOver {
+    total: Duration,
+    /// Of it, what passed when the next step's container was there to be told.
+    ready: Duration,
 }
 
 impl<'a> Bench<'a> {
@@ -274,14 +282,17 @@ impl<'a> Bench<'a> {
         self.timeline.ended(kind, name).await
     }
 
-    /// From a step's post file to the start of the next step's command, as the entrypoints saw them: the file's time, and
-    /// the start in the termination message, cut to milliseconds.
-    async fn hand_overs(&self, name: &str) -> Result<Vec<Duration>> {
+    /// How the entrypoints saw each turn pass from one step to the next: the times of files that they made, and of the
+    /// command's start in the termination message, cut to milliseconds.
+    async fn hand_overs(&self, name: &str) -> Result<Vec<HandOver>> {
         let status = self.api::<TaskRun>().get(name).await?.status.unwrap_or_default();
-        let posted = match status.results.first().map(|result| &result.value) {
-            Some(ParamValue::String(posted)) => posted.split_whitespace().map(str::parse::<f64>),
-            _ => return Err(anyhow::anyhow!("TaskRun \"{name}\" has no result \"{}\"", objects::POSTED)),
+        let times = |wanted: &str| match status.results.iter().find(|result| result.name == wanted) {
+            Some(TaskRunResult { value: ParamValue::String(times), .. }) => {
+                Ok(times.split_whitespace().map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?)
+            }
+            _ => bail!("TaskRun \"{name}\" has no result \"{wanted}\""),
         };
+        let (posted, waited) = (times(objects::POSTED)?, times(objects::WAITED)?);
         let pod = self.api::<Pod>().get(&status.pod_name).await?;
         let mut started = Vec::new();
         for container in
@@ -293,10 +304,17 @@ impl<'a> Bench<'a> {
         }
         // Fewer than ten steps: their names sort as they run.
         started.sort_by(|a, b| a.0.cmp(&b.0));
-        posted
-            .zip(started.iter().skip(1))
-            .map(|(posted, (_, started))| Ok(Duration::from_secs_f64((started - posted?).max(0.0))))
-            .collect()
+        ensure!(
+            posted.len() + 1 == started.len() && waited.len() == posted.len(),
+            "TaskRun \"{name}\" lacks times"
+        );
+        let seconds = |seconds: f64| Duration::from_secs_f64(seconds.max(0.0));
+        let turns = posted.iter().zip(&waited).zip(started.iter().skip(1));
+        let hand_over = |((posted, waited), (_, started)): ((&f64, &f64), &(String, f64))| HandOver {
+            total: seconds(started - posted),
+            ready: seconds(started - posted.max(*waited)),
+        };
+        Ok(turns.map(hand_over).collect())
     }
 
     /// So many TaskRuns at once, and as many pods of their shape.
@@ -413,12 +431,14 @@ impl Rounds {
                 middle(|sample| sample.after),
             );
         }
-        let hand_overs = || self.hand_overs.iter().copied();
+        let waits = |part: fn(&HandOver) -> Duration| {
+            let all = || self.hand_overs.iter().map(part);
+            format!("median {:.1} ms, p99 {:.1} ms", ms(median(all())), ms(quantile(all(), 99)))
+        };
+        println!("\nwait between steps, of {}: {}", self.hand_overs.len(), waits(|wait| wait.total));
         println!(
-            "\nwait between steps: median {:.1} ms, p99 {:.1} ms, of {}",
-            ms(median(hand_overs())),
-            ms(quantile(hand_overs(), 99)),
-            self.hand_overs.len()
+            "without the start of the next step's container, which the node may still be at: {}",
+            waits(|wait| wait.ready)
         );
     }
 }
