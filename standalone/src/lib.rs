@@ -5,13 +5,18 @@ pub mod admission;
 pub mod node;
 pub mod server;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::Client;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use prometheus::Registry;
 use ropewalk_api::crd;
 use ropewalk_apiserver::{ResourceTable, State, TableError};
@@ -21,7 +26,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use node::{Instance, NodeConfig, NodeError, RootfsMode, RuntimeKind};
-use server::Server;
+use server::tls::{Identity, TlsError};
+use server::tokens::{Keys, KeysError};
+use server::{Server, kubeconfig};
 
 /// How long the parts may take to end what they are doing once asked to. What containers still run then is killed with
 /// their instance anyway.
@@ -38,6 +45,9 @@ pub struct Config {
     pub data_root: PathBuf,
     /// The ConfigMaps' settings.
     pub engine: ropewalk_api::config::Config,
+    /// Where others than this process reach the API, over HTTPS and with a token; `None` keeps it to the process. At
+    /// most one process serves from a `data_root`.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Default for Config {
@@ -47,6 +57,7 @@ impl Default for Config {
             runtime: RuntimeKind::Builtin,
             data_root: PathBuf::from("/var/lib/ropewalk"),
             engine: ropewalk_api::config::Config::default(),
+            listen: None,
         }
     }
 }
@@ -63,11 +74,68 @@ pub enum Error {
     /// A metric was registered twice: a defect.
     #[error("cannot register the controllers' metrics")]
     Metrics(#[from] ropewalk_controller::Error),
+    /// Another process serves from the directory.
+    #[error(
+        "another \"ropewalk up\" (process {process}) uses \"{directory}\"; stop it, or use another directory with \
+         --data-dir"
+    )]
+    Taken {
+        /// The directory.
+        directory: PathBuf,
+        /// Process id, or `unknown`.
+        process: String,
+    },
+    /// A file of the server cannot be used.
+    #[error("cannot {what} \"{path}\"")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The address is taken, or not one of this machine.
+    #[error("cannot listen on {address}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No keys for tokens.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// No certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// How others than this process reach the API.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Where clients on this machine reach it.
+    pub address: SocketAddr,
+    /// The file that lets kubectl in as administrator.
+    pub kubeconfig: PathBuf,
+}
+
+/// The way in from outside, prepared.
+struct Door {
+    listener: TcpListener,
+    served: Served,
+    identity: Identity,
+    admin: String,
+    /// Held for its lock.
+    lock: Flock<File>,
 }
 
 /// All parts, running.
 pub struct Standalone {
     client: Client,
+    served: Option<Served>,
+    /// Held for its lock until everything has ended.
+    _lock: Option<Flock<File>>,
     instance: Instance,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -80,6 +148,7 @@ impl Standalone {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
         }
+        let door = config.listen.map(|address| Door::open(&config.data_root, address)).transpose()?;
         let instance = Instance::create(&config.data_root)?;
         let settings = Arc::new(Settings::default());
         let engine = Arc::new(config.engine);
@@ -90,11 +159,26 @@ impl Standalone {
         let now = Timestamp::now();
         let seed =
             now.as_nanosecond().to_le_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-        let state = State::new(resources()?, seed, now);
-        let client = Server::new(state, Arc::new(admission), Arc::new(logs)).client();
-
+        let mut state = State::new(resources()?, seed, now);
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let (server, served, lock) = match door {
+            None => (Server::new(state, Arc::new(admission), Arc::new(logs)), None, None),
+            Some((keys, door)) => {
+                ropewalk_apiserver::install(&mut state, &door.identity.authority, now);
+                let server = Server::with_keys(state, Arc::new(admission), Arc::new(logs), keys);
+                let failed = |source| Error::Listen { address: door.served.address, source };
+                let listener = tokio::net::TcpListener::from_std(door.listener).map_err(failed)?;
+                let stopped = stopped(stopping.clone());
+                tasks.spawn(server.clone().serve_https(listener, door.identity.config, stopped));
+                // Whoever waits for the file finds a server that answers.
+                let text = kubeconfig::text(door.served.address, &door.identity.authority, &door.admin);
+                let path = &door.served.kubeconfig;
+                kubeconfig::write(path, &text).map_err(Error::file("write", path))?;
+                (server, Some(door.served), Some(door.lock))
+            }
+        };
+        let client = server.client();
         // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
         let (_, config_now) = watch::channel(engine);
         let metrics = Metrics::new(&Registry::new())?;
@@ -105,6 +189,7 @@ impl Standalone {
             rootfs: config.rootfs,
             runtime: config.runtime,
             private_dirs: vec![config.data_root],
+            api: served.as_ref().map(|served| served.address),
             ..NodeConfig::new(instance.data_dir(), node::OWN_EXECUTABLE)
         };
         let node = node::run(client.clone(), node, stopping);
@@ -113,7 +198,12 @@ impl Standalone {
                 tracing::error!(error = &error as &dyn std::error::Error, "the node has stopped");
             }
         });
-        Ok(Self { client, instance, shutdown, tasks })
+        Ok(Self { client, served, _lock: lock, instance, shutdown, tasks })
+    }
+
+    /// How others reach the API, if they can.
+    pub fn served(&self) -> Option<&Served> {
+        self.served.as_ref()
     }
 
     /// A client of the API.
@@ -133,6 +223,50 @@ impl Standalone {
             self.tasks.shutdown().await;
         }
         Ok(self.instance.remove()?)
+    }
+}
+
+impl Error {
+    fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { what, path: path.to_owned(), source }
+    }
+}
+
+impl Door {
+    /// Takes the directory and the address, and makes keys and certificates.
+    fn open(directory: &Path, address: SocketAddr) -> Result<(Keys, Self), Error> {
+        std::fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
+        let lock = lock(directory)?;
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listening = listener.local_addr().map_err(failed)?;
+        let identity = Identity::generate(listening.ip())?;
+        let (keys, admin) = Keys::generate()?;
+        let served =
+            Served { address: kubeconfig::reachable(listening), kubeconfig: directory.join("kubeconfig") };
+        Ok((keys, Self { listener, served, identity, admin, lock }))
+    }
+}
+
+/// Makes this the one process that serves from the directory. The kernel lets go of the lock however the process ends.
+fn lock(directory: &Path) -> Result<Flock<File>, Error> {
+    let path = directory.join("up.lock");
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+    let file = file.map_err(Error::file("open", &path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            // Only told to people; without it they read that the process is unknown.
+            let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut process = String::new();
+            let known = file.read_to_string(&mut process).is_ok() && !process.is_empty();
+            let process = if known { process } else { "unknown".to_owned() };
+            Err(Error::Taken { directory: directory.to_owned(), process })
+        }
+        Err((_, errno)) => Err(Error::file("lock", &path)(errno.into())),
     }
 }
 

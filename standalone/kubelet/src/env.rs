@@ -34,7 +34,7 @@ pub fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
     expanded
 }
 
-/// The variables of a container by name: `envFrom` first, then `env` in order (a later one wins and may use the
+/// The variables of a container by name: where the API server is, then `envFrom`, then `env` in order (a later one wins and may use the
 /// earlier ones), then what every container has: `HOME`, `HOSTNAME` and `PATH` unless set.
 pub fn environment(
     pod: &Pod,
@@ -44,6 +44,11 @@ pub fn environment(
     uid: u32,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut variables = BTreeMap::new();
+    if let Some((host, port)) = &facts.api {
+        variables.insert("KUBERNETES_SERVICE_HOST".to_owned(), host.clone());
+        variables.insert("KUBERNETES_SERVICE_PORT".to_owned(), port.to_string());
+        variables.insert("KUBERNETES_SERVICE_PORT_HTTPS".to_owned(), port.to_string());
+    }
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         if let Some(reference) = &source.config_map_ref {
@@ -221,6 +226,21 @@ mod tests {
         ];
         let found: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_api_servers_place_is_told_and_may_be_overridden() {
+        let container = |env: serde_json::Value| -> Container {
+            serde_json::from_value(json!({"name": "c", "env": env})).expect("a container")
+        };
+        let facts = HostFacts { api: Some(("127.0.0.1".to_owned(), 6443)), ..example() };
+        let found =
+            |env| environment(&Pod::default(), &container(env), &objects(), &facts, 0).expect("resolves");
+        let plain = found(json!([{"name": "URL", "value": "https://$(KUBERNETES_SERVICE_HOST)"}]));
+        assert_eq!(plain["KUBERNETES_SERVICE_PORT"], "6443");
+        assert_eq!(plain["URL"], "https://127.0.0.1");
+        let own = found(json!([{"name": "KUBERNETES_SERVICE_HOST", "value": "elsewhere"}]));
+        assert_eq!(own["KUBERNETES_SERVICE_HOST"], "elsewhere");
     }
 
     #[test]

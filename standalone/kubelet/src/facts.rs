@@ -13,6 +13,8 @@ pub struct HostFacts {
     pub memory_bytes: u64,
     /// The node's own capabilities, bit n for capability number n.
     pub capabilities: u64,
+    /// Where pods reach the API server: host and port. `None` where they cannot.
+    pub api: Option<(String, u16)>,
     /// Whether any image reference gets the machine's own root file system (`--rootfs host`).
     pub host_rootfs: bool,
 }
@@ -26,6 +28,7 @@ pub(crate) fn example() -> HostFacts {
         cpus: 2,
         memory_bytes: 1 << 30,
         capabilities: u64::MAX,
+        api: None,
         host_rootfs: true,
     }
 }

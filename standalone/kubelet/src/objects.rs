@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PersistentVolumeClaim, Pod, Secret, ServiceAccountTokenProjection,
+};
 
 /// Why a container cannot be configured. The text is the kubelet's own, which users search for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -92,8 +94,8 @@ pub enum ConfigError {
     ImageVolume(String),
     /// A service account token was asked for.
     #[error(
-        "projected volume \"{0}\" asks for a serviceAccountToken, which this node does not issue yet; set \
-         automountServiceAccountToken: false or drop that source"
+        "volume \"{0}\" asks for a serviceAccountToken, and the API server issued none: it only does where pods can \
+         reach it, and for a service account that exists"
     )]
     NoTokens(String),
     /// A container without a command whose image gives none.
@@ -117,6 +119,24 @@ pub enum ConfigError {
     },
 }
 
+/// Which token a projected volume asks for.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TokenWanted {
+    /// Whom it is for; the API server itself where it names nobody.
+    pub audience: Option<String>,
+    /// Seconds it should hold.
+    pub seconds: i64,
+}
+
+impl TokenWanted {
+    /// What this source of a projected volume asks for.
+    pub fn of(source: &ServiceAccountTokenProjection) -> Self {
+        // Kubernetes' default is an hour.
+        let seconds = source.expiration_seconds.unwrap_or(3600);
+        Self { audience: source.audience.clone().filter(|name| !name.is_empty()), seconds }
+    }
+}
+
 /// ConfigMaps, Secrets and claims of the pod's namespace by name; an object that is absent here does not exist.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
@@ -126,6 +146,8 @@ pub struct Objects {
     pub secrets: BTreeMap<String, Secret>,
     /// Claims by name.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// Tokens of the pod's service account.
+    pub tokens: BTreeMap<TokenWanted, String>,
 }
 
 /// The kind and name of an object a pod refers to.
@@ -164,6 +186,13 @@ pub fn references(pod: &Pod) -> BTreeSet<Reference> {
         init.chain(&spec.containers).for_each(|container| found.extend(environment_references(container)));
     }
     found
+}
+
+/// The tokens that the pod's volumes ask for.
+pub fn tokens(pod: &Pod) -> BTreeSet<TokenWanted> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let sources = volumes.filter_map(|volume| volume.projected.as_ref()?.sources.as_ref()).flatten();
+    sources.filter_map(|source| source.service_account_token.as_ref()).map(TokenWanted::of).collect()
 }
 
 /// What the pod's volumes refer to.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume,
 };
 
+use crate::objects::TokenWanted;
 use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts, Objects, env, fields};
 
 const SUPPORTED: &str =
@@ -123,8 +124,12 @@ pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) ->
             if let Some(part) = &part.downward_api {
                 files.extend(downward_files(pod, part.items.as_deref(), facts, mode)?);
             }
-            if part.service_account_token.is_some() {
-                return Err(ConfigError::NoTokens(volume.name.clone()));
+            if let Some(part) = &part.service_account_token {
+                relative(&part.path)?;
+                let token = objects.tokens.get(&TokenWanted::of(part));
+                let token = token.ok_or_else(|| ConfigError::NoTokens(volume.name.clone()))?;
+                let file = File { contents: token.clone().into_bytes(), mode: permission(mode) };
+                files.insert(part.path.clone(), file);
             }
         }
         return Ok(Plan::Files(files));
@@ -366,7 +371,21 @@ mod tests {
             ]
             .map(|(name, claim)| (name.to_owned(), serde_json::from_value(claim).expect("a claim")))
             .into(),
+            tokens: [(TokenWanted { audience: None, seconds: 3607 }, "a.b.c".to_owned())].into(),
         }
+    }
+
+    #[test]
+    fn tokens_become_files_where_they_were_issued() {
+        let asks = |audience: &str, seconds: i64, path: &str| {
+            let token = json!({"audience": audience, "expirationSeconds": seconds, "path": path});
+            planned(json!({"projected": {"sources": [{"serviceAccountToken": token}]}}))
+        };
+        let file = File { contents: b"a.b.c".to_vec(), mode: 0o644 };
+        assert_eq!(asks("", 3607, "token"), Ok(Plan::Files([("token".to_owned(), file)].into())));
+        assert_eq!(asks("vault", 3607, "token"), Err(ConfigError::NoTokens("v".to_owned())));
+        assert_eq!(asks("", 600, "token"), Err(ConfigError::NoTokens("v".to_owned())));
+        assert_eq!(asks("", 3607, "../token"), Err(ConfigError::UnsafePath("../token".to_owned())));
     }
 
     fn planned(source: Value) -> Result<Plan, ConfigError> {

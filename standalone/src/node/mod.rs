@@ -22,7 +22,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +103,8 @@ pub struct NodeConfig {
     pub node_name: String,
     /// Pods that run at once; further ones wait.
     pub max_pods: usize,
+    /// Where pods reach the API server, if they can.
+    pub api: Option<SocketAddr>,
     /// Bytes of log per container.
     pub log_bytes: u64,
     /// Bytes a container may write outside its volumes.
@@ -120,6 +122,7 @@ impl NodeConfig {
             shim_exe: shim_exe.into(),
             node_name: "ropewalk".to_owned(),
             max_pods: DEFAULT_MAX_PODS,
+            api: None,
             log_bytes: DEFAULT_LOG_BYTES,
             scratch_bytes: DEFAULT_SCRATCH_BYTES,
         }
@@ -358,6 +361,7 @@ fn facts(config: &NodeConfig) -> HostFacts {
         cpus: u32::try_from(cpus).unwrap_or(1),
         memory_bytes: total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024,
         capabilities: capabilities().unwrap_or(u64::MAX),
+        api: config.api.map(|address| (address.ip().to_string(), address.port())),
         host_rootfs: config.rootfs == RootfsMode::Host,
     }
 }

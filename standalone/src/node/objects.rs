@@ -1,15 +1,17 @@
 //! Reads the ConfigMaps, Secrets and claims a pod refers to, and waits for missing ones to appear.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use ropewalk_kubelet::Objects;
-use ropewalk_kubelet::objects::Reference;
+use ropewalk_kubelet::objects::{Reference, TokenWanted};
 
 /// Reads what is referred to; what does not exist is left out.
 pub(super) async fn read(
@@ -40,6 +42,43 @@ pub(super) async fn read(
         }
     }
     Ok(objects)
+}
+
+/// Asks for the tokens of the pod's service account, each bound to the pod. One that is refused is left out.
+pub(super) async fn tokens(
+    client: &Client,
+    pod: &Pod,
+    wanted: BTreeSet<TokenWanted>,
+) -> Result<BTreeMap<TokenWanted, String>, kube::Error> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let account =
+        pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+    let mut tokens = BTreeMap::new();
+    for wanted in wanted {
+        let spec = TokenRequestSpec {
+            audiences: wanted.audience.clone().map(|audience| vec![audience]),
+            expiration_seconds: Some(wanted.seconds),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: Some(pod.name_any()),
+                uid: pod.uid(),
+            }),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        match accounts.create_token_request(account, &PostParams::default(), &request).await {
+            Ok(answer) => {
+                let token = answer.status.and_then(|status| status.token);
+                tokens.extend(token.map(|token| (wanted, token)));
+            }
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                tracing::warn!(pod = pod.name_any(), account, reason = status.message, "a token was refused");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tokens)
 }
 
 fn is_name(name: &str) -> bool {

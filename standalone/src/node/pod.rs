@@ -261,9 +261,14 @@ async fn refresh_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String>
 async fn read_objects(node: &Node, pod: &Pod) -> Result<ropewalk_kubelet::Objects, String> {
     let references = objects::volume_references(pod);
     let namespace = pod.namespace().unwrap_or_default();
+    let read_all = || async {
+        let mut found = reader::read(&node.client, &namespace, &references).await?;
+        found.tokens = reader::tokens(&node.client, pod, objects::tokens(pod)).await?;
+        Ok::<_, kube::Error>(found)
+    };
     let read = async {
         loop {
-            match reader::read(&node.client, &namespace, &references).await {
+            match read_all().await {
                 Ok(found) => return found,
                 Err(error) => {
                     tracing::warn!(pod = pod.name_any(), %error, "reading a pod's objects failed, trying again");

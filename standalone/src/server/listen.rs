@@ -1,21 +1,48 @@
-//! Plain HTTP/1 on a loopback listener.
+//! HTTP/1 on a listener: over TLS for whoever has a token, plain on loopback for tests.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use ropewalk_apiserver::{Failure, User};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::{ResponseBody, Server, whole};
+use super::{ResponseBody, Server, read_body, whole};
 
 /// Connections at a time: every watch of a client holds one, and a handful of clients with a dozen each is the
 /// use; far below the default limit of 1024 open files, which containers need as well.
 const CONNECTIONS: usize = 256;
 
-/// Serves until `shutdown`; see [`Server::serve`].
-pub(super) async fn serve(server: Server, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
+/// How long a TLS handshake may take; on one machine it takes milliseconds, from afar a few round trips.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a connection may wait for the head of its next request. Longer than the 90 s for which Go's clients keep an
+/// idle connection: if the server closed one first, a request sent at that moment would be lost.
+const IDLE: Duration = Duration::from_mins(2);
+
+/// How long the body of a request may take. It has three MB at most, so this is enough for half a Mbit/s.
+const BODY: Duration = Duration::from_mins(1);
+
+/// Bytes of a request's head: a token has less than one kB, a selector may have some.
+const HEAD: usize = 64 * 1024;
+
+/// Serves until `shutdown`; see [`Server::serve`] and, with TLS, [`Server::serve_https`].
+pub(super) async fn serve(
+    server: Server,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let mut shutdown = std::pin::pin!(shutdown);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -26,14 +53,15 @@ pub(super) async fn serve(server: Server, listener: TcpListener, shutdown: impl 
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((stream, permit)) = accepted else { continue };
-        let server = server.clone();
+        let (server, tls) = (server.clone(), tls.clone());
         connections.spawn(async move {
-            let service = service_fn(move |request| answer(server.clone(), request));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the API server broke");
+            match tls {
+                None => converse(stream, server, answer).await,
+                Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => converse(stream, server, answer_known).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                },
             }
             drop(permit);
         });
@@ -56,6 +84,44 @@ async fn accept(
             None
         }
     }
+}
+
+/// Answers the requests of one connection.
+async fn converse<S, A, F>(stream: S, server: Server, answer: A)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Fn(Server, Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<ResponseBody>, tower::BoxError>>,
+{
+    let service = service_fn(|request| answer(server.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the API server broke");
+    }
+}
+
+/// Answers who shows a token. Nothing else of a request is read before its token is known to hold.
+async fn answer_known(
+    server: Server,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, tower::BoxError> {
+    let Some(user) = server.user(request.headers()) else { return Ok(unauthorized()) };
+    let (head, body) = request.into_parts();
+    // What may be asked without a token has no body.
+    let body =
+        if user == User::anonymous() { Bytes::new() } else { timeout(BODY, read_body(body)).await?? };
+    Ok(server.answer(&Request::from_parts(head, body), &user))
+}
+
+fn unauthorized() -> Response<ResponseBody> {
+    let mut response = Response::new(whole(Failure::unauthorized().to_value().to_string().into()));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 async fn answer(

@@ -1,11 +1,15 @@
-//! The API server as a service: a lock around the kernel, watches, logs, and a plain HTTP listener on loopback.
+//! The API server as a service: a lock around the kernel, watches, logs, and listeners.
 //!
-//! In this process a [`kube::Client`] is built right over [`Server`], with no socket between them; everything else
-//! (kubectl, tests) comes through [`Server::serve`] to the same service. This is an IO shell: what a request means
+//! In this process a [`kube::Client`] is built right over [`Server`], with no socket between them, and may do
+//! everything. Whoever else comes through [`Server::serve_https`] to the same service, and is asked for a token;
+//! [`Server::serve`] is for tests. This is an IO shell: what a request means
 //! is decided in `ropewalk-apiserver`.
 
+pub mod kubeconfig;
 mod listen;
 mod logs;
+pub mod tls;
+pub mod tokens;
 mod watch;
 
 use std::{
@@ -18,12 +22,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use jiff::Timestamp;
-use ropewalk_apiserver::{Admission, BODY_LIMIT, Context, Outcome, State, handle};
+use ropewalk_apiserver::{
+    AUDIENCE, Admission, BODY_LIMIT, Caller, Context, NoTokens, Outcome, State, Tokens, User, authenticate,
+    handle_for,
+};
 
 pub use logs::{LogSource, NoLogs};
+use tokens::Keys;
 use watch::Fanout;
 
 /// Body of every response: whole, or a stream of watch events or log bytes.
@@ -39,6 +47,8 @@ struct Shared {
     kernel: Mutex<Kernel>,
     admission: Arc<dyn Admission + Send + Sync>,
     logs: Arc<dyn LogSource>,
+    /// None where nobody is let in from outside.
+    keys: Option<Keys>,
 }
 
 /// What the lock guards: a change and its way into the watches are one step, so that no watch sees changes out of
@@ -59,8 +69,27 @@ impl Shared {
 impl Server {
     /// A server over this state; `logs` answers for `pods/log`.
     pub fn new(state: State, admission: Arc<dyn Admission + Send + Sync>, logs: Arc<dyn LogSource>) -> Self {
+        Self::build(state, admission, logs, None)
+    }
+
+    /// As [`Server::new`], for one that also lets in whom these keys authenticate.
+    pub fn with_keys(
+        state: State,
+        admission: Arc<dyn Admission + Send + Sync>,
+        logs: Arc<dyn LogSource>,
+        keys: Keys,
+    ) -> Self {
+        Self::build(state, admission, logs, Some(keys))
+    }
+
+    fn build(
+        state: State,
+        admission: Arc<dyn Admission + Send + Sync>,
+        logs: Arc<dyn LogSource>,
+        keys: Option<Keys>,
+    ) -> Self {
         let kernel = Mutex::new(Kernel { state, fanout: Fanout::default() });
-        Self { shared: Arc::new(Shared { kernel, admission, logs }) }
+        Self { shared: Arc::new(Shared { kernel, admission, logs, keys }) }
     }
 
     /// A client that calls this server without a socket; its default namespace is `default`. Needs a tokio
@@ -72,15 +101,41 @@ impl Server {
     /// Serves plain HTTP/1 until `shutdown`, then drops open connections. Meant for a loopback listener: there is
     /// no authentication, only requests that web pages could have caused are refused.
     pub async fn serve(self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        listen::serve(self, listener, shutdown).await;
+        listen::serve(self, listener, None, shutdown).await;
     }
 
-    fn answer(&self, request: &Request<Bytes>) -> Response<ResponseBody> {
+    /// Serves HTTPS until `shutdown`, then drops open connections. Every request has to show a token; those that show
+    /// none only learn that the server is alive.
+    pub async fn serve_https(
+        self,
+        listener: tokio::net::TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        listen::serve(self, listener, Some(tls.into()), shutdown).await;
+    }
+
+    /// Whose request this is by its headers; `None` for a token that does not hold.
+    fn user(&self, headers: &HeaderMap) -> Option<User> {
+        let Some(shown) = headers.get(header::AUTHORIZATION) else { return Some(User::anonymous()) };
+        let (scheme, token) = shown.to_str().ok()?.split_once(' ')?;
+        let keys = self.shared.keys.as_ref().filter(|_| scheme.eq_ignore_ascii_case("Bearer"))?;
+        let token = token.trim();
+        if keys.is_admin(token) {
+            return Some(User::admin());
+        }
+        let claims = keys.verify(token)?;
+        authenticate(&self.shared.lock().state, &claims, &[AUDIENCE], Timestamp::now())
+    }
+
+    fn answer(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
         let now = Timestamp::now();
         let context = Context { now, admission: &*self.shared.admission };
+        let tokens = self.shared.keys.as_ref().map_or(&NoTokens as &dyn Tokens, |keys| keys);
+        let caller = Caller { user, tokens };
         let mut kernel = self.shared.lock();
         let Kernel { state, fanout } = &mut *kernel;
-        let handled = handle(state, request, &context);
+        let handled = handle_for(state, request, &context, &caller);
         fanout.publish(&handled.deltas);
         match handled.outcome {
             Outcome::Response(response) => response.map(|body| whole(Bytes::from(body))),
@@ -141,7 +196,7 @@ where
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = read_body(body).await?;
-            Ok(server.answer(&Request::from_parts(head, body)))
+            Ok(server.answer(&Request::from_parts(head, body), &User::server()))
         })
     }
 }

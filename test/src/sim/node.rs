@@ -79,6 +79,7 @@ impl Node {
             memory_bytes: 1 << 32,
             host_rootfs: true,
             capabilities: 0,
+            api: None,
         };
         Self { facts, script, pending: VecDeque::new(), guests: BTreeMap::new() }
     }

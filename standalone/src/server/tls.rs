@@ -1,0 +1,89 @@
+//! HTTPS with an authority of its own. Makes keys from the system's randomness, no other IO.
+//!
+//! Authority, certificate and keys live as long as the process: clients get the authority with the kubeconfig, which is
+//! written anew at each start, pods with their token. So nothing has to be renewed, and the certificates have the
+//! library's distant dates.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+
+/// Names that clients may know the server by, besides its addresses: this machine, and what pods call it.
+const NAMES: [&str; 5] = [
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+];
+
+/// Why there is no certificate. The texts are the libraries', which name no key material.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Key generation or signing failed.
+    #[error("cannot issue the server's certificate")]
+    Issue(#[from] rcgen::Error),
+    /// The TLS library refused it.
+    #[error("cannot set up HTTPS")]
+    Setup(#[from] rustls::Error),
+}
+
+/// A server's certificate, and the authority that vouches for it.
+pub struct Identity {
+    /// The authority, PEM.
+    pub authority: String,
+    /// TLS 1.2 and 1.3, for HTTP/1.1 only: each watch is a connection of its own, which bounds what one client takes.
+    pub config: Arc<ServerConfig>,
+}
+
+impl Identity {
+    /// A new one for this machine's loopback addresses and `address`.
+    pub fn generate(address: IpAddr) -> Result<Self, TlsError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.remove(DnType::CommonName);
+        params.distinguished_name.push(DnType::CommonName, "ropewalk-ca");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key)?;
+        let (leaf, leaf_key) = leaf(address, &Issuer::from_params(&params, &key))?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into()),
+            )?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { authority: certificate.pem(), config: Arc::new(config) })
+    }
+}
+
+fn leaf(
+    address: IpAddr,
+    issuer: &Issuer<'_, &KeyPair>,
+) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut hosts: Vec<String> = NAMES.map(str::to_owned).into();
+    hosts.extend(loopback.map(|address| address.to_string()));
+    // The unspecified address means all there are; those that are not loopback are known to whoever asked for them.
+    if !address.is_loopback() && !address.is_unspecified() {
+        hosts.push(address.to_string());
+    }
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(hosts)?;
+    params.distinguished_name.remove(DnType::CommonName);
+    params.distinguished_name.push(DnType::CommonName, "ropewalk");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, issuer)?;
+    Ok((certificate, key))
+}
