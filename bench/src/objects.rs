@@ -79,10 +79,10 @@ pub fn steps(count: usize, image: &str) -> Value {
         let script = if number == last {
             // The last step sees the files of all others. The first thing an entrypoint does is to make that directory.
             format!(
-                "times() {{ stat -c %.9Y \"$@\" | tr '\\n' ' '; }}\n\
+                "seconds() {{ stat -c %.9Y \"$@\" | tr '\\n' ' '; }}\n\
                  cd /tekton/run\n\
-                 times $(seq -f %g/out 0 {}) > /tekton/results/{POSTED}\n\
-                 times $(seq -f %g/status/results 1 {last}) > /tekton/results/{WAITED}\n",
+                 seconds $(seq -f %g/out 0 {}) > /tekton/results/{POSTED}\n\
+                 seconds $(seq -f %g/status/results 1 {last}) > /tekton/results/{WAITED}\n",
                 last - 1
             )
         } else {
