@@ -62,6 +62,21 @@ pub struct Caller<'a> {
     pub tokens: &'a dyn Tokens,
 }
 
+/// A patch that makes the object needs leave to create it, as well as to patch it.
+pub(crate) fn check_create(state: &crate::State, user: &User, target: &crate::route::Target) -> Result<()> {
+    let resource = state.table().get(target.id);
+    let owned = |text: &Option<String>| text.clone().unwrap_or_default();
+    let wanted = Attributes {
+        verb: "create".into(),
+        group: resource.versions[target.version].group.clone(),
+        resource: resource.plural.clone(),
+        namespace: owned(&target.namespace),
+        name: owned(&target.name),
+        ..Attributes::default()
+    };
+    check(state, user, &wanted)
+}
+
 /// Refuses what the user may not do. Who did not say who they are is asked to, everybody else reads what is missing.
 pub(crate) fn check(state: &crate::State, user: &User, attributes: &Attributes) -> Result<()> {
     let decision = authorize::decide(state, user, attributes);

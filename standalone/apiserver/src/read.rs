@@ -11,7 +11,7 @@ use crate::{
     route::{Format, Target},
     selector::Selector,
     state::{ObjectKey, State},
-    status::{Failure, Result},
+    status::{Failure, FieldError, Result},
     table::Resource,
 };
 
@@ -101,6 +101,7 @@ pub(crate) fn selector(state: &State, call: &Call<'_>, target: &Target) -> Resul
 pub(crate) fn list(state: &State, call: &Call<'_>, target: &Target) -> Result<Reply> {
     let resource = state.table().get(target.id);
     let format = call.format()?;
+    check_options(call)?;
     let selector = selector(state, call, target)?;
     let page = match call.query.text("continue") {
         "" => None,
@@ -150,6 +151,37 @@ pub(crate) fn list(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
         }
     };
     Ok(Reply::Json { code: 200, body, warnings: Vec::new() })
+}
+
+/// Options that make no sense together, with the messages of k8s.io/apimachinery.
+fn check_options(call: &Call<'_>) -> Result<()> {
+    let text = |key: &str| call.query.text(key);
+    let (matching, version) = (text("resourceVersionMatch"), text("resourceVersion"));
+    let forbidden = |field: &str, why: &str| Some(FieldError::forbidden(field, why));
+    let matching_is = |why: &str| forbidden("resourceVersionMatch", why);
+    let fault = if call.query.get("sendInitialEvents").is_some() {
+        forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
+    } else if matching.is_empty() {
+        None
+    } else if version.is_empty() {
+        matching_is("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    } else if !text("continue").is_empty() {
+        matching_is("resourceVersionMatch is forbidden when continue is provided")
+    } else if !["Exact", "NotOlderThan"].contains(&matching) {
+        let supported = ["Exact", "NotOlderThan", ""].map(Value::from);
+        Some(FieldError::not_supported("resourceVersionMatch", &Value::from(matching), &supported))
+    } else if matching == "Exact" && version == "0" {
+        matching_is("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        return Err(Failure::invalid_options("ListOptions", &[fault]));
+    }
+    if !text("continue").is_empty() && !["", "0"].contains(&version) {
+        return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    Ok(())
 }
 
 fn check_version(state: &State, call: &Call<'_>, page: Option<&Page>) -> Result<()> {

@@ -264,6 +264,40 @@ fn subjects_are_users_groups_and_service_accounts() {
 }
 
 #[test]
+fn applying_what_is_not_there_is_creating() {
+    let apply = |world: &mut World, verbs: &[&str]| {
+        let rules = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": verbs }]);
+        world.grant("r", "default", &person("x"), &rules);
+        let request = Request::patch(format!("{}/m?fieldManager=f", super::MAPS))
+            .header("content-type", "application/apply-patch+yaml");
+        let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" }, "data": { "k": "v" } });
+        world.ask_with(&user("x"), &NoTokens, &request.body(body.to_string().into_bytes()).unwrap()).0
+    };
+    assert_eq!(apply(&mut world(), &["patch"]), 403);
+    assert_eq!(apply(&mut world(), &["create"]), 403);
+    assert_eq!(apply(&mut world(), &["patch", "create"]), 201);
+    let mut world = world();
+    world.make_map("m");
+    assert_eq!(apply(&mut world, &["patch"]), 200);
+}
+
+#[test]
+fn roles_cannot_be_applied_past_the_check() {
+    let mut world = world();
+    let rbac = json!([{ "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["create", "patch"] }]);
+    world.grant("r", "default", &person("x"), &rbac);
+    let body = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "new" },
+        "rules": [{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] }],
+    });
+    let url = format!("{RBAC}/namespaces/default/roles/new?fieldManager=f");
+    let request = Request::patch(url).header("content-type", "application/apply-patch+yaml");
+    let request = request.body(body.to_string().into_bytes()).unwrap();
+    assert_eq!(world.ask_with(&user("x"), &NoTokens, &request).0, 403);
+    assert_eq!(world.ask_with(&User::admin(), &NoTokens, &request).0, 201);
+}
+
+#[test]
 fn a_binding_without_its_role_is_told() {
     let mut world = world();
     world.bind("x", "default", "gone");

@@ -4,6 +4,7 @@ use http::{Method, Request, header};
 use serde_json::{Value, json};
 
 use super::{MAPS, PODS, WIDGETS, World};
+use crate::{Caller, Context, NoAdmission, NoTokens, User, handle_for, install};
 
 const APPLY: &str = "application/apply-patch+yaml";
 
@@ -356,4 +357,40 @@ fn no_object_keeps_more_than_a_few_updaters() {
         .map(|(_, fields)| fields["f:data"].as_object().map_or(0, |f| f.keys().filter(|k| *k != ".").count()))
         .sum();
     assert_eq!(kept, 31);
+}
+
+#[test]
+fn who_may_patch_may_not_for_that_reason_create() {
+    let mut world = World::new();
+    install(&mut world.state, "PEM", world.now);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({
+        "metadata": { "name": "patcher" },
+        "rules": [{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"] }],
+    });
+    world.make(&format!("{rbac}/roles"), &role);
+    let binding = json!({
+        "metadata": { "name": "patcher" }, "subjects": [{ "kind": "User", "name": "ann" }],
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "patcher" },
+    });
+    world.make(&format!("{rbac}/rolebindings"), &binding);
+    let ann = User { name: "ann".into(), groups: vec!["system:authenticated".into()], ..User::default() };
+    let apply = |world: &mut World| {
+        let request = Request::builder().method(Method::PATCH).uri(format!("{MAPS}/m?fieldManager=ann"));
+        let request = request
+            .header(header::CONTENT_TYPE, APPLY)
+            .body(map(&json!({ "a": "1" })).to_string().into_bytes());
+        let context = Context { now: world.now, admission: &NoAdmission };
+        let caller = Caller { user: &ann, tokens: &NoTokens };
+        let handled = handle_for(&mut world.state, &request.unwrap(), &context, &caller);
+        world.answer(handled)
+    };
+    let (code, refused) = apply(&mut world);
+    assert_eq!(code, 403, "{refused}");
+    assert!(
+        refused["message"].as_str().unwrap().contains("cannot create resource \"configmaps\""),
+        "{refused}"
+    );
+    world.make_map("m");
+    assert_eq!(apply(&mut world).0, 200);
 }

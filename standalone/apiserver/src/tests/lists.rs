@@ -133,3 +133,38 @@ fn metadata_alone_can_be_asked_for() {
     let handled = world.request(&request);
     assert_eq!(world.answer(handled).0, 406);
 }
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    let mut world = labelled();
+    let token = world.get(&format!("{MAPS}?limit=1")).1["metadata"]["continue"].as_str().unwrap().to_owned();
+    for (query, code, part) in [
+        (
+            "resourceVersionMatch=Exact",
+            422,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "resourceVersionMatch=Odd&resourceVersion=1",
+            422,
+            "supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            422,
+            "\"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        ("sendInitialEvents=true", 422, "sendInitialEvents is forbidden for list"),
+        (
+            &format!("continue={token}&resourceVersion=3&resourceVersionMatch=Exact"),
+            422,
+            "when continue is provided",
+        ),
+        (&format!("continue={token}&resourceVersion=3"), 400, "not allowed when using continue"),
+    ] {
+        let (found, status) = world.get(&format!("{MAPS}?{query}"));
+        assert_eq!(found, code, "{query}: {status}");
+        assert!(status["message"].as_str().unwrap().contains(part), "{status}");
+    }
+    assert_eq!(names(&world.get(&format!("{MAPS}?continue={token}&resourceVersion=0")).1), ["b", "c", "d"]);
+}
