@@ -71,6 +71,13 @@ debian_tag() {
     ((${#missing[@]} == 0)) || node_ctr images tag --force "$image" "${missing[@]}" >/dev/null
 }
 
+# containerd reads this at every pull.
+debian_registry() {
+    [[ -e $STATE/ready ]] || fail "the cluster is not up: run hack/cluster up"
+    mkdir -p "$STATE/registries/$1"
+    echo "server = \"http://$1\"" >"$STATE/registries/$1/hosts.toml"
+}
+
 node_ctr() {
     [[ -S $STATE/containerd.sock ]] || fail "the cluster is not up: run hack/cluster up"
     ctr --address "$STATE/containerd.sock" --namespace k8s.io "$@"

@@ -41,7 +41,7 @@ impl Images {
 }
 
 /// Runs a script of `hack/`; its output.
-async fn hack(script: &str, arguments: &[&str]) -> Result<String> {
+pub async fn hack(script: &str, arguments: &[&str]) -> Result<String> {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hack").join(script);
     let output = Command::new(&path)
         .args(arguments)

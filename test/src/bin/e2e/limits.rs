@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Secret};
-use kube::api::{Api, DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
+use kube::api::{Api, PostParams};
 use kube::runtime::wait::await_condition;
 use ropewalk_test::harness::{Namespace, PATIENCE, RunKey, State, World, set};
 use serde_json::json;
@@ -76,15 +76,26 @@ spec:
 /// The run waits with the server's text, and goes on by itself.
 pub(crate) async fn quota(world: &World) -> Result<()> {
     let namespace = world.namespace("quota").await?;
-    let pods = Api::<Pod>::namespaced(world.client(), namespace.name());
-    let holder = serde_json::from_value(json!({
-        "metadata": { "name": "holder" },
-        "spec": {
-            "nodeSelector": { "kubernetes.io/hostname": "nobody" },
-            "containers": [{ "name": "idle", "image": "ropewalk.test/steps:1" }],
-        },
-    }))?;
-    pods.create(&PostParams::default(), &holder).await?;
+    let holder = namespace
+        .apply(
+            r#"
+apiVersion: tekton.dev/v1
+kind: TaskRun
+metadata:
+  name: holder
+spec:
+  podTemplate:
+    nodeSelector:
+      kubernetes.io/hostname: nobody
+  taskSpec:
+    steps:
+      - name: never
+        image: bash
+        script: "true"
+"#,
+        )
+        .await?;
+    namespace.until(&holder[0], PATIENCE, |state| state.reason() == "Pending").await?;
     let quotas = Api::<ResourceQuota>::namespaced(world.client(), namespace.name());
     let quota = serde_json::from_value(
         json!({ "metadata": { "name": "one" }, "spec": { "hard": { "pods": "1" } } }),
@@ -126,7 +137,7 @@ spec:
     assert!(pipeline.diagnosis().contains("\"room\""), "{pipeline}");
     assert_eq!(namespace.children(&pipeline).await?, set(["TaskRun wait-room"]));
 
-    pods.delete("holder", &DeleteParams::default().grace_period(0)).await?;
+    namespace.patch(&holder[0], json!({ "spec": { "status": "TaskRunCancelled" } })).await?;
     let ended = namespace.done(&runs[0], PATIENCE).await?;
     assert_eq!((ended.status(), ended.reason(), ended.diagnosis()), ("True", "Succeeded", ""), "{ended}");
     let task = namespace.done(&task, PATIENCE).await?;

@@ -190,7 +190,11 @@ pub(crate) async fn admission(world: &World) -> Result<()> {
     assert!(concerned.iter().all(|request| request.verb == "create"), "{concerned:?}");
     assert_eq!(after.len(), 2, "{after:?}");
     for (name, count) in after {
-        assert_eq!(count - before.get(&name).copied().unwrap_or(0), concerned.len() as u64, "{name}");
+        assert_eq!(
+            count - before.get(&name).copied().unwrap_or(0),
+            concerned.len() as u64,
+            "{name}: {concerned:?}"
+        );
     }
     namespace.finish().await
 }
