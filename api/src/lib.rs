@@ -17,6 +17,7 @@ pub mod strict;
 mod v1;
 mod v1beta1;
 pub mod validate;
+pub mod warnings;
 
 pub use ropewalk_entrypoint_protocol::duration::GoDuration;
 pub use ropewalk_entrypoint_protocol::value::{ParamType, ParamValue};

@@ -22,6 +22,7 @@ mod update;
 mod usage;
 
 pub use errors::{FieldError, FieldErrors};
+pub(crate) use names::is_dns_subdomain;
 pub use update::is_same_spec;
 
 use kube::Resource;

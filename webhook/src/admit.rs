@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ropewalk_api::config::Config;
 use ropewalk_api::defaults::{Defaulted, New};
 use ropewalk_api::validate::{Validated, is_same_spec};
-use ropewalk_api::{CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, kinds, strict};
+use ropewalk_api::{CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, kinds, strict, warnings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -144,6 +144,12 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
         "StepAction" => mutate_as::<StepAction>(&mut object, config, release),
         _ => mutate_as::<CustomRun>(&mut object, config, release),
     }?;
+    if !spec_is_unchanged(request) {
+        let doubts = warnings::check(request.kind, &object);
+        let more = doubts.len().saturating_sub(WARNING_LIMIT);
+        warnings.extend(doubts.iter().take(WARNING_LIMIT).map(ToString::to_string));
+        warnings.extend((more > 0).then(|| format!("and {more} more; `ropewalk lint` shows all")));
+    }
     Ok(Mutated { object, warnings })
 }
 
@@ -164,6 +170,9 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
         _ => validate_as::<CustomRun>(request, config),
     }
 }
+
+/// API servers cut the warnings of an answer off at 4 kB together; these are about as many.
+const WARNING_LIMIT: usize = 20;
 
 fn concerns(request: &Request<'_>) -> bool {
     request.group == ropewalk_api::GROUP
@@ -245,6 +254,16 @@ pub struct Problem {
     pub paths: Vec<String>,
     /// What, paths included.
     pub message: String,
+    /// The part of the field's text that is at fault; empty for all of it.
+    pub culprit: String,
+    /// What would mend it; may be empty.
+    pub hint: String,
+}
+
+impl Problem {
+    fn at(path: String, message: String) -> Self {
+        Self { paths: vec![path], message, culprit: String::new(), hint: String::new() }
+    }
 }
 
 /// Everything wrong with an object that can be seen without a cluster: unknown fields and wrong types first, and the
@@ -262,8 +281,10 @@ pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
     let object = &object;
     let findings = strict::check(kind, object);
     if !findings.is_empty() {
-        let problem =
-            |finding: strict::Finding| Problem { message: finding.to_string(), paths: vec![finding.path] };
+        let problem = |finding: strict::Finding| {
+            let message = finding.to_string();
+            Problem::at(finding.path, message)
+        };
         return findings.into_iter().map(problem).collect();
     }
     match kind {
@@ -282,13 +303,21 @@ where
     T: Defaulted + DeserializeOwned + Validated,
 {
     match strict::decode::<T>(object) {
-        Err(error) => vec![Problem { message: error.to_string(), paths: vec![error.path] }],
+        Err(error) => {
+            let message = error.to_string();
+            vec![Problem::at(error.path, message)]
+        }
         Ok(mut typed) => {
             typed.set_defaults(config);
-            let errors = typed.validate(config).merged();
+            let errors = typed.validate(config);
             errors
-                .into_iter()
-                .map(|error| Problem { message: error.to_string(), paths: error.paths })
+                .distinct()
+                .map(|error| Problem {
+                    message: error.to_string(),
+                    paths: error.paths.clone(),
+                    culprit: error.culprit.clone(),
+                    hint: error.hint.clone(),
+                })
                 .collect()
         }
     }

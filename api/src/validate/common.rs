@@ -66,7 +66,11 @@ impl Reference<'_> {
         if !self.params.is_empty() {
             errors.also(gate("resolver params", ApiFields::Beta, config, "params"));
             if !self.name.is_empty() {
-                errors.push(FieldError::both(&["name", "params"]));
+                errors.push(
+                    FieldError::both(&["name", "params"]).hint(
+                        "params in a reference are for its resolver; those of what runs stand beside it",
+                    ),
+                );
             }
             if self.resolver.is_empty() {
                 errors.push(FieldError::missing(&["resolver"]));

@@ -12,6 +12,11 @@ pub struct FieldError {
     pub paths: Vec<String>,
     /// More, on a line of its own; may be empty.
     pub details: String,
+    /// The part of the field's text that is at fault, when it is not all of it; not in the text clients see, which is
+    /// upstream's. Tools underline it.
+    pub culprit: String,
+    /// What would mend it, for tools; may be empty.
+    pub hint: String,
 }
 
 impl FieldError {
@@ -21,6 +26,8 @@ impl FieldError {
             message: message.into(),
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             details: String::new(),
+            culprit: String::new(),
+            hint: String::new(),
         }
     }
 
@@ -63,6 +70,20 @@ impl FieldError {
     #[must_use]
     pub fn detail(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
+        self
+    }
+
+    /// Says which part of the field is at fault.
+    #[must_use]
+    pub fn culprit(mut self, culprit: impl Into<String>) -> Self {
+        self.culprit = culprit.into();
+        self
+    }
+
+    /// Says what would mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
         self
     }
 }
@@ -127,17 +148,25 @@ impl FieldErrors {
         self
     }
 
+    /// The errors one by one, each with its own paths and none twice, for tools that show every place.
+    pub fn distinct(&self) -> impl Iterator<Item = &FieldError> {
+        let mut seen = BTreeSet::new();
+        self.0.iter().filter(move |error| seen.insert((&error.message, &error.details, &error.paths)))
+    }
+
     /// The errors with equal message and details merged, each with its paths sorted; sorted by message.
     pub fn merged(&self) -> Vec<FieldError> {
-        let mut by_text: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        let mut by_text: BTreeMap<(&str, &str), (&FieldError, BTreeSet<&str>)> = BTreeMap::new();
         for error in &self.0 {
-            let paths = by_text.entry((&error.message, &error.details)).or_default();
+            let (_, paths) =
+                by_text.entry((&error.message, &error.details)).or_insert_with(|| (error, BTreeSet::new()));
             paths.extend(error.paths.iter().map(String::as_str));
         }
         by_text
-            .into_iter()
-            .map(|((message, details), paths)| {
-                FieldError::new(message, &Vec::from_iter(paths)).detail(details)
+            .into_values()
+            .map(|(first, paths)| FieldError {
+                paths: paths.into_iter().map(str::to_owned).collect(),
+                ..first.clone()
             })
             .collect()
     }

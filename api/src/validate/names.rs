@@ -40,7 +40,7 @@ pub(super) fn is_dns_label(name: &str) -> bool {
 }
 
 /// DNS labels joined by dots, at most 253 characters; a label of a subdomain may be longer than 63.
-pub(super) fn is_dns_subdomain(name: &str) -> bool {
+pub(crate) fn is_dns_subdomain(name: &str) -> bool {
     let label = |label: &str| {
         let bytes = label.as_bytes();
         let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

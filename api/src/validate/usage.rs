@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FieldError, FieldErrors};
+use crate::strict::nearest;
 use crate::variables::{self, Reference, Subscript, Variable};
 use crate::{Param, ParamSpec, ParamType, ParamValue, Step, TaskResult};
 
@@ -64,6 +65,19 @@ impl<'a> Pool<'a> {
                 Around::Nothing => false,
                 Around::Unknown => true,
             }
+    }
+
+    /// What the author of a name that is not known may have meant.
+    fn hint(&self, name: &str) -> String {
+        let around = match self.around {
+            Around::Known(names) => Some(names),
+            Around::Nothing | Around::Unknown => None,
+        };
+        let known = self.declared.keys().chain(&self.given).chain(around.into_iter().flatten());
+        match nearest(name, known.copied()) {
+            Some(known) => format!("did you mean \"{known}\"?"),
+            None => format!("no param \"{name}\" is declared"),
+        }
     }
 }
 
@@ -163,27 +177,27 @@ fn fields(step: &Step) -> Vec<(String, &str, Takes)> {
     fields
 }
 
-/// What can be wrong with the params in a text. Each is reported once for a text, however often it occurs there: the
-/// report quotes the whole text.
+/// What can be wrong with the params in a text. The same is reported once for a text, however often it occurs there: the
+/// report quotes the whole text, and equal reports are merged.
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
-enum Misuse {
-    NonExistent,
+enum Misuse<'a> {
+    NonExistent { culprit: &'a str, hint: String },
     NotIsolated,
     TooDeep,
-    WrongType,
+    WrongType { culprit: &'a str },
 }
 
 /// The params in one text at `path`.
 pub(super) fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErrors {
-    let misuses: BTreeSet<Misuse> = variables::variables(text)
-        .filter_map(|variable| misuse(&param_reference(&variable)?, variable.raw == text, takes, pool))
-        .collect();
+    let misuses: BTreeSet<Misuse<'_>> =
+        variables::variables(text).filter_map(|variable| misuse(&variable, text, takes, pool)).collect();
     misuses
         .into_iter()
         .map(|misuse| match misuse {
-            Misuse::NonExistent => non_existent(text, path),
+            Misuse::NonExistent { culprit, hint } => non_existent(text, path).culprit(culprit).hint(hint),
             Misuse::NotIsolated => {
                 FieldError::new(format!("variable is not properly isolated in \"{text}\""), &[path])
+                    .hint("an array takes the place of a whole element: let it stand there alone")
             }
             Misuse::TooDeep => FieldError::new(
                 format!(
@@ -192,29 +206,42 @@ pub(super) fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -
                 ),
                 &[path],
             ),
-            Misuse::WrongType => FieldError::new(format!("variable type invalid in \"{text}\""), &[path]),
+            Misuse::WrongType { culprit } => {
+                FieldError::new(format!("variable type invalid in \"{text}\""), &[path])
+                    .culprit(culprit)
+                    .hint("only one string fits here: take an element of the array or a key of the object")
+            }
         })
         .collect()
 }
 
-/// `alone`: there is nothing else in the text.
-fn misuse(reference: &ParamReference<'_>, alone: bool, takes: Takes, pool: &Pool<'_>) -> Option<Misuse> {
+/// `text` is all that stands in the field.
+fn misuse<'a>(variable: &Variable<'a>, text: &str, takes: Takes, pool: &Pool<'_>) -> Option<Misuse<'a>> {
+    let reference = param_reference(variable)?;
+    let (culprit, alone) = (variable.raw, variable.raw == text);
     let ParamUse { name, key, deep } = &reference.used;
     if *deep {
         return Some(Misuse::TooDeep);
     }
     if !pool.knows(name) {
-        return Some(Misuse::NonExistent);
+        return Some(Misuse::NonExistent { culprit, hint: pool.hint(name) });
     }
     let declared = pool.declared.get(name)?;
     let whole = key.is_none() && !matches!(reference.subscript, Some(Subscript::Index(_)));
     match declared.kind {
         ParamType::Array | ParamType::Object if whole && alone && takes == Takes::AnyValue => None,
-        ParamType::Array if whole && takes != Takes::Elements => Some(Misuse::WrongType),
+        ParamType::Array if whole && takes != Takes::Elements => Some(Misuse::WrongType { culprit }),
         ParamType::Array if whole && !alone => Some(Misuse::NotIsolated),
-        ParamType::Object if whole => Some(Misuse::WrongType),
+        ParamType::Object if whole => Some(Misuse::WrongType { culprit }),
         ParamType::Object => match (key, &declared.keys) {
-            (Some(key), Some(keys)) if !keys.contains(key) => Some(Misuse::NonExistent),
+            (Some(key), Some(keys)) if !keys.contains(key) => {
+                let keys: Vec<_> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+                let hint = match keys.as_slice() {
+                    [] => String::new(),
+                    keys => format!("the keys of \"{name}\" are {}", keys.join(", ")),
+                };
+                Some(Misuse::NonExistent { culprit, hint })
+            }
             _ => None,
         },
         _ => None,

@@ -1,0 +1,72 @@
+//! What Kubernetes and admission accept and hardly anybody means: names of objects that cannot exist, params nobody
+//! uses, results nobody writes, images that change under their name. Pure.
+//!
+//! Admission sends them to whoever applies an object, `ropewalk lint` shows them beside the text.
+
+mod names;
+mod usage;
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One doubt about an object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Warning {
+    /// Where: `spec.steps[0].image`.
+    pub path: String,
+    /// What.
+    pub message: String,
+    /// What would be right; may be empty.
+    pub hint: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, " ({})", self.hint) }
+    }
+}
+
+/// Every doubt about an object of this kind whose form is right, in the order of its fields' names.
+pub fn check(kind: &str, object: &Value) -> Vec<Warning> {
+    let Some(spec) = object.get("spec") else { return Vec::new() };
+    let mut warnings = Vec::new();
+    names::check(spec, "spec", &mut warnings);
+    let around = usage::Uses::of(spec);
+    match kind {
+        "Task" => usage::task(spec, "spec", &around, &mut warnings),
+        "StepAction" => usage::params(spec, "spec", &around, &mut warnings),
+        "Pipeline" => usage::pipeline(spec, "spec", &around, &mut warnings),
+        "TaskRun" => {
+            if let Some(embedded) = spec.get("taskSpec") {
+                usage::task(embedded, "spec.taskSpec", &around, &mut warnings);
+            }
+        }
+        "PipelineRun" => {
+            if let Some(embedded) = spec.get("pipelineSpec") {
+                usage::pipeline(embedded, "spec.pipelineSpec", &around, &mut warnings);
+            }
+        }
+        _ => {}
+    }
+    warnings
+}
+
+/// The elements of a list, each with its path; none when it is no list.
+fn items<'a>(
+    object: &'a Value,
+    field: &'a str,
+    path: &'a str,
+) -> impl Iterator<Item = (String, &'a Value)> + 'a {
+    let list = object.get(field).and_then(Value::as_array);
+    let items = list.into_iter().flatten().enumerate();
+    items.map(move |(index, item)| (format!("{path}.{field}[{index}]"), item))
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Params, workspaces and results that are declared and then not used; names set twice. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Warning, items, text};
+use crate::variables;
+
+/// What the texts of a spec mention.
+#[derive(Default)]
+pub(super) struct Uses<'a> {
+    params: BTreeSet<String>,
+    workspaces: BTreeSet<String>,
+    results: BTreeSet<String>,
+    texts: Vec<&'a str>,
+}
+
+impl<'a> Uses<'a> {
+    pub(super) fn of(spec: &'a Value) -> Self {
+        let mut uses = Self::default();
+        uses.walk(spec);
+        uses
+    }
+
+    fn walk(&mut self, value: &'a Value) {
+        match value {
+            Value::String(text) => {
+                self.texts.push(text);
+                for variable in variables::variables(text) {
+                    let Some(reference) = variable.path() else { continue };
+                    let (set, name) = match reference.names().as_slice() {
+                        // A dotted name can be written without quotes in some places: any beginning of it counts.
+                        ["params", ..] | ["inputs", "params", ..] => {
+                            let parts = reference.parts.iter().skip_while(|part| *part != "params").skip(1);
+                            let mut name = String::new();
+                            for part in parts {
+                                name.push_str(part);
+                                self.params.insert(name.clone());
+                                name.push('.');
+                            }
+                            continue;
+                        }
+                        ["workspaces", name, ..] => (&mut self.workspaces, *name),
+                        ["results", name, "path"] => (&mut self.results, *name),
+                        _ => continue,
+                    };
+                    set.insert(name.to_owned());
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
+            Value::Object(fields) => fields.values().for_each(|value| self.walk(value)),
+            _ => {}
+        }
+    }
+
+    fn mentions(&self, part: &str) -> bool {
+        self.texts.iter().any(|text| text.contains(part))
+    }
+}
+
+/// `uses` are those of everything around: a run's bindings use params of what is embedded in it.
+pub(super) fn params(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
+    for (path, param) in items(spec, "params", path) {
+        let name = text(param, "name");
+        if !name.is_empty() && !uses.params.contains(name) {
+            let message = format!("nothing uses param \"{name}\"");
+            warnings.push(Warning { path: format!("{path}.name"), message, hint: String::new() });
+        }
+    }
+}
+
+pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
+    params(spec, path, uses, warnings);
+    let containers = || items(spec, "steps", path).chain(items(spec, "sidecars", path));
+    // A StepAction may use what is declared here.
+    let referring = items(spec, "steps", path).any(|(_, step)| step.get("ref").is_some_and(|r| !r.is_null()));
+    for (at, workspace) in items(spec, "workspaces", path).filter(|_| !referring) {
+        let name = text(workspace, "name");
+        let mount_path = match text(workspace, "mountPath") {
+            "" => format!("/workspace/{name}"),
+            given => given.to_owned(),
+        };
+        let taken = containers().any(|(_, container)| {
+            items(container, "workspaces", "").any(|(_, usage)| text(usage, "name") == name)
+        });
+        // The declaration itself mentions a mount path of its own.
+        let mentions = uses.texts.iter().filter(|text| text.contains(&mount_path)).count();
+        let declared = usize::from(!text(workspace, "mountPath").is_empty());
+        if !(name.is_empty() || taken || uses.workspaces.contains(name) || mentions > declared) {
+            let message = format!("nothing uses workspace \"{name}\"");
+            let hint = format!("its files are at $(workspaces.{name}.path)");
+            warnings.push(Warning { path: format!("{at}.name"), message, hint });
+        }
+    }
+    // A program may be told the directory alone.
+    let anything = referring || uses.mentions("/tekton/results");
+    for (at, result) in items(spec, "results", path).filter(|_| !anything) {
+        let name = text(result, "name");
+        let taken = result.get("value").is_some_and(|value| !value.is_null());
+        if !(name.is_empty() || taken || uses.results.contains(name)) {
+            let message = format!("no step writes result \"{name}\"");
+            let hint = format!("its file is $(results.{name}.path)");
+            warnings.push(Warning { path: format!("{at}.name"), message, hint });
+        }
+    }
+    for (path, container) in containers() {
+        let mut seen = BTreeSet::new();
+        for (at, env) in items(container, "env", &path) {
+            let name = text(env, "name");
+            if !seen.insert(name) {
+                let message = format!("environment variable \"{name}\" is set twice here");
+                let hint = "the last one is taken".to_owned();
+                warnings.push(Warning { path: format!("{at}.name"), message, hint });
+            }
+        }
+    }
+}
+
+pub(super) fn pipeline(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
+    params(spec, path, uses, warnings);
+    let tasks = || items(spec, "tasks", path).chain(items(spec, "finally", path));
+    for (at, workspace) in items(spec, "workspaces", path) {
+        let name = text(workspace, "name");
+        let bound = tasks().any(|(_, task)| {
+            items(task, "workspaces", "").any(|(_, binding)| {
+                [text(binding, "workspace"), text(binding, "name")].into_iter().find(|n| !n.is_empty())
+                    == Some(name)
+            })
+        });
+        // Workspaces reach embedded tasks by their name alone.
+        let embedded = tasks().any(|(_, task)| {
+            task.get("taskSpec")
+                .is_some_and(|spec| items(spec, "workspaces", "").any(|(_, own)| text(own, "name") == name))
+        });
+        let mentioned = uses.workspaces.contains(name) || uses.mentions(&format!("/workspace/{name}"));
+        if !(name.is_empty() || bound || embedded || mentioned) {
+            let message = format!("no task uses workspace \"{name}\"");
+            warnings.push(Warning { path: format!("{at}.name"), message, hint: String::new() });
+        }
+    }
+    let outer: BTreeSet<&str> = items(spec, "params", path).map(|(_, param)| text(param, "name")).collect();
+    for (at, pipeline_task) in tasks() {
+        let Some(embedded) = pipeline_task.get("taskSpec").filter(|embedded| !embedded.is_null()) else {
+            continue;
+        };
+        let at = format!("{at}.taskSpec");
+        task(embedded, &at, uses, warnings);
+        for (path, param) in items(embedded, "params", &at) {
+            let name = text(param, "name");
+            let given = items(pipeline_task, "params", "").any(|(_, given)| text(given, "name") == name);
+            let own_default = param.get("default").is_some_and(|default| !default.is_null());
+            if own_default && !given && outer.contains(name) {
+                let message = format!("the task's param \"{name}\" hides the pipeline's");
+                let hint = format!("pass it on: {{name: {name}, value: $(params.{name})}}");
+                warnings.push(Warning { path: format!("{path}.name"), message, hint });
+            }
+        }
+    }
+}
