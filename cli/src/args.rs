@@ -25,6 +25,12 @@ pub enum Command {
     /// They are those of `ropewalk run`: without an init container, the entrypoint a volume made of its image. A cluster
     /// whose nodes do not mount images gets pods with one init container that does the same.
     Render(Render),
+    /// Find what is wrong with files before anybody runs them
+    ///
+    /// The checks are those of admission, and beside them whether the files agree with each other: references, params,
+    /// results and workspaces. Exits with 0 when nothing is wrong (warnings are only told), 1 when something is, 2 when
+    /// a file cannot be read.
+    Lint(Lint),
 }
 
 /// Arguments of `ropewalk run`.
@@ -69,6 +75,31 @@ pub struct Render {
     /// The namespace for documents that name none
     #[arg(short, long, default_value = "default")]
     pub namespace: String,
+}
+
+/// Arguments of `ropewalk lint`.
+#[derive(Args, Debug)]
+pub struct Lint {
+    /// YAML files, directories with such files, or `-` for standard input
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+
+    /// How findings are printed on standard output
+    #[arg(short, long, value_enum, default_value_t = LintOutput::Text, value_name = "FORMAT")]
+    pub output: LintOutput,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LintOutput {
+    /// For people: each with its source line
+    Text,
+    /// One JSON list
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Workflow commands, which GitHub shows beside the lines
+    Github,
 }
 
 /// What containers see as their root file system.

@@ -1,6 +1,7 @@
 //! What is wrong, where, and what to do about it: one clear message for a person.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -14,6 +15,17 @@ pub struct Diagnostic {
     warning: bool,
     place: Option<(Arc<Source>, Range<usize>)>,
     hint: Option<String>,
+}
+
+/// A stretch of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place<'a> {
+    /// The file, as the user named it.
+    pub path: &'a Path,
+    /// Line and column of its first character, both counted from 1, columns in characters.
+    pub start: (usize, usize),
+    /// Line and column behind its last character.
+    pub end: (usize, usize),
 }
 
 impl Diagnostic {
@@ -46,6 +58,27 @@ impl Diagnostic {
     /// The message alone.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// It goes on all the same.
+    pub fn is_warning(&self) -> bool {
+        self.warning
+    }
+
+    /// What would mend it, if anybody knows.
+    pub fn help(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Where it stands, for programs.
+    pub fn place(&self) -> Option<Place<'_>> {
+        let (source, bytes) = self.place.as_ref()?;
+        let position = |at: usize| {
+            let before = source.text.get(..at).unwrap_or(&source.text);
+            let line = before.rsplit('\n').next().unwrap_or_default();
+            (before.matches('\n').count() + 1, line.chars().count() + 1)
+        };
+        Some(Place { path: &source.path, start: position(bytes.start), end: position(bytes.end) })
     }
 
     /// The message with its source line underlined; `color` for a terminal.

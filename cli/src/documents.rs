@@ -13,7 +13,7 @@ use serde_saphyr::{Location, Spanned};
 use crate::diagnostic::Diagnostic;
 
 /// The largest file taken in: what etcd would hold of one object, times the documents a file may reasonably have.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -55,29 +55,51 @@ impl Document {
     /// The bytes of the source that a field path names, such as `spec.steps[0].image`; of the deepest part of it that
     /// the document has.
     pub fn locate(&self, path: &str) -> Range<usize> {
+        self.find(path).0
+    }
+
+    /// The bytes of a text in the value that a field path names; those of the field itself when the source does not
+    /// spell that text as it is.
+    pub fn locate_within(&self, path: &str, text: &str) -> Range<usize> {
+        let (place, value, _) = self.find(path);
+        if text.is_empty() || !value.value.holds(text) {
+            return place;
+        }
+        let start = range(&self.source.text, &value.referenced).start;
+        let found = self.source.text.get(start..).and_then(|rest| rest.find(text));
+        found.map_or(place, |at| start + at..start + at + text.len())
+    }
+
+    /// The document has everything on this path.
+    pub fn has(&self, path: &str) -> bool {
+        self.find(path).2
+    }
+
+    /// The place a path leads to, the value there, and whether it is the end of the path.
+    fn find(&self, path: &str) -> (Range<usize>, &Spanned<Node>, bool) {
         let mut place = range(&self.source.text, &self.root.referenced);
-        let mut node = &self.root.value;
+        let mut node = &*self.root;
         for component in components(path) {
-            let found = match (node, component) {
+            let found = match (&node.value, component) {
                 (Node::Map(entries), Component::Key(key)) => entries
                     .iter()
                     .find(|(name, _)| name.value.eq_ignore_ascii_case(key))
-                    .map(|(name, value)| (&name.referenced, &value.value)),
+                    .map(|(name, value)| (&name.referenced, value)),
                 (Node::Seq(items), Component::Index(index)) => {
-                    items.get(index).map(|item| (&item.referenced, &item.value))
+                    items.get(index).map(|item| (&item.referenced, item))
                 }
                 // Some paths name an element by its name: `params[version]`.
                 (Node::Seq(items), Component::Key(name)) => items
                     .iter()
                     .find(|item| item.value.name() == Some(name))
-                    .map(|item| (&item.referenced, &item.value)),
+                    .map(|item| (&item.referenced, item)),
                 _ => None,
             };
-            let Some((location, next)) = found else { break };
+            let Some((location, next)) = found else { return (place, node, false) };
             place = range(&self.source.text, location);
             node = next;
         }
-        place
+        (place, node, true)
     }
 
     /// An error about a field of this document.
@@ -160,6 +182,16 @@ impl Node {
                 let entries = entries.iter().map(|(key, value)| (key.value.clone(), value.value.json()));
                 Value::Object(entries.collect::<Map<_, _>>())
             }
+        }
+    }
+
+    /// One of the texts in it contains this one.
+    fn holds(&self, text: &str) -> bool {
+        match self {
+            Self::Scalar(Value::String(own)) => own.contains(text),
+            Self::Scalar(_) => false,
+            Self::Seq(items) => items.iter().any(|item| item.value.holds(text)),
+            Self::Map(entries) => entries.iter().any(|(_, value)| value.value.holds(text)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `ropewalk run`: apply the files to a Kubernetes API of this process, and follow their runs to the end.
 
 mod apply;
-mod check;
+pub(crate) mod check;
 mod follow;
 mod objects;
 mod screen;

@@ -8,7 +8,7 @@ use crate::documents::Document;
 
 /// Names fields as the API does where a document differs by case only, which upstream reads without a word; each is a
 /// warning.
-pub(super) fn correct_case(document: &mut Document) -> Vec<Diagnostic> {
+pub(crate) fn correct_case(document: &mut Document) -> Vec<Diagnostic> {
     let Some(kind) = kinds::find(document.kind()) else { return Vec::new() };
     if document.api_version() != kind.api_version() {
         return Vec::new();
@@ -19,7 +19,7 @@ pub(super) fn correct_case(document: &mut Document) -> Vec<Diagnostic> {
 
 /// Everything wrong with the form of a document of our own kinds: unknown fields, wrong types. What stands in them is
 /// judged at admission.
-pub(super) fn check(document: &Document) -> Vec<Diagnostic> {
+pub(crate) fn check(document: &Document) -> Vec<Diagnostic> {
     let Some((group, version)) = document.api_version().split_once('/') else { return Vec::new() };
     if group != ropewalk_api::GROUP {
         return Vec::new();
