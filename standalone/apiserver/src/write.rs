@@ -465,7 +465,6 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
 
 /// An applied configuration for which there is no object yet.
 fn create_by_apply(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
-    access::check_create(state, writer.call.caller.user, target)?;
     // Whoever may patch what is there may not for that reason make what is not.
     let (call, route) = (writer.call, Route::Object(target.clone()));
     access::check(state, call.caller.user, &Attributes::of(state, &Method::POST, &route, "", &call.query))?;
