@@ -250,7 +250,8 @@ fn spec_of<T: Serialize>(object: &T) -> Result<Value, Denial> {
 /// One thing wrong with an object, for tools that show it beside the text it was read from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// Where, as paths from the root: `spec.steps[0].image`. Elements upstream names by key stand as `params[name]`.
+    /// Where, as paths from the root: `spec.steps[0].image`. Elements upstream names by key stand as `params[name]`; where
+    /// upstream names something larger, these are more exact than the message.
     pub paths: Vec<String>,
     /// What, paths included.
     pub message: String,
@@ -314,7 +315,11 @@ where
                 .distinct()
                 .map(|error| Problem {
                     message: error.to_string(),
-                    paths: error.paths.clone(),
+                    paths: if error.place.is_empty() {
+                        error.paths.clone()
+                    } else {
+                        vec![error.place.clone()]
+                    },
                     culprit: error.culprit.clone(),
                     hint: error.hint.clone(),
                 })

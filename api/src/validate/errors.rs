@@ -17,6 +17,8 @@ pub struct FieldError {
     pub culprit: String,
     /// What would mend it, for tools; may be empty.
     pub hint: String,
+    /// Where tools should point, when upstream's path names something larger; may be empty.
+    pub place: String,
 }
 
 impl FieldError {
@@ -28,6 +30,7 @@ impl FieldError {
             details: String::new(),
             culprit: String::new(),
             hint: String::new(),
+            place: String::new(),
         }
     }
 
@@ -80,6 +83,13 @@ impl FieldError {
         self
     }
 
+    /// Says where tools should point.
+    #[must_use]
+    pub fn place(mut self, place: impl Into<String>) -> Self {
+        self.place = place.into();
+        self
+    }
+
     /// Says what would mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -118,12 +128,16 @@ impl FieldErrors {
     /// The same errors below a field: `name` becomes `<field>.name`.
     #[must_use]
     pub fn via_field(mut self, field: &str) -> Self {
-        for path in self.0.iter_mut().flat_map(|error| &mut error.paths) {
-            *path = match path.as_str() {
-                "" => field.to_owned(),
-                below if below.starts_with('[') => format!("{field}{below}"),
-                below => format!("{field}.{below}"),
-            };
+        let below = |path: &str| match path {
+            "" => field.to_owned(),
+            below if below.starts_with('[') => format!("{field}{below}"),
+            path => format!("{field}.{path}"),
+        };
+        for error in &mut self.0 {
+            error.paths.iter_mut().for_each(|path| *path = below(path));
+            if !error.place.is_empty() {
+                error.place = below(&error.place);
+            }
         }
         self
     }

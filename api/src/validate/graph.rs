@@ -6,6 +6,7 @@ use petgraph::algo::{astar, kosaraju_scc};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::{FieldError, FieldErrors};
+use crate::strict::nearest;
 use crate::{PipelineTask, references};
 
 /// Errors name the whole way round a cycle, which upstream's do not.
@@ -17,19 +18,22 @@ pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
     // Of tasks of one name, which is refused elsewhere, the first is meant.
     let by_name: BTreeMap<&str, NodeIndex> = nodes.iter().rev().map(|node| (graph[*node], *node)).collect();
     let mut errors = FieldErrors::default();
-    for (task, node) in tasks.iter().zip(&nodes) {
+    for (index, (task, node)) in tasks.iter().zip(&nodes).enumerate() {
         for dependency in references::dependencies(task) {
             if let Some(target) = by_name.get(dependency.as_str()) {
                 graph.add_edge(*node, *target, ());
             } else {
                 let name = &task.name;
-                errors.push(FieldError::invalid(
+                let error = FieldError::invalid(
                     format!(
                         "couldn't add link between {name} and {dependency}: task {name} depends on {dependency} but \
                          {dependency} wasn't present in Pipeline"
                     ),
                     "tasks",
-                ));
+                );
+                let hint = nearest(&dependency, by_name.keys().copied());
+                let hint = hint.map_or_else(String::new, |known| format!("did you mean \"{known}\"?"));
+                errors.push(error.place(format!("tasks[{index}]")).culprit(dependency).hint(hint));
             }
         }
     }
@@ -42,14 +46,16 @@ pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
             continue;
         }
         // Spec order decides where the cycle is shown to begin.
-        let cycle = component.into_iter().min().and_then(|first| cycle_through(&graph, first));
+        let first = component.into_iter().min();
+        let at = first.map_or(0, NodeIndex::index);
+        let cycle = first.and_then(|first| cycle_through(&graph, first));
         if let Some([first, second, rest @ ..]) = cycle.as_deref() {
             let mut text = format!("cycle detected; task \"{first}\" depends on \"{second}\"");
             if let (Some(cycle), false) = (&cycle, rest.is_empty()) {
                 let names: Vec<_> = cycle.iter().map(|name| format!("\"{name}\"")).collect();
                 text = format!("{text} ({})", names.join(" -> "));
             }
-            errors.push(FieldError::invalid(text, "tasks"));
+            errors.push(FieldError::invalid(text, "tasks").place(format!("tasks[{at}]")));
         }
     }
     errors

@@ -46,9 +46,9 @@ pub(super) fn task_spec(spec: &TaskSpec, pool: &Pool<'_>, config: &Config) -> Fi
     if let Some(template) = &spec.step_template {
         errors.also(volume_mounts(&template.volume_mounts).via_field("stepTemplate"));
     }
-    for sidecar in &spec.sidecars {
+    for (index, sidecar) in spec.sidecars.iter().enumerate() {
         // Upstream names no index here.
-        errors.also(self::sidecar(sidecar).via_field("sidecars"));
+        errors.also(self::sidecar(sidecar, index).via_field("sidecars"));
     }
     errors
 }
@@ -230,19 +230,23 @@ fn volume_mounts(mounts: &[VolumeMount]) -> FieldErrors {
     errors
 }
 
-fn sidecar(sidecar: &Sidecar) -> FieldErrors {
+fn sidecar(sidecar: &Sidecar, index: usize) -> FieldErrors {
     let mut errors = FieldErrors::default();
     if sidecar.name == RESULTS_SIDECAR {
-        errors.push(FieldError::new(
-            format!("Invalid: cannot use reserved sidecar name {RESULTS_SIDECAR}"),
-            &["name"],
-        ));
+        errors.push(
+            FieldError::new(
+                format!("Invalid: cannot use reserved sidecar name {RESULTS_SIDECAR}"),
+                &["name"],
+            )
+            .place(format!("[{index}].name")),
+        );
     }
     if sidecar.image.is_empty() {
-        errors.push(FieldError::missing(&["image"]));
+        errors.push(FieldError::missing(&["image"]).place(format!("[{index}]")));
     }
     if !(sidecar.script.is_empty() || sidecar.command.is_empty()) {
-        errors.push(FieldError::new("script cannot be used with command", &["script"]));
+        let error = FieldError::new("script cannot be used with command", &["script"]);
+        errors.push(error.place(format!("[{index}].script")));
     }
     errors
 }

@@ -72,7 +72,7 @@ fn object_name(kind: &str, name: &str, path: &str, warnings: &mut Vec<Warning>) 
     } else {
         "lower-case letters, digits, \"-\" and \".\" make a name".to_owned()
     };
-    let message = format!("no {kind} can be called \"{name}\"");
+    let message = format!("no {kind} can be called \"{}\"", name.escape_debug());
     warnings.push(Warning { path: path.to_owned(), message, hint });
 }
 
@@ -80,13 +80,14 @@ fn image(image: &str, path: &str, warnings: &mut Vec<Warning>) {
     if image.is_empty() || image.contains("$(") {
         return;
     }
+    let shown = image.escape_debug();
     let mut warn = |message: String, hint: &str| {
         warnings.push(Warning { path: path.to_owned(), message, hint: hint.to_owned() });
     };
     if image.trim() != image {
-        warn(format!("there are blanks around the image \"{image}\""), "no image can be found like that");
+        warn(format!("there are blanks around the image \"{shown}\""), "no image can be found like that");
     } else if !image.contains('@') && !image.rsplit('/').next().unwrap_or(image).contains(':') {
         let hint = "\"latest\" is taken, which is another one tomorrow";
-        warn(format!("image \"{image}\" has no tag"), hint);
+        warn(format!("image \"{shown}\" has no tag"), hint);
     }
 }

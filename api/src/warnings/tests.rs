@@ -111,6 +111,7 @@ fn doubts(#[case] kind: &str, #[case] spec: Value, #[case] text: &str) {
 #[case("Task", json!({"results": [{"name": "r"}], "steps": [{"image": "i:1", "script": "date > /tekton/results/r"}]}))]
 #[case("Task", json!({"results": [{"name": "r", "value": "$(steps.s.results.r)"}], "steps": [{"image": "i:1"}]}))]
 #[case("Task", json!({"results": [{"name": "r"}], "workspaces": [{"name": "w"}], "steps": [{"ref": {"name": "a"}}]}))]
+#[case("Task", json!({"results": [{"name": "r-1"}], "steps": [{"image": "i:1", "script": "date > $(results.r-${i}.path)"}]}))]
 #[case("CustomRun", json!({"customSpec": {"spec": {"configMap": {"name": "Any Thing"}}}}))]
 #[case("PipelineRun", json!({"workspaces": [{"name": "w", "configMap": {"name": "$(params.p)"}}], "pipelineSpec": {"params": [{"name": "p"}], "tasks": []}}))]
 fn no_doubts(#[case] kind: &str, #[case] spec: Value) {

@@ -13,6 +13,7 @@ pub(super) struct Uses<'a> {
     params: BTreeSet<String>,
     workspaces: BTreeSet<String>,
     results: BTreeSet<String>,
+    any_result: bool,
     texts: Vec<&'a str>,
 }
 
@@ -28,7 +29,11 @@ impl<'a> Uses<'a> {
             Value::String(text) => {
                 self.texts.push(text);
                 for variable in variables::variables(text) {
-                    let Some(reference) = variable.path() else { continue };
+                    let Some(reference) = variable.path() else {
+                        // A shell puts the name together: `$(results.digest-${i}.path)`.
+                        self.any_result |= variable.key.starts_with("results.");
+                        continue;
+                    };
                     let (set, name) = match reference.names().as_slice() {
                         // A dotted name can be written without quotes in some places: any beginning of it counts.
                         ["params", ..] | ["inputs", "params", ..] => {
@@ -94,7 +99,7 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec
         }
     }
     // A program may be told the directory alone.
-    let anything = referring || uses.mentions("/tekton/results");
+    let anything = referring || uses.any_result || uses.mentions("/tekton/results");
     for (at, result) in items(spec, "results", path).filter(|_| !anything) {
         let name = text(result, "name");
         let taken = result.get("value").is_some_and(|value| !value.is_null());

@@ -122,10 +122,32 @@ fn what_does_not_concern_us_passes_as_it_is(
 
 #[test]
 fn a_field_in_the_wrong_case_is_taken_for_the_right_one_with_a_warning() {
-    let object = task_run(json!({"taskSpec": {"steps": [{"Image": "i"}]}}));
+    let object = task_run(json!({"taskSpec": {"steps": [{"Image": "i:1"}]}}));
     let Decision::Allow { object, warnings } = create(&object) else { panic!("refused") };
-    assert_eq!(object["spec"]["taskSpec"]["steps"], json!([{"image": "i"}]));
+    assert_eq!(object["spec"]["taskSpec"]["steps"], json!([{"image": "i:1"}]));
     assert_eq!(warnings, ["field \"spec.taskSpec.steps[0].Image\" is taken for \"image\""]);
+}
+
+#[test]
+fn doubts_are_told_while_the_spec_changes_and_never_without_bound() {
+    let doubtful = |count: usize| {
+        let steps: Vec<_> = (0..count).map(|_| json!({"image": "i"})).collect();
+        task_run(json!({"taskSpec": {"steps": steps}}))
+    };
+    let warnings = |object: &Value, old: Option<&Value>| {
+        let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+        match admit(&request(operation, object, old), &Config::default(), &settings()) {
+            Decision::Allow { warnings, .. } => warnings,
+            Decision::Deny { message, .. } => panic!("{message}"),
+        }
+    };
+    let one = doubtful(1);
+    let told = warnings(&one, None);
+    assert!(told.len() == 1 && told[0].contains("image \"i\" has no tag"), "{told:?}");
+    assert_eq!(warnings(&one, Some(&one)), Vec::<String>::new());
+    let told = warnings(&doubtful(100), None);
+    assert_eq!(told.len(), WARNING_LIMIT + 1);
+    assert!(told[WARNING_LIMIT].contains("80 more"), "{told:?}");
 }
 
 #[test]

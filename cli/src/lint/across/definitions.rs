@@ -115,14 +115,15 @@ impl<'a> Definitions<'a> {
         own(&self.pipelines, document)
     }
 
-    /// Definitions of which only the last would be there after they are applied.
+    /// Objects of one file of which only the last would be there after they are applied.
     pub(super) fn duplicates(&self) -> Vec<Diagnostic> {
         let mut seen = BTreeSet::new();
         let definitions = self.documents.iter().filter(|document| {
             document.api_version().starts_with(&format!("{GROUP}/"))
                 && document.value["metadata"]["name"].is_string()
         });
-        let twice = definitions.filter(|d| !seen.insert((d.kind(), namespace(d), d.name())));
+        let twice =
+            definitions.filter(|d| !seen.insert((Arc::as_ptr(&d.source), d.kind(), namespace(d), d.name())));
         twice
             .map(|document| {
                 let message =
@@ -183,7 +184,8 @@ fn own<'a, T>(all: &'a [(&Document, T)], document: &Document) -> Option<&'a T> {
     all.iter().find(|(own, _)| std::ptr::eq(*own, document)).map(|(_, object)| object)
 }
 
-/// The definition of this name in the same namespace; one without a namespace goes wherever it is applied to.
+/// The definition of this name in the same namespace, first in the same file; one without a namespace goes wherever it
+/// is applied to.
 ///
 /// A name close to a given one is taken for mistyped, unless only digits differ: versions are numbered.
 fn find<'a, T>(
@@ -203,9 +205,14 @@ fn find<'a, T>(
     };
     let names =
         || all.iter().filter(|(document, _)| reachable(document)).map(|(document, _)| document.name());
-    let found = all.iter().find(|(document, _)| reachable(document) && document.name() == name);
-    if let Some((_, object)) = found {
+    let of_name = || all.iter().filter(|(document, _)| reachable(document) && document.name() == name);
+    if let Some((_, object)) = of_name().find(|(d, _)| Arc::ptr_eq(&d.source, &report.document.source)) {
         return Some(object);
+    }
+    let mut elsewhere = of_name();
+    if let Some((_, object)) = elsewhere.next() {
+        // Files that define the same are for different places; which of them is meant cannot be said.
+        return elsewhere.next().is_none().then_some(object);
     }
     let letters = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     let hint = did_you_mean(name, names().filter(|known| letters(known) != letters(name)));
