@@ -18,7 +18,7 @@ pub(super) fn container(steps: &[Step], scripts: &Placed, config: &Config, setti
         copy_to: Some(paths::ENTRYPOINT.to_owned()),
         steps: step_containers(steps),
         scripts: scripts.files(),
-        working_dirs: working_dirs.into_iter().collect(),
+        working_dirs: working_dirs.iter().map(|dir| step::literal(dir)).collect(),
         ..PrepareFlags::default()
     };
     Container {

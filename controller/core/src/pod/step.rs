@@ -80,8 +80,9 @@ fn container(
         if index == 0 {
             let mut dirs = working_dirs(inputs.steps);
             dirs.retain(|dir| volumes::in_workspace(&mounts, dir) && Some(dir) != flags.working_dir.as_ref());
-            flags.make_dirs = dirs.into_iter().collect();
+            flags.make_dirs = dirs.iter().map(|dir| literal(dir)).collect();
         }
+        flags.working_dir = flags.working_dir.map(|dir| literal(&dir));
     }
     Ok(Container {
         image: Some(own.map_or_else(|| step.image.clone(), |image| image.reference.clone())),
@@ -99,6 +100,11 @@ fn container(
         name,
         ..Container::default()
     })
+}
+
+/// An argument of which kubelets make `text`: they replace `$(X)` in arguments, as they do not in working directories.
+pub(super) fn literal(text: &str) -> String {
+    text.replace('$', "$$")
 }
 
 /// The working directories below `/workspace`, where nobody else makes them (contract 5.2).
