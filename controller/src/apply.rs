@@ -76,6 +76,7 @@ async fn send(
     };
     let refusal = || Refusal {
         target: target.clone(),
+        of_status: matches!(write, Write::Patch { subresource: Some(_), .. }),
         code: status.code,
         reason: status.reason.clone(),
         message: status.message.clone(),

@@ -30,7 +30,7 @@ impl Outcome {
             (Write::Patch { subresource: None, .. }, 400) if message.contains("no updates are allowed") => {
                 Self::Done
             }
-            (_, 500) if is_too_large(message) => Self::Refused,
+            (_, 500) if is_too_large(code, message) => Self::Refused,
             // 401: our own token, which is renewed.
             (_, 401 | 408 | 429 | 500..) => Self::Transient,
             (_, 400..=499) => Self::Refused,
@@ -41,8 +41,9 @@ impl Outcome {
 
 /// etcd refuses what is larger than 1.5 MB, and its client what is larger than 2 MB. An API server passes both on as a
 /// fault of its own, but the object does not become smaller.
-fn is_too_large(message: &str) -> bool {
-    message.contains("etcdserver: request is too large")
+pub(crate) fn is_too_large(code: u16, message: &str) -> bool {
+    code == 413
+        || message.contains("etcdserver: request is too large")
         || message.contains("trying to send message larger than max")
 }
 

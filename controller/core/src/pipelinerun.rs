@@ -125,6 +125,10 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         stop::run(snapshot, &mut draft);
         return draft.finish();
     }
+    if let Some(refusal) = Refusal::of_large_status(&snapshot.refusals) {
+        stop::give_up(snapshot, &mut draft, refusal);
+        return draft.finish();
+    }
     match decide(snapshot, &mut draft) {
         Ok(()) => {}
         Err(Stop::Failed(Failure { reason, message })) => draft.end(false, reason, &message),

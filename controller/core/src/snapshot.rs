@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::outcome;
 use crate::plan::{Resource, Target};
 
 /// A look-up of an object that a run refers to.
@@ -31,6 +32,8 @@ impl<T> Lookup<T> {
 pub struct Refusal {
     /// What was to be written.
     pub target: Target,
+    /// It was the status of the run itself, the last write of a plan.
+    pub of_status: bool,
     /// The HTTP status.
     pub code: u16,
     /// The `reason` of the API's Status object.
@@ -40,8 +43,18 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The refusal of a status that is too large to be stored: no other status can be, but a smaller one.
+    pub fn of_large_status(refusals: &[Self]) -> Option<&Self> {
+        refusals
+            .iter()
+            .find(|refusal| refusal.of_status && outcome::is_too_large(refusal.code, &refusal.message))
+    }
+
     /// The first refusal that concerns this object.
     pub fn of<'a>(refusals: &'a [Self], resource: Resource, name: &str) -> Option<&'a Self> {
-        refusals.iter().find(|refusal| refusal.target.resource == resource && refusal.target.name == name)
+        let concerns = |refusal: &&Self| {
+            !refusal.of_status && refusal.target.resource == resource && refusal.target.name == name
+        };
+        refusals.iter().find(concerns)
     }
 }

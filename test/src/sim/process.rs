@@ -324,6 +324,7 @@ impl Process {
         };
         let refusal = Refusal {
             target: write.target().clone(),
+            of_status: matches!(write, Write::Patch { subresource: Some(_), .. }),
             code: answer.code,
             reason: answer.text("reason").to_owned(),
             message: answer.text("message").to_owned(),

@@ -10,6 +10,7 @@ use super::lifecycle::{self, Request};
 use super::schedule::Circumstances;
 use super::status::{self, Draft};
 use crate::plan::Plan;
+use crate::snapshot::Refusal;
 
 /// `spec.status` is `Cancelled`: the run ends at once, its children soon after (contract 7.5).
 pub(super) fn run(snapshot: &Snapshot, draft: &mut Draft<'_>) {
@@ -35,6 +36,24 @@ pub(super) fn run(snapshot: &Snapshot, draft: &mut Draft<'_>) {
         );
         draft.plan.requeue = Some(lifecycle::RETRY_CANCEL);
     }
+}
+
+/// The API server has no room for what there is to say of this run: it ends, in fewer words, as it would otherwise be
+/// tried for ever and nobody told.
+pub(super) fn give_up(snapshot: &Snapshot, draft: &mut Draft<'_>, refusal: &Refusal) {
+    let run = &*snapshot.run;
+    let children = snapshot.children.iter();
+    let children = children.map(|child| (child.metadata.name.as_deref().unwrap_or_default(), Some(&**child)));
+    let (writes, _) = lifecycle::cancel(run, children, &snapshot.refusals, lifecycle::CANCELLED_MESSAGE);
+    draft.write(writes);
+    draft.status.pipeline_spec = None;
+    let message = format!(
+        "the status of PipelineRun \"{}\", which repeats its Pipeline, is too large to be stored: {}; make the scripts \
+         of its embedded Tasks or the params smaller",
+        run.metadata.name.as_deref().unwrap_or_default(),
+        crate::diagnosis::quoted(&refusal.message)
+    );
+    draft.end(false, "PipelineValidationFailed", &message);
 }
 
 /// The names of the TaskRuns that the status lists.

@@ -96,8 +96,7 @@ impl<'a> Draft<'a> {
 
     /// The attempt has failed. While retries are left it is put aside and the run goes on (contract 12.8).
     pub(super) fn fail(&mut self, reason: &str, message: &str) {
-        self.set(SUCCEEDED, ConditionStatus::False, reason, message);
-        self.status.completion_time = Some(self.now.clone());
+        self.fail_for_good(reason, message);
         let spec = &self.snapshot.run.spec;
         let used = i64::try_from(self.status.retries_status.len()).unwrap_or(i64::MAX);
         if used >= spec.retries || spec.status == taskrun_spec_status::CANCELLED {
@@ -113,6 +112,12 @@ impl<'a> Draft<'a> {
         self.status.annotations.remove(&super::lifecycle::recreations_key());
         self.diagnose(ConditionStatus::Unknown, None);
         self.going_on(reason::TO_BE_RETRIED, message);
+    }
+
+    /// The attempt has failed, and another would fail in the same way.
+    pub(super) fn fail_for_good(&mut self, reason: &str, message: &str) {
+        self.set(SUCCEEDED, ConditionStatus::False, reason, message);
+        self.status.completion_time = Some(self.now.clone());
     }
 
     /// Sets or removes the condition of our own.

@@ -48,10 +48,33 @@ pub(super) fn plan(snapshot: &Snapshot) -> Plan {
             Some(pod) => draft.delete(pod),
             None => {}
         }
+    } else if let Some(refusal) = Refusal::of_large_status(&snapshot.refusals) {
+        give_up(&mut draft, refusal);
     } else {
         decide(&mut draft);
     }
     draft.into_plan()
+}
+
+/// The API server has no room for what there is to say of this run: it ends, in fewer words, as it would otherwise be
+/// tried for ever and nobody told.
+fn give_up(draft: &mut Draft<'_>, refusal: &Refusal) {
+    draft.start();
+    draft.status.task_spec = None;
+    for attempt in &mut draft.status.retries_status {
+        attempt.task_spec = None;
+    }
+    if let Some(pod) = draft.pod() {
+        draft.delete(pod);
+    }
+    let message = format!(
+        "the status of TaskRun \"{}\", which repeats its Task, is too large to be stored: {}; make the Task's scripts \
+         or the params smaller",
+        draft.run_name(),
+        crate::diagnosis::quoted(&refusal.message)
+    );
+    draft.diagnose(ConditionStatus::False, None);
+    draft.fail_for_good(reason::VALIDATION_FAILED, &message);
 }
 
 fn decide(draft: &mut Draft<'_>) {

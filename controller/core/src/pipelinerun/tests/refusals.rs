@@ -7,6 +7,7 @@ const TASK: &str = "taskSpec: {steps: [{name: s, image: i, script: 'true'}]}";
 fn refusal(resource: Resource, name: &str, message: &str) -> Refusal {
     Refusal {
         target: Target { resource, namespace: "ns".into(), name: name.into() },
+        of_status: false,
         code: 403,
         reason: "Forbidden".into(),
         message: message.into(),
@@ -98,4 +99,20 @@ tasks:
         )
     );
     assert!(world.born().is_empty());
+}
+
+#[test]
+fn a_status_without_room_ends_the_run_in_fewer_words() {
+    let mut world = World::embedded(&format!("tasks: [{{name: a, {TASK}}}]"));
+    world.settle();
+    let message = "etcdserver: request is too large";
+    let refused = refusal(Resource::PipelineRun, "x", message);
+    world.refusals.push(Refusal { of_status: true, code: 500, ..refused });
+    world.settle();
+    assert_eq!(
+        world.condition(),
+        "False/PipelineValidationFailed the status of PipelineRun \"x\", which repeats its Pipeline, is too large to be \
+         stored: etcdserver: request is too large; make the scripts of its embedded Tasks or the params smaller"
+    );
+    assert!(world.status().pipeline_spec.is_none());
 }

@@ -116,7 +116,7 @@ fn spec() -> impl Strategy<Value = Value> {
 fn refusal(world: &World, code: u16, reason: &str, message: &str) -> Vec<Refusal> {
     let name = crate::pod::name("run", world.run().status.map_or(0, |status| status.retries_status.len()));
     let target = crate::plan::Target { resource: Resource::Pod, namespace: "ns".into(), name };
-    vec![Refusal { target, code, reason: reason.into(), message: message.into() }]
+    vec![Refusal { target, of_status: false, code, reason: reason.into(), message: message.into() }]
 }
 
 proptest! {

@@ -7,7 +7,8 @@ use crate::plan::Target;
 
 fn refuse(world: &mut World, resource: Resource, name: &str, code: u16, reason: &str, message: &str) {
     let target = Target { resource, namespace: "ns".into(), name: name.into() };
-    world.refusals = vec![Refusal { target, code, reason: reason.into(), message: message.into() }];
+    world.refusals =
+        vec![Refusal { target, of_status: false, code, reason: reason.into(), message: message.into() }];
 }
 
 #[rstest]
@@ -152,4 +153,21 @@ spec:
              error for {name}: exceeded quota"
         )
     );
+}
+
+#[test]
+fn a_status_without_room_ends_the_run_in_fewer_words() {
+    let mut world = World::new(&format!("retries: 3\n{ONE_STEP}"));
+    world.settle();
+    assert_eq!(world.pods.len(), 1);
+    let target = Target { resource: Resource::TaskRun, namespace: "ns".into(), name: "run".into() };
+    let message = "etcdserver: request is too large".to_owned();
+    world.refusals = vec![Refusal { target, of_status: true, code: 500, reason: String::new(), message }];
+    world.settle();
+    assert_eq!(
+        world.said(),
+        "False/TaskRunValidationFailed: the status of TaskRun \"run\", which repeats its Task, is too large to be stored: \
+         etcdserver: request is too large; make the Task's scripts or the params smaller"
+    );
+    assert!(world.pods.is_empty() && world.status().task_spec.is_none());
 }
