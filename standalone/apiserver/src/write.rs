@@ -9,13 +9,13 @@ use http::{Method, header};
 use serde_json::{Value, json};
 
 use crate::{
-    access::{self, Attributes},
+    access,
     admission::{AdmissionDecision, AdmissionRequest, Operation},
     apply::{Requested, Tracker},
     body, builtin,
     handle::{Call, Reply, key_of},
     names, object, patch, read,
-    route::{self, Route, Target},
+    route::{self, Target},
     schema,
     state::{ObjectKey, State},
     status::{Failure, FieldError, Result},
@@ -466,8 +466,6 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
 /// An applied configuration for which there is no object yet.
 fn create_by_apply(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
     // Whoever may patch what is there may not for that reason make what is not.
-    let (call, route) = (writer.call, Route::Object(target.clone()));
-    access::check(state, call.caller.user, &Attributes::of(state, &Method::POST, &route, "", &call.query))?;
     access::check_create(state, writer.call.caller.user, target)?;
     let mut config = writer.configuration(target)?;
     let uid = object::uid(&config);

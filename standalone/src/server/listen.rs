@@ -15,9 +15,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::{ResponseBody, Server, read_body, whole};
+use super::{ResponseBody, Server, read_body, websocket::Slot, whole};
 
 /// Connections at a time: every watch of a client holds one, and a handful of clients with a dozen each is the
 /// use; far below the default limit of 1024 open files, which containers need as well.
@@ -46,6 +47,7 @@ pub(super) async fn serve(
     let mut shutdown = std::pin::pin!(shutdown);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let over = CancellationToken::new();
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -54,19 +56,20 @@ pub(super) async fn serve(
         };
         let Some((stream, permit)) = accepted else { continue };
         let (server, tls) = (server.clone(), tls.clone());
+        let slot = Slot { _permit: Arc::new(permit), over: over.clone() };
         connections.spawn(async move {
             match tls {
-                None => converse(stream, server, answer).await,
+                None => converse(stream, server, slot, answer).await,
                 Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, server, answer_known).await,
+                    Ok(Ok(stream)) => converse(stream, server, slot, answer_known).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
             }
-            drop(permit);
         });
     }
-    // Watches and log streams have no end of their own.
+    // Watches and log streams have no end of their own, and WebSockets have left their connections.
+    over.cancel();
     connections.shutdown().await;
 }
 
@@ -87,18 +90,22 @@ async fn accept(
 }
 
 /// Answers the requests of one connection.
-async fn converse<S, A, F>(stream: S, server: Server, answer: A)
+async fn converse<S, A, F>(stream: S, server: Server, slot: Slot, answer: A)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Server, Request<Incoming>) -> F,
     F: Future<Output = Result<Response<ResponseBody>, tower::BoxError>>,
 {
-    let service = service_fn(|request| answer(server.clone(), request));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(slot.clone());
+        answer(server.clone(), request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection to the API server broke");
     }

@@ -1,4 +1,4 @@
-//! The API server as a service: a lock around the kernel, watches, logs, and listeners.
+//! The API server as a service: a lock around the kernel, watches over HTTP and WebSocket, logs, and listeners.
 //!
 //! In this process a [`kube::Client`] is built right over [`Server`], with no socket between them, and may do
 //! everything. Whoever else comes through [`Server::serve_https`] to the same service, and is asked for a token;
@@ -11,6 +11,7 @@ mod logs;
 pub mod tls;
 pub mod tokens;
 mod watch;
+mod websocket;
 
 use std::{
     convert::Infallible,
@@ -142,7 +143,11 @@ impl Server {
             Outcome::Watch(plan) => {
                 let subscription = fanout.subscribe(*plan);
                 drop(kernel);
-                stream("application/json", watch::body(Arc::clone(&self.shared), subscription))
+                let events = watch::body(Arc::clone(&self.shared), subscription);
+                match websocket::Offer::of(request) {
+                    Some(offer) => offer.accept(events),
+                    None => stream("application/json", events),
+                }
             }
             Outcome::Log(request) => {
                 drop(kernel);

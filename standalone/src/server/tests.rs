@@ -2,6 +2,7 @@
 
 mod http_listener;
 mod kubectl;
+mod websockets;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

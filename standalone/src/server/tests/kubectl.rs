@@ -9,6 +9,8 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{NoLogs, Server, http_listener::Listening};
 
+mod session;
+
 fn server() -> Server {
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -35,6 +37,8 @@ async fn has_kubectl() -> bool {
     let found = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status().await;
     let found = found.is_ok_and(|status| status.success());
     if !found {
+        let required = std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_some();
+        assert!(!required, "kubectl is required, and not on this machine");
         eprintln!("SKIPPED: no kubectl on this machine, so the API server was not tried with it");
     }
     found
@@ -53,6 +57,7 @@ impl Kubectl<'_> {
             .arg(format!("--cache-dir={}", self.home.display()))
             .args(line.split_whitespace())
             .env("HOME", self.home)
+            .env("KUBE_EDITOR", "sed -i s/patched/edited/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

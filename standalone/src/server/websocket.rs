@@ -1,0 +1,109 @@
+//! Watches over WebSocket, for browsers: each event is one text message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message, Utf8Bytes,
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{ResponseBody, whole};
+
+/// Bytes of a message from a client: it has nothing to say here, and control messages have at most 125.
+const MESSAGE: usize = 1024;
+
+/// What a connection has of its listener; a WebSocket keeps it after its request is answered.
+#[derive(Clone)]
+pub(super) struct Slot {
+    /// Its place among the connections that the listener allows.
+    pub(super) _permit: Arc<OwnedSemaphorePermit>,
+    /// Says when the listener ends.
+    pub(super) over: CancellationToken,
+}
+
+/// A request to go on as a WebSocket.
+pub(super) struct Offer {
+    upgrade: OnUpgrade,
+    key: HeaderValue,
+    slot: Slot,
+}
+
+impl Offer {
+    /// The offer of a request, if it makes one and comes over a connection that can take it.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let headers = request.headers();
+        let says = |name: header::HeaderName, word: &str| {
+            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+        };
+        let asked = says(header::CONNECTION, "upgrade")
+            && says(header::UPGRADE, "websocket")
+            && says(header::SEC_WEBSOCKET_VERSION, "13");
+        let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asked)?.clone();
+        let upgrade = request.extensions().get::<OnUpgrade>()?.clone();
+        let slot = request.extensions().get().cloned()?;
+        Some(Self { upgrade, key, slot })
+    }
+
+    /// Answers that the connection changes, and sends the events once it has.
+    pub(super) fn accept(self, events: ResponseBody) -> Response<ResponseBody> {
+        let accepted = HeaderValue::from_str(&derive_accept_key(self.key.as_bytes()));
+        let mut response = Response::new(whole(Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accepted) = accepted {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
+        }
+        tokio::spawn(send(self.upgrade, self.slot, events));
+        response
+    }
+}
+
+/// Sends events until there are no more or the client goes.
+async fn send(upgrade: OnUpgrade, slot: Slot, mut events: ResponseBody) {
+    let connection = tokio::select! {
+        () = slot.over.cancelled() => return,
+        connection = upgrade => connection,
+    };
+    let Ok(connection) = connection else { return };
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MESSAGE);
+    config.max_frame_size = Some(MESSAGE);
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await;
+    let (mut to, mut from) = socket.split();
+    loop {
+        tokio::select! {
+            () = slot.over.cancelled() => break,
+            frame = events.frame() => {
+                let Some(Ok(frame)) = frame else { break };
+                let Ok(lines) = frame.into_data() else { continue };
+                for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    let Ok(text) = Utf8Bytes::try_from(lines.slice_ref(line)) else { return };
+                    if to.send(Message::Text(text)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            // Reading answers pings, and tells when the client has gone.
+            message = from.next() => match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(_)) => {}
+            },
+        }
+    }
+    to.close().await.ok();
+}
