@@ -71,11 +71,12 @@ debian_tag() {
     ((${#missing[@]} == 0)) || node_ctr images tag --force "$image" "${missing[@]}" >/dev/null
 }
 
-# containerd reads this at every pull.
+# containerd reads this at every pull; it takes a server without a host for one with TLS.
 debian_registry() {
     [[ -e $STATE/ready ]] || fail "the cluster is not up: run hack/cluster up"
     mkdir -p "$STATE/registries/$1"
-    echo "server = \"http://$1\"" >"$STATE/registries/$1/hosts.toml"
+    printf 'server = "http://%s"\n[host."http://%s"]\ncapabilities = ["pull", "resolve"]\n' "$1" "$1" \
+        >"$STATE/registries/$1/hosts.toml"
 }
 
 node_ctr() {
