@@ -79,13 +79,11 @@ impl History {
         })
         .await;
         let versions = self.versions.get(name).map(Vec::as_slice).unwrap_or_default();
-        match reached {
-            Ok(read) => read?,
-            Err(_) => {
-                let last = versions.last().map_or_else(|| "never seen".to_owned(), State::to_string);
-                bail!("\"{name}\" has had no version as wanted after {patience:?}: {last}");
-            }
-        }
+        let Ok(read) = reached else {
+            let last = versions.last().map_or_else(|| "never seen".to_owned(), State::to_string);
+            bail!("\"{name}\" has had no version as wanted after {patience:?}: {last}");
+        };
+        read?;
         Ok(versions)
     }
 }

@@ -361,7 +361,7 @@ fn reasons(versions: &[State]) -> Vec<&str> {
 
 /// Steps are long enough for a node to say that they run.
 const ENDINGS: [&str; 5] = [
-    r#"
+    "
 apiVersion: tekton.dev/v1
 kind: PipelineRun
 metadata:
@@ -372,7 +372,7 @@ spec:
       - name: only
         taskSpec: { steps: [{ name: work, image: bash, script: sleep 3 }] }
 ---
-"#,
+",
     r#"
 apiVersion: tekton.dev/v1
 kind: PipelineRun
@@ -388,7 +388,7 @@ spec:
         taskSpec: { steps: [{ name: work, image: bash, script: "false" }] }
 ---
 "#,
-    r#"
+    "
 apiVersion: tekton.dev/v1
 kind: PipelineRun
 metadata:
@@ -399,7 +399,7 @@ spec:
       - name: only
         taskSpec: { steps: [{ name: work, image: bash, script: sleep 3; exit 4 }] }
 ---
-"#,
+",
     r#"
 apiVersion: tekton.dev/v1
 kind: PipelineRun

@@ -59,9 +59,8 @@ spec:
 fn documents() -> String {
     let mut yaml = DEFINITIONS.to_owned();
     let mut run = |kind: &str, name: &str, spec: &str| {
-        yaml += &format!(
-            "apiVersion: tekton.dev/v1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n  {spec}\n---\n"
-        );
+        let head = format!("apiVersion: tekton.dev/v1\nkind: {kind}\nmetadata:\n  name: {name}\n");
+        yaml.extend([&head, "spec:\n  ", spec, "\n---\n"]);
     };
     let task = |script: &str| {
         format!("taskSpec: {{ steps: [{{ name: work, image: bash, script: \"{script}\" }}] }}")
@@ -238,7 +237,7 @@ pub(crate) async fn vanishing(world: &World) -> Result<()> {
     let namespace = world.namespace("vanishing").await?;
     let runs = namespace
         .apply(
-            r#"
+            "
 apiVersion: tekton.dev/v1
 kind: PipelineRun
 metadata:
@@ -257,7 +256,7 @@ spec:
     results:
       - name: word
         value: $(tasks.only.results.word)
-"#,
+",
         )
         .await?;
     let ended = namespace.done(&runs[0], PATIENCE).await?;
