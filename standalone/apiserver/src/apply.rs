@@ -317,7 +317,9 @@ impl Tracker<'_> {
         merge::merge(&mut merged, &config, shape);
         if let Some(last) = &last {
             let mut kept = own.fields.clone();
-            entries.iter().for_each(|entry| kept.unite(&entry.fields));
+            for entry in &entries {
+                kept.unite(&entry.fields);
+            }
             merge::remove(&mut merged, shape, &last.fields, &kept);
         }
         let comparisons = self.comparisons(old, &merged, &mut entries)?;
@@ -395,7 +397,7 @@ fn bound(entries: &mut Vec<Entry>) {
 
 /// The refusal of a configuration, with everybody it takes something from.
 fn conflict(conflicts: Vec<(String, String)>) -> Failure {
-    let causes = conflicts
+    let causes: Vec<Value> = conflicts
         .iter()
         .map(|(manager, path)| {
             json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path })
@@ -415,5 +417,5 @@ fn conflict(conflicts: Vec<(String, String)>) -> Failure {
             .collect();
         format!("Apply failed with {count} conflicts: {}", lists.join("\n"))
     };
-    Failure::apply_conflict(message, causes)
+    Failure::apply_conflict(message, &causes)
 }

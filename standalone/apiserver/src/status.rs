@@ -205,7 +205,7 @@ impl Failure {
     }
 
     /// What a configuration would take from other managers.
-    pub(crate) fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
+    pub(crate) fn apply_conflict(message: String, causes: &[Value]) -> Self {
         let mut failure = Self::new(409, "Conflict", message);
         failure.details = Box::new(json!({ "causes": causes }));
         failure
