@@ -28,5 +28,5 @@ pub(crate) async fn killed(world: &World) -> Result<()> {
         RUN.assert_ended_well(&namespace, &ended).await?;
         namespace.finish().await
     };
-    repairing(test, async || installation.renew(CONTROLLER).await).await
+    Box::pin(repairing(test, async || installation.renew(CONTROLLER).await)).await
 }

@@ -61,10 +61,10 @@ pub(crate) async fn replaced(world: &World) -> Result<()> {
         HANDED_RUN.assert_ended_well(&namespace, &ended).await?;
         namespace.finish().await
     };
-    repairing(test, async || {
+    Box::pin(repairing(test, async || {
         // It may have ended long ago.
         let _ = process.signal(Signal::SIGCONT);
         installation.renew(CONTROLLER).await.context("the controllers do not come back")
-    })
+    }))
     .await
 }

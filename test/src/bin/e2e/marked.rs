@@ -84,7 +84,7 @@ spec:
         );
         let mut before = None;
         for (task, steps) in *tasks {
-            yaml += &format!("      - name: {task}\n");
+            let _ = writeln!(yaml, "      - name: {task}");
             if let Some(before) = before.replace(task) {
                 let _ = writeln!(yaml, "        runAfter: [{before}]");
             }

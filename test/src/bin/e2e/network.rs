@@ -54,5 +54,5 @@ pub(crate) async fn cut(world: &World) -> Result<()> {
         }
         namespace.finish().await
     };
-    repairing(test, async || installation.renew(CONTROLLER).await).await
+    Box::pin(repairing(test, async || installation.renew(CONTROLLER).await)).await
 }

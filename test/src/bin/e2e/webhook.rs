@@ -83,7 +83,7 @@ pub(crate) async fn away(world: &World) -> Result<()> {
         NEXT.assert_ended_well(&namespace, &ended).await?;
         assert_tried(world, &namespace)
     };
-    repairing(test, async || installation.scale(WEBHOOK, replicas).await).await?;
+    Box::pin(repairing(test, async || installation.scale(WEBHOOK, replicas).await)).await?;
     namespace.finish().await
 }
 
