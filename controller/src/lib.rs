@@ -39,8 +39,8 @@ pub use metrics::Metrics;
 pub struct Options {
     /// The ConfigMaps; every observation takes what is newest.
     pub config: watch::Receiver<Arc<Config>>,
-    /// Images and identity.
-    pub settings: Arc<Settings>,
+    /// Images and identity, and what the nodes can do; every observation takes what is newest.
+    pub settings: watch::Receiver<Arc<Settings>>,
     /// Serve only this namespace.
     pub namespace: Option<String>,
     /// Look up in registries what images run; none where images come from elsewhere.

@@ -116,7 +116,6 @@ async fn work(
     let prepared = async {
         let config = config::watch(&client, &system, &registry).await?;
         let extra_roots = registry_certificates(&client, &system).await;
-        let volumes = capabilities::image_volumes(&client, &system, &args.entrypoint_image).await;
         let candidate = if args.disable_ha { None } else { Some(candidate(&client, &system).await) };
         // Whoever waits for the lease is as ready as it can be: it replaces its predecessor in a rollout.
         ready.store(true, Ordering::Relaxed);
@@ -124,27 +123,28 @@ async fn work(
             Some(candidate) => Some(candidate.acquire().await),
             None => None,
         };
-        anyhow::Ok((config, extra_roots, volumes, held))
+        anyhow::Ok((config, extra_roots, held))
     };
-    let (config, extra_roots, image_volumes, held) = tokio::select! {
+    let (config, extra_roots, held) = tokio::select! {
         prepared = prepared => prepared?,
         () = shutdown.clone() => return Ok(()),
     };
     let settings = Settings {
         nop_image: args.nop_image.unwrap_or_else(|| args.entrypoint_image.clone()),
         entrypoint_image: args.entrypoint_image,
-        image_volumes,
         ..Settings::default()
     };
-    let options = Options {
-        config,
-        settings: Arc::new(settings),
-        namespace: args.namespace,
-        images: Some(ImageOptions { extra_roots }),
-        metrics: Metrics::new(&registry)?,
-    };
-    let controllers = ropewalk_controller::run(client, options, shutdown.clone());
+    let (namespace, metrics) = (args.namespace, Metrics::new(&registry)?);
     let controllers = async {
+        // Only now: whoever waited for the lease for weeks would know a cluster of weeks ago.
+        let options = Options {
+            config,
+            settings: capabilities::follow(&client, &system, settings).await,
+            namespace,
+            images: Some(ImageOptions { extra_roots }),
+            metrics,
+        };
+        let controllers = ropewalk_controller::run(client, options, shutdown.clone());
         let drained = async {
             shutdown.await;
             tokio::time::sleep(DRAIN).await;

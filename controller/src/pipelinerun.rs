@@ -63,7 +63,7 @@ impl Reconciled for PipelineRun {
         Ok(Snapshot {
             now: Timestamp::now(),
             config: Arc::clone(&context.options.config.borrow()),
-            settings: Arc::clone(&context.options.settings),
+            settings: Arc::clone(&context.options.settings.borrow()),
             run: Arc::clone(run),
             pipeline,
             tasks,

@@ -71,7 +71,7 @@ impl Reconciled for TaskRun {
             pods,
             now: Timestamp::now(),
             config: Arc::clone(&context.options.config.borrow()),
-            settings: Arc::clone(&context.options.settings),
+            settings: Arc::clone(&context.options.settings.borrow()),
             run: Arc::clone(run),
             images: context.look_ups.as_ref().map(|look_ups| look_ups.known(&uid)),
             refusals,

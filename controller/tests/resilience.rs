@@ -133,7 +133,7 @@ impl World {
         let registry = Registry::new();
         let options = Options {
             config: self.config.clone(),
-            settings: Arc::new(Settings::default()),
+            settings: watch::channel(Arc::new(Settings::default())).1,
             namespace: None,
             images: None,
             metrics: Metrics::new(&registry).expect("a registry of its own"),

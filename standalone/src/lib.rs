@@ -180,7 +180,7 @@ impl Standalone {
         };
         let client = server.client();
         // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
-        let (_, config_now) = watch::channel(engine);
+        let (config_now, settings) = (watch::channel(engine).1, watch::channel(settings).1);
         let metrics = Metrics::new(&Registry::new())?;
         let options = Options { config: config_now, settings, namespace: None, images: None, metrics };
         let stopped = stopped(stopping.clone()).boxed();

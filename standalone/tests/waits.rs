@@ -147,7 +147,7 @@ fn controllers(client: &Client) -> (prometheus::Registry, JoinSet<()>) {
     let registry = prometheus::Registry::new();
     let options = Options {
         config: watch::channel(Arc::default()).1,
-        settings: Arc::default(),
+        settings: watch::channel(Arc::default()).1,
         namespace: None,
         images: None,
         metrics: Metrics::new(&registry).expect("metrics"),

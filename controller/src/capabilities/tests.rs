@@ -1,6 +1,7 @@
 //! Verdicts as tables, and the questions against an API server that answers from a list.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Method, Request, Response};
 use kube::client::Body;
@@ -122,7 +123,9 @@ impl Server {
             }
         });
         let client = Client::new(service, "default");
-        ask(&client, "system", "registry/entrypoint:v1").await.map_err(|error| error.to_string())
+        let (_, verdict) =
+            ask(&client, "system", "registry/entrypoint:v1").await.map_err(|error| error.to_string())?;
+        verdict.map_err(|obstacle| obstacle.to_string())
     }
 }
 
@@ -185,8 +188,54 @@ async fn a_cluster_that_cannot(#[case] server: Server, #[case] expected: &str) {
     assert_eq!(server.verdict().await, Err(expected.to_owned()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_fails_means_no_and_is_asked_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let service = tower::service_fn({
+        let tries = Arc::clone(&tries);
+        move |_| {
+            tries.fetch_add(1, Ordering::Relaxed);
+            async { Err::<Response<Body>, tower::BoxError>("cut off".into()) }
+        }
+    });
+    let settings = follow(&Client::new(service, "default"), "system", Settings::default()).await;
+    assert!(!settings.borrow().image_volumes);
+    assert!(tries.load(Ordering::Relaxed) > 1);
+}
+
+fn node(name: &str, kubelet: &str) -> Node {
+    let (_, mut list) = page("", &[kubelet]);
+    list["items"][0]["metadata"]["name"] = json!(name);
+    serde_json::from_value(list["items"][0].take()).expect("a node")
+}
+
 #[tokio::test]
-async fn an_api_server_that_fails_means_no() {
-    let service = tower::service_fn(|_| async { Err::<Response<Body>, tower::BoxError>("cut off".into()) });
-    assert!(!image_volumes(&Client::new(service, "default"), "system", "image").await);
+async fn nodes_that_come_and_go_change_what_new_pods_are() {
+    let (sender, receiver) =
+        watch::channel(Arc::new(Settings { image_volumes: false, ..Settings::default() }));
+    let (old, new) = ("v1.30.0", "v1.36.0");
+    let steps = [
+        (Event::Init, false),
+        (Event::InitApply(node("a", new)), false),
+        (Event::InitDone, true),
+        (Event::Apply(node("b", old)), false),
+        (Event::Apply(node("b", new)), true),
+        (Event::Apply(node("c", old)), false),
+        (Event::Delete(node("c", old)), true),
+        // A list that begins again has no say before it is complete.
+        (Event::Init, true),
+        (Event::InitApply(node("d", old)), true),
+        (Event::InitDone, false),
+        (Event::Delete(node("d", old)), false),
+    ];
+    let seen = std::cell::RefCell::new(Vec::new());
+    let expected: Vec<bool> = steps.iter().map(|(_, expected)| *expected).collect();
+    let events = futures::stream::iter(steps.map(|(event, _)| event)).inspect(|_| {
+        // What the event before has led to.
+        seen.borrow_mut().push(receiver.borrow().image_volumes);
+    });
+    watch_nodes(events, version("1.36"), &sender).await;
+    let mut seen = seen.into_inner();
+    seen.push(receiver.borrow().image_volumes);
+    assert_eq!(seen[1..], expected);
 }

@@ -37,7 +37,7 @@ impl World {
         let client = Server::new(state, Arc::new(NoAdmission), Arc::new(NoLogs)).client();
         let options = Options {
             config: watch::channel(Arc::default()).1,
-            settings: Arc::new(Settings::default()),
+            settings: watch::channel(Arc::new(Settings::default())).1,
             namespace: None,
             images: Some(ImageOptions { extra_roots: watch::channel(String::new()).1 }),
             metrics: Metrics::new(&prometheus::Registry::new()).expect("metrics"),

@@ -172,11 +172,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Cluster,
-        why: "controller/src/capabilities.rs reads there whether every node can mount an image volume.",
+        why: "controller/src/capabilities.rs follows there whether every node can mount an image volume.",
         group: "",
         resources: &["nodes"],
         names: &[],
-        verbs: &["list"],
+        verbs: &["list", "watch"],
     },
     Rule {
         account: WEBHOOK,
