@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use futures::StreamExt;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation as Verb};
 use ropewalk_api::config::Config;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::admit::{self, DEFAULTING_WEBHOOK, Denial, Operation, Request, Settings, VALIDATING_WEBHOOK};
 use crate::config_maps::{CONFIG_WEBHOOK, validate_config_map};
@@ -26,24 +28,32 @@ pub type ConfigSource = Arc<dyn Fn() -> Arc<Config> + Send + Sync>;
 /// is around them.
 const REVIEW_LIMIT: usize = 7 << 20;
 
-/// How many reviews are read and answered at once. One takes about a millisecond of one core, so that more would only
-/// wait; and bodies of the largest size cannot take more than 450 MB together.
-const AT_ONCE: usize = 64;
+/// How much of a review any client may send, in bytes. Nearly every review is smaller; as many of this size as there may
+/// be connections are 128 MiB.
+const SMALL: usize = 256 << 10;
 
-/// How long one may take, its body included: API servers give up after ten seconds, as we install our webhooks.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How many larger reviews are read and answered at once: not more than 340 MB. Whoever sends them slowly keeps out other
+/// large ones only.
+const LARGE: usize = 48;
+
+/// How long the body may take: API servers have it whole when they begin.
+const BODY: Duration = Duration::from_secs(3);
+
+/// How long the answer may take then: API servers give up after ten seconds, as we install our webhooks.
+const ANSWER: Duration = Duration::from_secs(7);
 
 #[derive(Clone)]
 struct Webhooks {
     config: ConfigSource,
     settings: Arc<Settings>,
     metrics: Metrics,
+    /// For large reviews.
     slots: Arc<Semaphore>,
 }
 
 /// `POST /defaulting`, `POST /resource-validation` and `POST /config-validation` (contract 1.0).
 pub fn router(config: ConfigSource, settings: Settings, metrics: Metrics) -> Router {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let slots = Arc::new(Semaphore::new(LARGE));
     let webhooks = Webhooks { config, settings: Arc::new(settings), metrics, slots };
     Router::new()
         .route("/defaulting", post(defaulting))
@@ -56,14 +66,38 @@ pub fn router(config: ConfigSource, settings: Settings, metrics: Metrics) -> Rou
 
 /// Turns away what would be too much at once, with a hint that makes API servers try again by themselves.
 async fn bounded(State(webhooks): State<Webhooks>, request: HttpRequest, next: Next) -> Response {
-    let Ok(_slot) = webhooks.slots.try_acquire() else {
-        webhooks.metrics.shed();
-        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
+    let (parts, body) = request.into_parts();
+    let (body, _slot) = match tokio::time::timeout(BODY, read(body, &webhooks)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(refusal)) => return refusal,
+        Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
+    let request = HttpRequest::from_parts(parts, Body::from(body));
     match tokio::time::timeout(ANSWER, next.run(request)).await {
         Ok(response) => response,
         Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
     }
+}
+
+/// The body, with the place that a large one takes until it is answered.
+async fn read(body: Body, webhooks: &Webhooks) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Response> {
+    let (mut read, mut slot) = (Vec::new(), None);
+    let mut data = body.into_data_stream();
+    while let Some(piece) = data.next().await {
+        let piece = piece.map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+        let size = read.len() + piece.len();
+        if size > REVIEW_LIMIT {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE.into_response());
+        }
+        if size > SMALL && slot.is_none() {
+            slot = Some(webhooks.slots.try_acquire().map_err(|_| {
+                webhooks.metrics.shed();
+                (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response()
+            })?);
+        }
+        read.extend_from_slice(&piece);
+    }
+    Ok((read, slot))
 }
 
 type Review = Json<AdmissionReview<DynamicObject>>;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::Response;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -27,7 +29,10 @@ const CONNECTIONS: usize = 512;
 /// How long a TLS handshake may take. Within a cluster it takes milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// How long a connection may wait for the head of a request. Longer than API servers keep idle connections, which is 90 s:
+/// How long a connection may take for the head of its first request. API servers open one when they have a request.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
+
+/// How long a connection may wait for the head of a further request. Longer than API servers keep idle connections, which is 90 s:
 /// if the server closed one first, a request sent at that moment would be lost.
 const IDLE: Duration = Duration::from_mins(2);
 
@@ -87,12 +92,28 @@ pub(crate) async fn serve(
         tokio::spawn(async move {
             let _slot = slot;
             let Ok(stream) = handshake(&acceptor, stream).await else { return };
+            let asked = Arc::new(AtomicBool::new(false));
+            let asks = Arc::clone(&asked);
+            let service = TowerToHyperService::new(router);
+            let service = service_fn(move |request| {
+                asks.store(true, Ordering::Relaxed);
+                service.call(request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-            // What a client does to its connection is no news.
-            let _ = watcher.watch(connection).await;
+                .serve_connection(TokioIo::new(stream), service);
+            let silent = async {
+                sleep(FIRST_HEAD).await;
+                if asked.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                // What a client does to its connection is no news.
+                _ = watcher.watch(connection) => {}
+                () = silent => {}
+            }
         });
     }
     drop(listener);

@@ -142,22 +142,42 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A body of which this much comes, and then nothing for ever.
+fn endless(size: usize) -> Body {
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>(vec![b' '; size])]);
+    Body::from_stream(begun.chain(futures::stream::pending()))
+}
+
 #[tokio::test]
 async fn too_much_at_once_is_turned_away_with_a_hint_to_come_again() {
     let (router, registry) = fresh();
-    let endless = || Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let large = || posted(Body::from(vec![b' '; SMALL + 1]));
     let mut waiting: Vec<_> =
-        (0..AT_ONCE).map(|_| Box::pin(router.clone().oneshot(posted(endless())))).collect();
+        (0..LARGE).map(|_| Box::pin(router.clone().oneshot(posted(endless(SMALL + 1))))).collect();
     for request in &mut waiting {
         assert!(futures::poll!(request).is_pending());
     }
-    let response = router.clone().oneshot(posted(Body::empty())).await.unwrap();
+    let response = router.clone().oneshot(large()).await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()["retry-after"], "1");
     let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     assert!(text.contains("\nropewalk_webhook_requests_shed_total 1\n"), "{text}");
+    let response = router.clone().oneshot(posted(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST, "small ones are still read");
 
     waiting.pop();
+    let response = router.oneshot(large()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn who_sends_slowly_keeps_nobody_out() {
+    let (router, _) = fresh();
+    let mut waiting: Vec<_> =
+        (0..512).map(|_| Box::pin(router.clone().oneshot(posted(endless(1))))).collect();
+    for request in &mut waiting {
+        assert!(futures::poll!(request).is_pending());
+    }
     let response = router.oneshot(posted(Body::empty())).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 }

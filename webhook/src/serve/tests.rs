@@ -131,6 +131,22 @@ async fn a_client_that_says_nothing_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
+async fn a_connection_without_a_request_is_not_kept() {
+    let running = running(echo()).await;
+    let idle = connect(running.address, &running.trusted, &TLS13).await.unwrap();
+    let mut used = connect(running.address, &running.trusted, &TLS13).await.unwrap();
+    used.send_request(request("/echo", &json!(1))).await.unwrap();
+    let closed = async {
+        while !idle.is_closed() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    let response = used.send_request(request("/echo", &json!(2))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK, "one that has asked is kept");
+}
+
+#[tokio::test]
 async fn the_end_cuts_nothing_off() {
     let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (enters, released) = (Arc::clone(&entered), Arc::clone(&release));
