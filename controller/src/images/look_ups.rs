@@ -31,6 +31,12 @@ pub(super) const QUEUE: usize = 1024;
 const AT_ONCE: usize = 16;
 /// Of which on one registry, so that one that does not answer leaves room for others.
 pub(super) const AT_ONCE_PER_REGISTRY: usize = 4;
+/// Of which for one namespace, so that whoever names registries that do not answer holds up nobody else's runs.
+const AT_ONCE_PER_NAMESPACE: usize = 4;
+/// Of which on one registry, so that one that does not answer leaves room in its namespace, too.
+const AT_ONCE_PER_NAMESPACE_AND_REGISTRY: usize = AT_ONCE_PER_NAMESPACE - 1;
+/// Different look-ups of one namespace waiting or under way, for the same reason.
+pub(super) const QUEUE_PER_NAMESPACE: usize = QUEUE / 4;
 /// One attempt with all its requests: those for a dozen platforms, four at a time, take a few seconds.
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Pauses before further attempts: a registry that restarts is back by then, a user still waits.
@@ -55,6 +61,13 @@ struct State {
     /// By the UID of the run.
     runs: LruCache<String, HashMap<Wanted, Lookup>>,
     under_way: HashMap<Wanted, UnderWay>,
+}
+
+impl State {
+    fn has_place(&self, namespace: &str) -> bool {
+        let of_namespace = || self.under_way.keys().filter(|wanted| wanted.namespace == namespace).count();
+        self.under_way.len() < QUEUE && of_namespace() < QUEUE_PER_NAMESPACE
+    }
 }
 
 /// One look-up for all who want the same.
@@ -82,7 +95,9 @@ pub(crate) fn start(
         client: client.clone(),
         http: Http::new(options.extra_roots),
         all: Semaphore::new(AT_ONCE),
-        registries: Mutex::default(),
+        registries: Places::of(AT_ONCE_PER_REGISTRY),
+        namespaces: Places::of(AT_ONCE_PER_NAMESPACE),
+        shares: Places::of(AT_ONCE_PER_NAMESPACE_AND_REGISTRY),
         wake,
     });
     let woken = stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|run| (run, woken)) });
@@ -107,19 +122,24 @@ impl LookUps {
         now: Timestamp,
     ) -> bool {
         let mut state = self.shared.lock();
-        let State { runs, under_way } = &mut *state;
         if wanted.is_empty() {
-            runs.pop(uid);
+            state.runs.pop(uid);
             return true;
         }
-        let followed = runs.get_or_insert_mut(uid.to_owned(), HashMap::new);
+        let followed = state.runs.get_or_insert_mut(uid.to_owned(), HashMap::new);
         followed.retain(|known, _| wanted.contains(known));
         for wanted in wanted {
+            let has_place = state.under_way.contains_key(wanted) || state.has_place(&wanted.namespace);
+            let State { runs, under_way } = &mut *state;
+            let followed = runs.get_or_insert_mut(uid.to_owned(), HashMap::new);
             if followed.contains_key(wanted) {
                 continue;
             }
+            if !has_place {
+                return false;
+            }
             if !under_way.contains_key(wanted) {
-                if under_way.len() >= QUEUE || self.asks.send(wanted.clone()).is_err() {
+                if self.asks.send(wanted.clone()).is_err() {
                     return false;
                 }
                 under_way.insert(wanted.clone(), UnderWay::default());
@@ -172,9 +192,47 @@ struct Worker {
     client: Client,
     http: Http,
     all: Semaphore,
-    /// By host; those nobody uses are dropped.
-    registries: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// By host.
+    registries: Places,
+    namespaces: Places,
+    /// By namespace and host.
+    shares: Places,
     wake: mpsc::Sender<ObjectRef<TaskRun>>,
+}
+
+/// So many at once for each name; the places of those nobody uses are dropped.
+struct Places {
+    each: usize,
+    by_name: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Places {
+    fn of(each: usize) -> Self {
+        Self { each, by_name: Mutex::default() }
+    }
+
+    fn named(&self, name: &str) -> Arc<Semaphore> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.retain(|_, places| Arc::strong_count(places) > 1);
+        Arc::clone(by_name.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each))))
+    }
+}
+
+/// Ends a look-up for those who wait for it, come what may: otherwise nobody could ever have that image again.
+struct Started<'a> {
+    worker: &'a Worker,
+    wanted: &'a Wanted,
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        // After an outcome nobody is left here.
+        let broken = Lookup::Failed("the look-up broke off: a defect".to_owned());
+        for run in self.worker.shared.finish(self.wanted, &broken) {
+            // One that is not told looks again when its timeout comes.
+            let _ = self.worker.wake.try_send(run);
+        }
+    }
 }
 
 /// Ends, and with it every look-up, when it is dropped.
@@ -193,6 +251,7 @@ async fn work(worker: Arc<Worker>, mut asked: mpsc::UnboundedReceiver<Wanted>) {
 
 impl Worker {
     async fn serve(self: Arc<Self>, wanted: Wanted) {
+        let _started = Started { worker: &self, wanted: &wanted };
         let outcome = self.look_up(&wanted).await;
         self.wake(self.shared.finish(&wanted, &outcome)).await;
     }
@@ -230,8 +289,12 @@ impl Worker {
     }
 
     async fn attempt(&self, wanted: &Wanted, reference: &Reference) -> Result<Image, Trouble> {
-        let registry = self.registry(&reference.host);
-        // Neither is ever closed.
+        let share = self.shares.named(&format!("{}/{}", wanted.namespace, reference.host));
+        let namespace = self.namespaces.named(&wanted.namespace);
+        let registry = self.registries.named(&reference.host);
+        // None is ever closed. The namespace's own come first: who waits for these holds no place of others.
+        let _place = share.acquire().await;
+        let _place = namespace.acquire().await;
         let _place = registry.acquire().await;
         let _place = self.all.acquire().await;
         let answer = async {
@@ -248,15 +311,6 @@ impl Worker {
             let text = format!("registry \"{}\": no answer within {} s", reference.host, ATTEMPT.as_secs());
             Err(Trouble { text, is_transient: true })
         })
-    }
-
-    fn registry(&self, host: &str) -> Arc<Semaphore> {
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        registries.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = registries
-            .entry(host.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_PER_REGISTRY)));
-        Arc::clone(places)
     }
 }
 

@@ -8,7 +8,7 @@ use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
 use ropewalk_core::images::{Lookup, Wanted};
 use ropewalk_standalone::server::{NoLogs, Server};
 
-use super::super::look_ups::{LookUps, QUEUE, start};
+use super::super::look_ups::{LookUps, QUEUE, QUEUE_PER_NAMESPACE, start};
 use super::*;
 use crate::images::ImageOptions;
 
@@ -75,9 +75,19 @@ async fn a_run_that_wants_nothing_more_is_forgotten() {
 #[tokio::test]
 async fn there_is_a_bound() {
     let (look_ups, _worker) = look_ups();
+    let of = |namespace: &str, image: &str| Wanted { namespace: namespace.to_owned(), ..wanted(image) };
     for index in 0..QUEUE {
-        assert!(look_ups.follow(&run("wide"), &index.to_string(), &[wanted(&index.to_string())], NOW));
+        let namespace = ["ns", "b", "c", "d"][index / QUEUE_PER_NAMESPACE];
+        let image = of(namespace, &index.to_string());
+        assert!(look_ups.follow(&run("wide"), &index.to_string(), &[image], NOW));
+        if index + 1 == QUEUE_PER_NAMESPACE {
+            assert!(
+                !look_ups.follow(&run("late"), "late", &[wanted("late")], NOW),
+                "others have places left"
+            );
+        }
     }
+    assert!(!look_ups.follow(&run("late"), "late", &[of("e", "late")], NOW));
     assert!(!look_ups.follow(&run("late"), "late", &[wanted("late")], NOW));
     assert!(look_ups.known("late").is_empty());
     assert!(look_ups.follow(&run("same"), "same", &[wanted("0")], NOW));
