@@ -3,16 +3,19 @@
 //! A plan that overlooks such a child could skip its task as not started, and go on to `finally` beside it. Until the
 //! cache has seen it, or the API server says that there is none, it is read by name.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ropewalk_core::plan::{Resource, Write};
+
+/// The namespaces of children by their names.
+type Names = BTreeMap<String, String>;
 
 /// Names of children by the UID of their controller. It holds what is on its way, a moment's worth of writes. A process
 /// that starts lists everything, and needs no memory of its predecessor's.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    names: Mutex<HashMap<String, BTreeSet<String>>>,
+    names: Mutex<HashMap<String, Names>>,
 }
 
 impl Attempts {
@@ -22,18 +25,21 @@ impl Attempts {
             && matches!(target.resource, Resource::Pod | Resource::TaskRun)
             && let Some(uid) = object.pointer("/metadata/ownerReferences/0/uid").and_then(|uid| uid.as_str())
         {
-            self.lock().entry(uid.to_owned()).or_default().insert(target.name.clone());
+            self.lock()
+                .entry(uid.to_owned())
+                .or_default()
+                .insert(target.name.clone(), target.namespace.clone());
         }
     }
 
     /// The children of this controller that may be missing in the cache.
     pub(crate) fn of(&self, uid: &str) -> Vec<String> {
-        self.lock().get(uid).map(|names| names.iter().cloned().collect()).unwrap_or_default()
+        self.lock().get(uid).map(|names| names.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// A child of this name is on its way, whosever it is.
-    pub(crate) fn expects(&self, name: &str) -> bool {
-        self.lock().values().any(|names| names.contains(name))
+    /// A child of this name is on its way to this namespace, whosever it is.
+    pub(crate) fn expects(&self, namespace: &str, name: &str) -> bool {
+        self.lock().values().any(|names| names.get(name).is_some_and(|there| there == namespace))
     }
 
     /// The cache shows it, or it does not exist.
@@ -52,7 +58,7 @@ impl Attempts {
         self.lock().remove(uid);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeSet<String>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Names>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,7 +79,8 @@ mod tests {
         attempts.note(&Write::Delete { target, uid: Some("u".into()) });
         assert_eq!(attempts.of("u"), ["run-a"]);
         assert_eq!(attempts.of("v"), [""; 0]);
-        assert!(attempts.expects("run-a") && !attempts.expects("run-b"));
+        assert!(attempts.expects("ns", "run-a") && !attempts.expects("ns", "run-b"));
+        assert!(!attempts.expects("another", "run-a"));
         attempts.settle("u", "run-a");
         assert_eq!(attempts.of("u"), [""; 0]);
         assert!(attempts.lock().is_empty());

@@ -150,10 +150,11 @@ pub(crate) fn wakes(
 fn heard(context: &Context, event: &Event) -> Option<ObjectRef<TaskRun>> {
     let about = &event.involved_object;
     let (name, uid) = (about.name.as_deref()?, about.uid.as_deref()?);
-    let pod = ObjectRef::new(name).within(about.namespace.as_deref()?);
+    let namespace = about.namespace.as_deref()?;
+    let pod = ObjectRef::new(name).within(namespace);
     let cached = || context.view.pods.get(&pod).filter(|pod| pod.metadata.uid.as_deref() == Some(uid));
     // In this order: a pod that is no longer expected is in the cache.
-    let expected = context.attempts.expects(name);
+    let expected = context.attempts.expects(namespace, name);
     if !expected && !cached().is_some_and(|pod| waits(&pod)) {
         return None;
     }
