@@ -1,6 +1,7 @@
 //! The HTTP client for registries: which certificates it trusts, and where it lets itself be sent.
 
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,10 +86,24 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     if was_secure && attempt.url().scheme() != "https" {
         return attempt.error(Refused("it redirects from https to http"));
     }
+    if is_link_local(attempt.url()) {
+        return attempt.error(Refused("it redirects to a link-local address"));
+    }
     if attempt.previous().len() > REDIRECTS {
         return attempt.error(Refused("it redirects too often"));
     }
     attempt.follow()
+}
+
+/// Addresses that answer each machine differently: a cloud tells the machine's own secrets there. A registry may not send
+/// this process to them.
+fn is_link_local(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_matches(['[', ']']).parse().map(|address: IpAddr| address.to_canonical()) {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
+        Err(_) => false,
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -199,8 +214,30 @@ fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn st
     }
 }
 
-/// Parses an address that a registry gave; it may not lead from https to http.
+/// Parses an address that a registry gave; it may not lead from https to http, nor to a link-local address.
 pub(super) fn realm(text: &str, from: &Url) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
+    let url = Url::parse(text).ok().filter(|url| !is_link_local(url))?;
     (url.scheme() == "https" || url.scheme() == "http" && from.scheme() == "http").then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("https://auth.example.com/token", true)]
+    #[case("https://10.0.0.1/token", true)]
+    #[case("https://[fd00::1]/token", true)]
+    #[case("http://auth.example.com/token", false)]
+    #[case("https://169.254.169.254/latest/meta-data", false)]
+    #[case("https://0xa9fea9fe/", false)]
+    #[case("https://[fe80::1]/", false)]
+    #[case("https://[febf::1]/", false)]
+    #[case("https://[::ffff:169.254.169.254]/", false)]
+    fn realms(#[case] realm: &str, #[case] taken: bool) {
+        let from = Url::parse("https://registry.example.com/v2/").expect("an address");
+        assert_eq!(super::realm(realm, &from).is_some(), taken);
+    }
 }
