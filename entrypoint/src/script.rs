@@ -15,6 +15,10 @@ use crate::layout::{self, LayoutError};
 /// Where our own image holds this program.
 const IMAGE_PROGRAM: &str = "/entrypoint";
 
+/// What every release of this program contains, and so few others that they may be taken for it. The image that stops a
+/// container may be of another release than what the container was started with.
+static MARK: [u8; 64] = *b"ropewalk entrypoint 5f0c2a9e-1b7d-4e0a-9a52-7c1d3b86e4f1 marker.";
+
 /// Why a sidecar's script does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScriptError {
@@ -39,5 +43,23 @@ pub(crate) fn run(flags: &ScriptFlags) -> Result<(), ScriptError> {
 }
 
 fn is_our_image() -> io::Result<bool> {
-    Ok(fs::read(IMAGE_PROGRAM)? == fs::read("/proc/self/exe")?)
+    Ok(is_ours(&fs::read(IMAGE_PROGRAM)?))
+}
+
+fn is_ours(program: &[u8]) -> bool {
+    // Hidden from the compiler, which would take it apart, so that it stands in the program as it is.
+    let mark = std::hint::black_box(&MARK);
+    program.windows(mark.len()).any(|window| window == mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_build_is_recognised() -> io::Result<()> {
+        assert!(is_ours(&fs::read("/proc/self/exe")?));
+        assert!(!is_ours(&fs::read("/bin/sh")?));
+        Ok(())
+    }
 }
