@@ -56,7 +56,7 @@ fn mistakes_are_found_where_they_are() {
         if places != mistake.places {
             wrong.push((&mistake.title, &mistake.places, report::text(&findings, false)));
         }
-        seen.push_str(&format!("#### {}\n{}\n", mistake.title, report::text(&findings, false)));
+        seen.extend(["#### ", &mistake.title, "\n", &report::text(&findings, false), "\n"]);
     }
     let wrong: Vec<_> =
         wrong.iter().map(|(title, places, text)| format!("{title}, at {places:?}:\n{text}")).collect();
@@ -90,7 +90,6 @@ fn references_go_across_files() {
 
 /// A figure to look at, not a condition: a hundred files of some hundred lines and three documents each.
 #[test]
-#[expect(clippy::print_stderr, reason = "the figure is what this is for")]
 fn a_hundred_files() {
     let sources = |count: usize| -> Vec<Source> {
         let text = include_str!("tests/agreeing.yaml");

@@ -191,16 +191,19 @@ fn fits(
                 );
             }
         }
-        ParamValue::String(text) if !text.is_empty() && !text.contains("$(") => {
-            if !declared.allowed.is_empty() && !declared.allowed.contains(text) {
-                let allowed: Vec<_> = declared.allowed.iter().map(|value| format!("\"{value}\"")).collect();
-                report.error(
-                    &path,
-                    text,
-                    format!("{} does not allow \"{text}\" for param \"{name}\"", to.what),
-                    Some(format!("the values are {}", allowed.join(", "))),
-                );
-            }
+        ParamValue::String(text)
+            if !(text.is_empty()
+                || text.contains("$(")
+                || declared.allowed.is_empty()
+                || declared.allowed.contains(text)) =>
+        {
+            let allowed: Vec<_> = declared.allowed.iter().map(|value| format!("\"{value}\"")).collect();
+            report.error(
+                &path,
+                text,
+                format!("{} does not allow \"{text}\" for param \"{name}\"", to.what),
+                Some(format!("the values are {}", allowed.join(", "))),
+            );
         }
         _ => {}
     }
