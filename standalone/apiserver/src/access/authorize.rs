@@ -63,8 +63,8 @@ struct Found<'a> {
 }
 
 /// Shows every rule of the user in the namespace until one is enough; roles that are not there are told at the end.
-fn visit<'a>(
-    state: &'a State,
+fn visit(
+    state: &State,
     user: &User,
     namespace: &str,
     mut enough: impl FnMut(&Found<'_>) -> bool,
