@@ -155,7 +155,7 @@ fn publish(settings: &watch::Sender<Arc<Settings>>, obstacle: Option<&Obstacle>)
     let changed = settings.borrow().image_volumes != image_volumes;
     match obstacle {
         None if changed => {
-            tracing::info!("every node mounts images as volumes: new pods need no init container")
+            tracing::info!("every node mounts images as volumes: new pods need no init container");
         }
         Some(reason) if changed => {
             tracing::warn!(%reason, "images cannot be volumes any more: new pods have an init container");

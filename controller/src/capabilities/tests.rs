@@ -214,7 +214,7 @@ async fn nodes_that_come_and_go_change_what_new_pods_are() {
     let (sender, receiver) =
         watch::channel(Arc::new(Settings { image_volumes: false, ..Settings::default() }));
     let (old, new) = ("v1.30.0", "v1.36.0");
-    let steps = [
+    let steps = vec![
         (Event::Init, false),
         (Event::InitApply(node("a", new)), false),
         (Event::InitDone, true),
@@ -230,11 +230,11 @@ async fn nodes_that_come_and_go_change_what_new_pods_are() {
     ];
     let seen = std::cell::RefCell::new(Vec::new());
     let expected: Vec<bool> = steps.iter().map(|(_, expected)| *expected).collect();
-    let events = futures::stream::iter(steps.map(|(event, _)| event)).inspect(|_| {
+    let events = futures::stream::iter(steps.into_iter().map(|(event, _)| event)).inspect(|_| {
         // What the event before has led to.
         seen.borrow_mut().push(receiver.borrow().image_volumes);
     });
-    watch_nodes(events, version("1.36"), &sender).await;
+    Box::pin(watch_nodes(events, version("1.36"), &sender)).await;
     let mut seen = seen.into_inner();
     seen.push(receiver.borrow().image_volumes);
     assert_eq!(seen[1..], expected);
