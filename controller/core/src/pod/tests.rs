@@ -309,6 +309,24 @@ fn prepare_makes_working_directories_under_workspace() {
 }
 
 #[test]
+fn dollars_in_working_directories_reach_the_entrypoint() {
+    let of = |dir: &str| {
+        let text = format!(
+            "{{taskSpec: {{steps: [{{name: a, image: i, script: x}}, \
+             {{name: b, image: i, script: x, workingDir: {dir}}}]}}}}"
+        );
+        let run = run(&text);
+        let pod = pod_of(&run);
+        (step_flags(&pod, "step-a").make_dirs, step_flags(&pod, "step-b").working_dir)
+    };
+    // As kubelets read them: two dollars are one, and nothing is left to be replaced.
+    for (dir, written) in [("$(HOME)", "$$(HOME)"), ("$$(HOME)", "$$$$(HOME)"), ("a$b", "a$$b")] {
+        let written = format!("/workspace/{written}");
+        assert_eq!(of(dir), (vec![written.clone()], Some(written)), "{dir}");
+    }
+}
+
+#[test]
 fn the_first_step_makes_working_directories_that_lie_in_no_volume_of_the_users() {
     let pod = pod_of(&run(WORKING_DIRS));
     assert_eq!(
