@@ -12,11 +12,11 @@ use crate::world::{World, outcome, pod, test};
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
     vec![
         ("steps_with_an_init_container", || {
-            test(async |world: &mut World| Box::pin(steps(world, false)).await)
+            test(async |world: &mut World| Box::pin(steps(world, false)).await);
         }),
         ("our_image_ends_what_it_is_given_to", our_image_ends_what_it_is_given_to),
         ("steps_without_an_init_container", || {
-            test(async |world: &mut World| Box::pin(steps(world, true)).await)
+            test(async |world: &mut World| Box::pin(steps(world, true)).await);
         }),
     ]
 }
