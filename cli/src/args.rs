@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +21,12 @@ pub enum Command {
     ///
     /// Exits with 0 when every run succeeded, 1 when one failed, 2 when something was refused, 130 when interrupted.
     Run(Run),
+    /// Serve a Kubernetes API on this machine to kubectl, tkn and other clients, until interrupted
+    ///
+    /// Prints where, and the path of a kubeconfig that only its owner can read. Pods get tokens of their service accounts
+    /// and what RBAC gives these. Everything is kept in memory: when the command ends, so do containers, and objects are
+    /// gone.
+    Up(Up),
     /// Print the pods that the files' runs become, the same every time
     ///
     /// They are those of `ropewalk run`: without an init container, the entrypoint a volume made of its image. A cluster
@@ -63,6 +70,26 @@ pub struct Run {
     /// What is printed on standard output
     #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     pub output: Output,
+}
+
+/// Arguments of `ropewalk up`.
+#[derive(Args, Debug)]
+pub struct Up {
+    /// Where to listen; anything but a loopback address lets other machines try
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+
+    /// The directory for the kubeconfig and everything of containers
+    #[arg(long, default_value = "/var/lib/ropewalk", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// What containers see as their root file system
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub rootfs: Option<Rootfs>,
+
+    /// What runs the containers
+    #[arg(long, value_enum, default_value_t = Runtime::Builtin, value_name = "WHICH")]
+    pub runtime: Runtime,
 }
 
 /// Arguments of `ropewalk render`.

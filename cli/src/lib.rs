@@ -6,6 +6,7 @@ pub mod documents;
 pub mod lint;
 pub mod render;
 pub mod run;
+pub mod up;
 
 use std::io::Write as _;
 

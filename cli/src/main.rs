@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ropewalk_cli::args::{Cli, Command};
-use ropewalk_cli::{lint, render, run};
+use ropewalk_cli::{lint, render, run, up};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -18,17 +18,22 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Lint(args) => lint::lint(&args),
         Command::Render(args) => render::render(&args),
-        Command::Run(args) => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => {
-                let code = runtime.block_on(run::run(args));
-                // Whatever still blocks a thread has nothing left to do.
-                runtime.shutdown_background();
-                code
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot start the runtime");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Up(args) => block_on(up::up(args)),
+    }
+}
+
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // Whatever still blocks a thread has nothing left to do.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot start the runtime");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -68,18 +68,8 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
     let objects = assemble(documents, &additions)?;
 
     let mut interrupt = std::pin::pin!(interrupted());
-    let config = ropewalk_standalone::Config {
-        rootfs: match args.rootfs {
-            Some(args::Rootfs::Host) => RootfsMode::Host,
-            None => RootfsMode::None,
-        },
-        runtime: match args.runtime {
-            args::Runtime::Builtin => RuntimeKind::Builtin,
-            args::Runtime::Runc => RuntimeKind::Runc("runc".into()),
-        },
-        ..ropewalk_standalone::Config::default()
-    };
-    let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
+    let standalone =
+        Standalone::start(config(args.rootfs, args.runtime)).map_err(|error| crate::from_chain(&error))?;
     let client = standalone.client();
     let outcome = tokio::select! {
         outcome = apply_and_follow(&client, &objects, screen) => outcome,
@@ -99,6 +89,21 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
         print_json(&ended)?;
     }
     Ok(succeeded)
+}
+
+/// How containers are run, as the arguments say.
+pub(crate) fn config(rootfs: Option<args::Rootfs>, runtime: args::Runtime) -> ropewalk_standalone::Config {
+    ropewalk_standalone::Config {
+        rootfs: match rootfs {
+            Some(args::Rootfs::Host) => RootfsMode::Host,
+            None => RootfsMode::None,
+        },
+        runtime: match runtime {
+            args::Runtime::Builtin => RuntimeKind::Builtin,
+            args::Runtime::Runc => RuntimeKind::Runc("runc".into()),
+        },
+        ..ropewalk_standalone::Config::default()
+    }
 }
 
 async fn apply_and_follow(
@@ -139,7 +144,7 @@ fn print_json(ended: &Ended) -> Result<(), Diagnostic> {
 
 /// The signals by which a user ends the command: Ctrl-C, Ctrl-\, a closed terminal, a plain kill. They are caught from
 /// this call on, whenever the future is first looked at; where they cannot be had, it never resolves.
-fn interrupted() -> impl Future<Output = ()> {
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
     let signals = kinds.into_iter().map(signal).collect::<std::io::Result<Vec<_>>>();

@@ -1,0 +1,39 @@
+//! `ropewalk up`: serve the API to kubectl and every other client until a signal.
+
+use std::process::ExitCode;
+
+use ropewalk_standalone::Standalone;
+
+use crate::args;
+use crate::diagnostic::Diagnostic;
+use crate::run::{self, REFUSED, interrupted};
+
+/// Runs the command. Everything started has ended when it returns.
+pub async fn up(args: args::Up) -> ExitCode {
+    match attempt(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(diagnostic) => {
+            crate::report(&[diagnostic], false);
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
+    let interrupt = interrupted();
+    let config = ropewalk_standalone::Config {
+        data_root: args.data_dir,
+        listen: Some(args.listen),
+        ..run::config(args.rootfs, args.runtime)
+    };
+    let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
+    let told = standalone.served().map_or(Ok(()), |served| {
+        let (address, file) = (served.address, served.kubeconfig.display());
+        crate::print(&format!("serving at https://{address}\nexport KUBECONFIG={file}\n"))
+    });
+    if told.is_ok() {
+        interrupt.await;
+    }
+    let stopped = standalone.stop().await.map_err(|error| crate::from_chain(&error));
+    told.and(stopped)
+}
