@@ -28,7 +28,7 @@ impl Server {
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let mut after = |prefix: &str| {
             let line = lines.next().expect("a line").expect("text");
-            line.strip_prefix(prefix).unwrap_or_else(|| panic!("{line}")).to_owned()
+            line.strip_prefix(prefix).expect("what it serves").to_owned()
         };
         let address = after("serving at https://");
         let kubeconfig = PathBuf::from(after("export KUBECONFIG="));
