@@ -227,8 +227,11 @@ fn observe(draft: &mut Draft<'_>, pod: &Pod) {
         draft.diagnose_waiting(diagnosis.as_deref());
         draft.wait(draft.run_name(), message);
     } else {
-        if draft.condition().is_none_or(|condition| condition.reason == reason::TO_BE_RETRIED) {
+        // What the run says of the time before this pod holds no longer, as a refusal by a quota that has been freed: the
+        // status that said so may have been refused as stale after the pod was made.
+        if draft.condition().is_none_or(|condition| condition.reason != reason::STARTED) {
             draft.going_on(reason::STARTED, "");
+            draft.diagnose(ConditionStatus::Unknown, None);
         }
         draft.look_at(waiting::slow_from(pod));
     }

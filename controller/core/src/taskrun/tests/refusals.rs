@@ -60,6 +60,21 @@ fn a_full_quota_is_waited_out_without_spending_the_runs_time() {
 }
 
 #[test]
+fn a_freed_quota_is_told_of_also_when_the_status_was_lost_after_the_pod_was_made() {
+    let mut world = World::new(ONE_STEP);
+    refuse(&mut world, Resource::Pod, "run-pod", 403, "Forbidden", "exceeded quota: q");
+    world.settle();
+    world.refusals.clear();
+    world.pass(5);
+    let plan = world.plan();
+    plan.writes.iter().for_each(|write| world.apply(write));
+    assert_eq!((world.pods.len(), world.said().contains("ExceededResourceQuota")), (1, true));
+    world.settle();
+    assert_eq!(world.said(), "Unknown/Started: ");
+    assert_eq!(world.diagnosis(), None);
+}
+
+#[test]
 fn a_quota_that_stays_full_is_tried_ever_more_seldom_and_written_of_once() {
     let mut world = World::new(ONE_STEP);
     let text =
