@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ropewalk_api::config::Config;
 use ropewalk_api::defaults::Defaulted;
-use ropewalk_api::{PipelineRun, StepRef, TaskRun, TaskSpec, strict};
+use ropewalk_api::{Param, PipelineRun, StepRef, TaskRun, TaskSpec, WorkspaceBinding, strict};
 use serde::de::DeserializeOwned;
 
 use crate::diagnostic::Diagnostic;
@@ -105,19 +105,14 @@ fn task_run(run: &TaskRun, definitions: &Definitions<'_>, report: &mut Report<'_
     };
     let Some(interface) = interface else { return };
     let subject = if interface.open { "spec.taskSpec" } else { "spec.taskRef" };
-    Given { params: &spec.params, matrix: None, base: "spec", subject }.check(
-        &interface,
-        &Scope::default(),
-        report,
-    );
-    let bound: Vec<&str> = spec.workspaces.iter().map(|binding| binding.name.as_str()).collect();
-    interface.check_workspaces(&bound, "spec", report);
+    brought(&spec.params, &spec.workspaces, subject, &interface, report);
+    let steps = spec.step_specs.iter().map(|spec| &*spec.name).collect::<Vec<_>>();
+    let sidecars = spec.sidecar_specs.iter().map(|spec| &*spec.name).collect();
     let overrides = [
-        ("stepSpecs", "step", spec.step_specs.iter().map(|spec| &*spec.name).collect::<Vec<_>>()),
-        ("sidecarSpecs", "sidecar", spec.sidecar_specs.iter().map(|spec| &*spec.name).collect()),
+        ("stepSpecs", "step", steps, &interface.steps),
+        ("sidecarSpecs", "sidecar", sidecars, &interface.sidecars),
     ];
-    for (field, what, names) in overrides {
-        let known = if what == "step" { &interface.steps } else { &interface.sidecars };
+    for (field, what, names, known) in overrides {
         for (index, name) in names.into_iter().enumerate().filter(|(_, name)| !known.contains(name)) {
             report.error(
                 &format!("spec.{field}[{index}].name"),
@@ -140,13 +135,7 @@ fn pipeline_run(run: &PipelineRun, definitions: &Definitions<'_>, report: &mut R
     };
     let Some(interface) = interface else { return };
     let subject = if interface.open { "spec.pipelineSpec" } else { "spec.pipelineRef" };
-    Given { params: &spec.params, matrix: None, base: "spec", subject }.check(
-        &interface,
-        &Scope::default(),
-        report,
-    );
-    let bound: Vec<&str> = spec.workspaces.iter().map(|binding| binding.name.as_str()).collect();
-    interface.check_workspaces(&bound, "spec", report);
+    brought(&spec.params, &spec.workspaces, subject, &interface, report);
     for (index, name) in spec.task_run_specs.iter().map(|spec| &*spec.pipeline_task_name).enumerate() {
         if !interface.steps.contains(&name) {
             report.error(
@@ -157,6 +146,19 @@ fn pipeline_run(run: &PipelineRun, definitions: &Definitions<'_>, report: &mut R
             );
         }
     }
+}
+
+/// What a run brings along for the definition at `subject`.
+fn brought(
+    params: &[Param],
+    workspaces: &[WorkspaceBinding],
+    subject: &str,
+    interface: &Interface<'_>,
+    report: &mut Report<'_>,
+) {
+    Given { params, matrix: None, base: "spec", subject }.check(interface, &Scope::default(), report);
+    let bound: Vec<&str> = workspaces.iter().map(|binding| binding.name.as_str()).collect();
+    interface.check_workspaces(&bound, "spec", report);
 }
 
 /// The StepActions that the steps of a Task refer to, and the params they get.
