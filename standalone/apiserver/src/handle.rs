@@ -235,7 +235,7 @@ fn act_on_subresource(
         ("PUT" | "PATCH", "status") if writable => write::update(state, call, target),
         ("GET" | "HEAD", "log") => {
             let pod = read::fetch(state, target)?;
-            log::request(&pod, &call.query).map(Reply::Log)
+            Ok(log::request(&pod, &call.query)?.map_or(Reply::Text(""), Reply::Log))
         }
         ("POST", "token") => access::request_token(state, call, target),
         ("POST", "binding") => write::bind(state, call, target),

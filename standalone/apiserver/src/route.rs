@@ -43,6 +43,13 @@ impl Query {
         parsed.map(Some).map_err(|_| Failure::bad_request(format!("{key}: {text:?} is not a whole number")))
     }
 
+    /// As [`Query::number`], for what a validation of its own tells apart when it is negative.
+    pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>> {
+        let Some(text) = self.get(key).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let parsed = text.parse();
+        parsed.map(Some).map_err(|_| Failure::bad_request(format!("{key}: {text:?} is not a whole number")))
+    }
+
     /// A resourceVersion: `None` where it is missing or empty.
     pub(crate) fn version(&self) -> Result<Option<u64>> {
         let Some(text) = self.get("resourceVersion").filter(|text| !text.is_empty()) else { return Ok(None) };

@@ -220,7 +220,8 @@ impl Failure {
         Self::invalid_kind(&resource.group, &resource.kind, name, errors)
     }
 
-    fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+    /// Faults of something that is no resource, by its kind.
+    pub(crate) fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let shown: Vec<String> =
             errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
         let list = if let [one] = shown.as_slice() { one.clone() } else { format!("[{}]", shown.join(", ")) };

@@ -67,22 +67,27 @@ async fn send(
     request: &LogRequest,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let (directory, watch) = if request.follow {
+    let Some(directory) = directory(data_dir, request) else {
+        // What a kubelet says whose log files were removed: the answer has begun, so it is told in the log's place.
+        let id = format!("{}-{}", request.uid, request.container);
+        let text = format!("unable to retrieve container logs for ropewalk://{id}");
+        // Fails only when the reader is gone.
+        let _ = sender.send(Ok(Bytes::from(text))).await;
+        return Ok(());
+    };
+    let watch = if request.follow {
         if watches.get().is_none() {
             // Another request may have been faster; its instance is as good.
             let _ = watches.set(Watches::new(true)?);
         }
-        let Some(watches) = watches.get() else { return Ok(()) };
-        let started = tokio::select! {
-            started = started(data_dir, watches, request) => started?,
-            () = sender.closed() => return Ok(()),
-        };
-        let watch = watches.watch(&started)?;
-        (started, Some(watch))
+        watches.get().map(|watches| watches.watch(&directory)).transpose()?
     } else {
-        (directory(data_dir, request)?, None)
+        None
     };
-    let mut reader = Some(Reader::open(&directory.join(files::LOG), request, Timestamp::now())?);
+    let (log, options) = (directory.join(files::LOG), request.clone());
+    // Finding the last lines reads all of a log, which may take a while.
+    let opened = tokio::task::spawn_blocking(move || Reader::open(&log, &options, Timestamp::now()));
+    let mut reader = Some(opened.await.map_err(io::Error::other)??);
     loop {
         // Asked before the rest is read: what was written before the end is then not missed.
         let ended = directory.join(files::EXIT).exists() || !directory.exists();
@@ -111,47 +116,19 @@ async fn send(
     }
 }
 
-/// Waits until the container has been started; whoever follows a log may be faster than the container.
-async fn started(data_dir: &Path, watches: &Watches, request: &LogRequest) -> io::Result<PathBuf> {
+/// The directory of the attempt whose log is asked for; the kernel has made sure that there is or was one.
+fn directory(data_dir: &Path, request: &LogRequest) -> Option<PathBuf> {
     let container = data_dir.join(PODS).join(&request.uid).join(CONTAINERS).join(&request.container);
-    let nearest = || {
-        let found = directory(data_dir, request).ok();
-        found.unwrap_or_else(|| {
-            container.ancestors().find(|path| path.is_dir()).unwrap_or(data_dir).to_owned()
-        })
-    };
-    loop {
-        let watched = nearest();
-        let watch = watches.watch(&watched)?;
-        if watched.join(files::LOG).exists() {
-            return Ok(watched);
-        }
-        // Asked again with the watch in place: what appeared in between is not reported by it.
-        if nearest() == watched {
-            watch.changed().await;
-        }
-    }
-}
-
-fn directory(data_dir: &Path, request: &LogRequest) -> io::Result<PathBuf> {
-    let container = data_dir.join(PODS).join(&request.uid).join(CONTAINERS).join(&request.container);
-    let attempts = fs::read_dir(&container).into_iter().flatten().flatten();
-    let mut attempts: Vec<u32> =
-        attempts.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let attempts = fs::read_dir(&container).ok()?.flatten();
+    let mut attempts: Vec<u32> = attempts
+        .filter(|entry| entry.path().join(files::LOG).exists())
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     attempts.sort_unstable();
     if request.previous {
         attempts.pop();
     }
-    let (what, missing) = if request.previous {
-        ("previous terminated container", "not found")
-    } else {
-        ("container", "is waiting to start")
-    };
-    let attempt = attempts.pop().ok_or_else(|| {
-        let text = format!("{what} \"{}\" in pod \"{}\" {missing}", request.container, request.pod);
-        io::Error::new(io::ErrorKind::NotFound, text)
-    })?;
-    Ok(container.join(attempt.to_string()))
+    attempts.pop().map(|attempt| container.join(attempt.to_string()))
 }
 
 /// Turns the log file back into the bytes the container wrote.
@@ -312,12 +289,8 @@ mod tests {
 1970-01-01T00:00:04.000000000Z stdout F 
 1970-01-01T00:00:05.000000000Z stdout P tail";
 
-    fn read(edit: impl FnOnce(&mut LogRequest)) -> String {
-        let root = tempfile::tempdir().expect("a directory");
-        let attempt = attempt_dir(root.path(), "u", "c", 0);
-        fs::create_dir_all(&attempt).expect("made");
-        fs::write(attempt.join(files::LOG), format!("{LOG}\n")).expect("written");
-        let mut request = LogRequest {
+    fn request() -> LogRequest {
+        LogRequest {
             namespace: "n".into(),
             pod: "p".into(),
             uid: "u".into(),
@@ -329,7 +302,18 @@ mod tests {
             limit_bytes: None,
             since_seconds: None,
             since_time: None,
-        };
+        }
+    }
+
+    /// What is read of two attempts, the first of which said no more than `before`.
+    fn read(edit: impl FnOnce(&mut LogRequest)) -> String {
+        let root = tempfile::tempdir().expect("a directory");
+        for (attempt, text) in [(0, "1970-01-01T00:00:00.000000000Z stdout F before"), (1, LOG)] {
+            let attempt = attempt_dir(root.path(), "u", "c", attempt);
+            fs::create_dir_all(&attempt).expect("made");
+            fs::write(attempt.join(files::LOG), format!("{text}\n")).expect("written");
+        }
+        let mut request = request();
         edit(&mut request);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -350,6 +334,12 @@ mod tests {
         assert_eq!(read(|request| request.tail_lines = Some(1)), "tail");
         assert_eq!(read(|request| request.tail_lines = Some(3)), "long line\n\ntail");
         assert_eq!(read(|request| request.limit_bytes = Some(6)), "one\nlo");
+        assert_eq!(read(|request| request.tail_lines = Some(100)), read(|_| {}));
+        assert_eq!(read(|request| (request.tail_lines, request.limit_bytes) = (Some(3), Some(4))), "long");
+        assert_eq!(read(|request| request.previous = true), "before\n");
+        assert_eq!(read(|request| request.since_seconds = Some(60)), "", "all of it is older than a minute");
+        let gone = "unable to retrieve container logs for ropewalk://u-d";
+        assert_eq!(read(|request| request.container = "d".into()), gone);
         let since = Timestamp::from_second(4).expect("in range");
         assert_eq!(read(|request| request.since_time = Some(since)), "\ntail");
         assert_eq!(
@@ -368,19 +358,7 @@ mod tests {
         fs::create_dir_all(&attempt).expect("made");
         let line = |text: &str| format!("1970-01-01T00:00:01.000000000Z stdout F {text}\n");
         fs::write(attempt.join(files::LOG), line("first")).expect("written");
-        let request = LogRequest {
-            namespace: "n".into(),
-            pod: "p".into(),
-            uid: "u".into(),
-            container: "c".into(),
-            follow: true,
-            previous: false,
-            timestamps: false,
-            tail_lines: None,
-            limit_bytes: None,
-            since_seconds: None,
-            since_time: None,
-        };
+        let request = LogRequest { follow: true, ..request() };
         let mut pieces = Logs::new(root.path()).open(request);
         let first = pieces.next().await.expect("a piece").expect("readable");
         assert_eq!(first, "first\n");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use ropewalk_apiserver::LogRequest;
 
-/// Opens the log of a container; the kernel has checked that pod and container exist.
+/// Opens the log of a container; the kernel has checked that the container was started.
 pub trait LogSource: Send + Sync {
     /// The log's bytes. With `follow` the stream ends when the container does, else at the end of what is there.
     /// An error breaks the response off.

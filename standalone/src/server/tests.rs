@@ -202,9 +202,13 @@ async fn logs_come_from_the_source() {
     let state = State::new(ResourceTable::built_in(), 1, Timestamp::UNIX_EPOCH);
     let client = Server::new(state, Arc::new(NoAdmission), Arc::new(Echo)).client();
     let pods: Api<Pod> = Api::default_namespaced(client);
-    let pod =
-        json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "a" }, { "name": "b" }] } });
+    let pod = json!({
+        "metadata": { "name": "p" },
+        "spec": { "nodeName": "n", "containers": [{ "name": "a" }, { "name": "b" }] },
+    });
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    let running = json!({ "status": { "containerStatuses": [{ "name": "b", "state": { "running": {} } }] } });
+    pods.patch_status("p", &PatchParams::default(), &Patch::Merge(&running)).await.unwrap();
     let params = LogParams { container: Some("b".into()), follow: true, ..LogParams::default() };
     assert_eq!(pods.logs("p", &params).await.unwrap(), "default/p/b true\n");
     let unclear = pods.logs("p", &LogParams::default()).await.unwrap_err();

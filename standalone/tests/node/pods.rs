@@ -124,7 +124,7 @@ fn a_followed_log_arrives_while_the_container_runs() {
                     with(script("d", "sleep 0.3; touch /v/go"), mount)]}),
             ))
             .await;
-        // At once: the container may not have been made yet.
+        world.wait("p", phase(&["Running", "Succeeded"])).await;
         assert_eq!(follow(world, "p", "c").await, "one\ntwo\n");
     });
 }

@@ -2,7 +2,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{PODS, World};
-use crate::Outcome;
+use crate::{LogRequest, Outcome};
 
 fn pod(name: &str, node: &str) -> Value {
     json!({
@@ -94,22 +94,31 @@ fn an_eviction_is_a_deletion() {
     assert_eq!(left["metadata"]["deletionGracePeriodSeconds"], 1);
 }
 
+fn get_log(world: &mut World, query: &str) -> Result<Option<LogRequest>, (u16, String)> {
+    let handled = world.handle(Method::GET, &format!("{PODS}/p/log{query}"), "", Vec::new());
+    match handled.outcome {
+        Outcome::Log(request) => Ok(Some(request)),
+        Outcome::Response(response) if response.body().is_empty() => Ok(None),
+        Outcome::Response(response) => {
+            let status: Value = serde_json::from_slice(response.body()).unwrap();
+            Err((response.status().as_u16(), status["message"].as_str().unwrap().to_owned()))
+        }
+        Outcome::Watch(_) => panic!("a log is no watch"),
+    }
+}
+
 #[test]
 fn logs_name_their_container() {
     let mut world = World::new();
     let made = world.make(PODS, &pod("p", "n"));
-    let mut log = |query: &str| {
-        let handled = world.handle(Method::GET, &format!("{PODS}/p/log{query}"), "", Vec::new());
-        match handled.outcome {
-            Outcome::Log(request) => Ok(request),
-            Outcome::Response(response) => {
-                let status: Value = serde_json::from_slice(response.body()).unwrap();
-                Err((response.status().as_u16(), status["message"].as_str().unwrap().to_owned()))
-            }
-            Outcome::Watch(_) => panic!("a log is no watch"),
-        }
-    };
-    let request = log("?container=b&follow=true&tailLines=5&timestamps=true&sinceSeconds=9").unwrap();
+    let running = json!({ "running": {} });
+    let status = json!({ "status": {
+        "containerStatuses": [{ "name": "b", "state": running }],
+        "initContainerStatuses": [{ "name": "i", "state": { "terminated": { "exitCode": 0 } } }],
+    } });
+    world.merge(&format!("{PODS}/p/status"), &status);
+    let request = get_log(&mut world, "?container=b&follow=true&tailLines=5&timestamps=true&sinceSeconds=9");
+    let request = request.unwrap().unwrap();
     assert_eq!(
         (request.pod.as_str(), request.container.as_str(), request.namespace.as_str()),
         ("p", "b", "default")
@@ -117,17 +126,78 @@ fn logs_name_their_container() {
     assert_eq!(request.uid, made["metadata"]["uid"].as_str().unwrap());
     assert!(request.follow && request.timestamps && !request.previous);
     assert_eq!((request.tail_lines, request.since_seconds, request.limit_bytes), (Some(5), Some(9), None));
-    assert_eq!(log("?container=i").unwrap().container, "i");
-    for (query, expected) in [
+    assert_eq!(get_log(&mut world, "?container=i").unwrap().unwrap().container, "i");
+    let both = "?sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z";
+    for (query, code, expected) in [
+        ("", 400, "a container name must be specified for pod p, choose one of: [i a b]"),
+        ("?container=nope", 400, "container nope is not valid for pod p"),
+        ("?container=a", 400, "container \"a\" in pod \"p\" is not available"),
+        ("?container=a&tailLines=x", 400, "tailLines: \"x\" is not a whole number"),
         (
-            "",
-            "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]",
+            "?tailLines=-1",
+            422,
+            "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0",
         ),
-        ("?container=nope", "container nope is not valid for pod p"),
-        ("?container=a&tailLines=x", "tailLines: \"x\" is not a whole number"),
+        (
+            "?limitBytes=0&sinceSeconds=0",
+            422,
+            "PodLogOptions \"p\" is invalid: [limitBytes: Invalid value: 0: must be greater than 0, \
+             sinceSeconds: Invalid value: 0: must be greater than 0]",
+        ),
+        (
+            both,
+            422,
+            "PodLogOptions \"p\" is invalid: : Forbidden: at most one of `sinceTime` or `sinceSeconds` may be \
+             specified",
+        ),
     ] {
-        assert_eq!(log(query), Err((400, expected.to_owned())), "{query}");
+        assert_eq!(get_log(&mut world, query), Err((code, expected.to_owned())), "{query}");
     }
     assert_eq!(world.get(&format!("{PODS}/nope/log")).0, 404);
     assert_eq!(world.get("/api/v1/namespaces/default/configmaps/p/log").0, 404);
+}
+
+#[test]
+fn the_only_container_need_not_be_named() {
+    let mut world = World::new();
+    let spec = json!({ "containers": [{ "name": "a" }], "initContainers": [{ "name": "i" }] });
+    world.make(PODS, &json!({ "metadata": { "name": "p" }, "spec": spec }));
+    // No node has it yet, so it has said nothing.
+    assert_eq!(get_log(&mut world, ""), Ok(None));
+    let binding = json!({ "metadata": { "name": "p" }, "target": { "kind": "Node", "name": "n" } });
+    assert_eq!(world.post(&format!("{PODS}/p/binding"), &binding).0, 201);
+    let ended = json!({ "terminated": { "exitCode": 1 } });
+    let waits = |reason: &str| json!({ "waiting": { "reason": reason } });
+    let missing = "container \"a\" in pod \"p\" is waiting to start";
+    let previous = "previous terminated container \"a\" in pod \"p\" not found";
+    for (state, last, now, before) in [
+        (json!({ "running": {} }), Value::Null, None, Some(previous.to_owned())),
+        (ended.clone(), Value::Null, None, Some(previous.to_owned())),
+        (waits("CrashLoopBackOff"), ended, None, None),
+        (
+            waits("ContainerCreating"),
+            Value::Null,
+            Some(format!("{missing}: ContainerCreating")),
+            Some(previous.to_owned()),
+        ),
+        (
+            waits("ErrImagePull"),
+            Value::Null,
+            Some(format!("{missing}: image can't be pulled")),
+            Some(previous.to_owned()),
+        ),
+        (
+            waits("ImagePullBackOff"),
+            Value::Null,
+            Some(format!("{missing}: trying and failing to pull image")),
+            Some(previous.to_owned()),
+        ),
+        (json!({}), Value::Null, Some(format!("{missing} - no logs yet")), Some(previous.to_owned())),
+    ] {
+        let statuses = json!([{ "name": "a", "state": state, "lastState": last }]);
+        world.merge(&format!("{PODS}/p/status"), &json!({ "status": { "containerStatuses": statuses } }));
+        let refusal = |world: &mut World, query| get_log(world, query).err().map(|(_, message)| message);
+        assert_eq!(refusal(&mut world, "?follow=true"), now, "{state}");
+        assert_eq!(refusal(&mut world, "?previous=true"), before, "{state}");
+    }
 }
