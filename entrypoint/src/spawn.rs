@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 /// What to start.
@@ -40,8 +40,8 @@ pub(crate) fn spawn(invocation: &Invocation<'_>) -> io::Result<Pid> {
     )?;
     attributes.set_pgroup(Pid::from_raw(0))?;
     attributes.set_sigmask(&SigSet::empty())?;
-    // Rust ignores SIGPIPE from the start, and ignoring is inherited.
-    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    // Rust ignores SIGPIPE from the start, and ignoring is inherited, from whoever started us too.
+    attributes.set_sigdefault(&SigSet::all())?;
     let program = CString::new(invocation.program.as_os_str().as_bytes())?;
     let argv: Vec<_> =
         invocation.argv.iter().map(|text| CString::new(text.as_str())).collect::<Result<_, _>>()?;

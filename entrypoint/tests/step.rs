@@ -5,6 +5,7 @@ mod support;
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -201,6 +202,19 @@ fn signals_reach_the_command(#[case] sent: Signal, #[case] name: &str) -> TestRe
     signal(step.id(), sent)?;
     let ended = end(step)?;
     assert_eq!((ended.code, ended.stdout), (Some(7), format!("got {name}\n")));
+    Ok(())
+}
+
+/// As behind `nohup`, or in the background of a script: a shell may not trap what it was started to ignore.
+#[test]
+fn what_our_starter_ignores_reaches_the_command() -> TestResult {
+    let pod = Pod::new()?;
+    let script = "trap 'echo got HUP' HUP; trap 'echo got INT' INT; kill -HUP $$; kill -INT $$";
+    let mut starter = Command::new("sh");
+    starter.args(["-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh"]);
+    starter.arg(entrypoint().get_program()).args(pod.shell(0, script).render());
+    let ended = end(starter.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)?;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "got HUP\ngot INT\n"), "{}", ended.stderr);
     Ok(())
 }
 

@@ -166,7 +166,7 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> 
     })
 }
 
-/// Looks again and again until `level` is reached.
+/// Looks again and again until `level` is reached: another process tells nobody that it has begun to wait.
 pub(crate) fn until(what: &str, mut level: impl FnMut() -> bool) -> io::Result<()> {
     let give_up = Instant::now() + DEADLINE;
     while !level() {
