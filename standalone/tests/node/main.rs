@@ -12,6 +12,7 @@ mod world;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use ropewalk_standalone::node::shim;
 
 fn main() -> ExitCode {
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Some(first) if first == cleanup::VICTIM => return cleanup::victim(arguments),
         _ => {}
     }
+    ignore_what_nohup_ignores();
     let root = nix::unistd::geteuid().is_root();
     if !root {
         eprintln!("WARNING: the node's tests need root and are all skipped; run them with sudo");
@@ -34,4 +36,13 @@ fn main() -> ExitCode {
         .with_ignored_flag(!root)
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// The node is started like this in scripts, and no container may notice.
+#[allow(unsafe_code, reason = "setting a signal's disposition is unsafe in every crate")]
+fn ignore_what_nohup_ignores() {
+    for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: to ignore a signal is no handler, so no code can run in a signal's context.
+        unsafe { signal(number, SigHandler::SigIgn) }.expect("a signal that may be ignored");
+    }
 }

@@ -120,7 +120,7 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
     let _ = setsid();
     // What a container starts with is not to depend on who started the program.
     umask(Mode::from_bits_truncate(0o022));
-    signals::reset_pipe().map_err(|errno| ShimError::Streams(errno.into()))?;
+    signals::reset().map_err(|errno| ShimError::Streams(errno.into()))?;
     let path = directory.join(files::SHIM);
     let config: ShimConfig = files::read_json(&path)
         .and_then(|found| found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
