@@ -98,7 +98,61 @@ impl State {
     /// A server with the namespaces `default` and `kube-system` and nothing else. All UIDs and generated names
     /// follow from `seed`; `now` is when the namespaces were made.
     pub fn new(table: ResourceTable, seed: u64, now: Timestamp) -> Self {
-        let mut state = Self {
+        let mut state = Self::empty(table, seed);
+        state.furnish(now);
+        // What is there from the start is no news to anyone.
+        state.history.clear();
+        state.fresh.clear();
+        state.horizon = state.version;
+        state
+    }
+
+    /// A server that goes on where an earlier one ended, at `version`, with the objects it had; whatever a new one has
+    /// is made where it is missing. Watches resume from `version` at the earliest. Changes made by this are the first
+    /// that [`State::take_fresh`] gives.
+    ///
+    /// Objects of resources or versions that the table does not have are not served; they are named in the second
+    /// part of the answer.
+    pub fn restore(
+        table: ResourceTable,
+        seed: u64,
+        now: Timestamp,
+        version: u64,
+        objects: impl IntoIterator<Item = Value>,
+    ) -> (Self, Vec<String>) {
+        let mut state = Self::empty(table, seed);
+        let mut unknown = Vec::new();
+        let mut events = Vec::new();
+        for object in objects {
+            let (id, object) = match state.table.to_storage(object) {
+                Ok(found) => found,
+                Err(name) => {
+                    unknown.push(name);
+                    continue;
+                }
+            };
+            let key = ObjectKey::of(&object);
+            if state.table.get(id).behaviour == Behaviour::Event {
+                events.push((
+                    object::resource_version(&object).parse::<u64>().unwrap_or_default(),
+                    key.clone(),
+                ));
+            }
+            state.index(id, &key, &object);
+            state.objects[id.0].insert(key, Arc::new(object));
+        }
+        // Close enough to the order they were made in: few events are changed once they are there.
+        events.sort_unstable();
+        state.events = events.into_iter().map(|(_, key)| key).collect();
+        state.version = version;
+        state.furnish(now);
+        state.history.clear();
+        state.horizon = version;
+        (state, unknown)
+    }
+
+    fn empty(table: ResourceTable, seed: u64) -> Self {
+        Self {
             objects: vec![BTreeMap::new(); table.len()],
             table,
             uids: BTreeMap::new(),
@@ -111,21 +165,23 @@ impl State {
             events: VecDeque::new(),
             names: Names::new(seed),
             fresh: Vec::new(),
-        };
-        let namespaces = state.table.by_behaviour(Behaviour::Namespace);
+        }
+    }
+
+    /// Makes the namespaces and definitions every server has, where they are missing.
+    fn furnish(&mut self, now: Timestamp) {
+        let namespaces = self.table.by_behaviour(Behaviour::Namespace);
         for name in ["default", "kube-system"] {
             let Some(id) = namespaces else { break };
+            if self.get(id, &ObjectKey::new("", name)).is_some() {
+                continue;
+            }
             let mut namespace =
                 json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
             builtin::prepare_create(Behaviour::Namespace, &mut namespace);
-            state.create(id, namespace, now);
+            self.create(id, namespace, now);
         }
-        state.load_definitions(now);
-        // What is there from the start is no news to anyone.
-        state.history.clear();
-        state.fresh.clear();
-        state.horizon = state.version;
-        state
+        self.load_definitions(now);
     }
 
     fn load_definitions(&mut self, now: Timestamp) {
@@ -133,6 +189,14 @@ impl State {
             return;
         };
         for mut definition in self.table.definitions().to_vec() {
+            if let Some(known) = self.get(id, &ObjectKey::of(&definition)).cloned() {
+                if known["spec"] != definition["spec"] {
+                    let mut updated = (*known).clone();
+                    updated["spec"] = definition["spec"].take();
+                    self.put(id, updated);
+                }
+                continue;
+            }
             definition["status"] = json!({
                 "acceptedNames": definition["spec"]["names"],
                 "conditions": [
@@ -215,7 +279,8 @@ impl State {
     pub(crate) fn publish_authority(&mut self, pem: &str, now: Timestamp) {
         self.authority = Some(pem.into());
         let Some(id) = self.table.by_behaviour(Behaviour::Namespace) else { return };
-        let namespaces: Vec<ObjectKey> = self.objects[id.0].keys().cloned().collect();
+        let living = self.objects[id.0].iter().filter(|(_, namespace)| !object::is_deleting(namespace));
+        let namespaces: Vec<ObjectKey> = living.map(|(key, _)| key.clone()).collect();
         for namespace in namespaces {
             self.add_authority(&namespace.name, now);
         }
@@ -224,10 +289,19 @@ impl State {
     fn add_authority(&mut self, namespace: &str, now: Timestamp) {
         let Some(pem) = self.authority.clone() else { return };
         let Some((id, _)) = self.table.find("", "v1", "configmaps") else { return };
+        let data = json!({ "ca.crt": &*pem });
+        if let Some(known) = self.get(id, &ObjectKey::new(namespace, access::ROOT_CA)).cloned() {
+            if known["data"] != data {
+                let mut updated = (*known).clone();
+                updated["data"] = data;
+                self.put(id, updated);
+            }
+            return;
+        }
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": access::ROOT_CA, "namespace": namespace },
-            "data": { "ca.crt": &*pem },
+            "data": data,
         });
         self.create(id, map, now);
     }
@@ -246,8 +320,9 @@ impl State {
         self.fresh.get(index).cloned()
     }
 
-    /// Takes the changes made since the last call.
-    pub(crate) fn take_fresh(&mut self) -> Vec<Arc<Delta>> {
+    /// Takes the changes made since the last call. Those of a request are in [`crate::Handled`]; what is left are those
+    /// of [`State::restore`] and [`crate::install`].
+    pub fn take_fresh(&mut self) -> Vec<Arc<Delta>> {
         std::mem::take(&mut self.fresh)
     }
 
@@ -338,6 +413,33 @@ impl State {
             previous: Some(previous),
         });
         Some(last)
+    }
+
+    /// Takes back the newest changes: given in order, all after some point, none of them told to anybody. The counter
+    /// goes back, too.
+    pub fn take_back(&mut self, deltas: &[Arc<Delta>]) {
+        let Some(first) = deltas.first() else { return };
+        for delta in deltas.iter().rev() {
+            let (id, key) = (delta.resource, &delta.key);
+            if let Some(current) = self.objects[id.0].remove(key) {
+                self.unindex(id, key, &current);
+            }
+            if let Some(previous) = &delta.previous {
+                self.index(id, key, previous);
+                self.objects[id.0].insert(key.clone(), Arc::clone(previous));
+            }
+            if self.table.get(id).behaviour == Behaviour::Event {
+                match delta.kind {
+                    DeltaKind::Added => self.events.retain(|known| known != key),
+                    DeltaKind::Deleted if !self.events.contains(key) => self.events.push_front(key.clone()),
+                    DeltaKind::Deleted | DeltaKind::Modified => {}
+                }
+            }
+        }
+        self.version = first.resource_version - 1;
+        self.horizon = self.horizon.min(self.version);
+        let kept = self.history.partition_point(|delta| delta.resource_version <= self.version);
+        self.history.truncate(kept);
     }
 
     fn index(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {

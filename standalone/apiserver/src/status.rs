@@ -85,6 +85,11 @@ impl Failure {
         status
     }
 
+    /// A refusal for want of room to keep what the request wants kept.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::new(507, "InsufficientStorage", message)
+    }
+
     fn about(mut self, resource: &Resource, name: &str) -> Self {
         self.details = Box::new(details(&resource.group, &resource.plural, name));
         self

@@ -311,6 +311,15 @@ impl ResourceTable {
 
     /// Adds a resource; its URLs must be free.
     pub fn add(&mut self, resource: Resource) -> Result<ResourceId, TableError> {
+    /// Converts the versions of this group's custom resources by `convert`.
+    #[must_use]
+    pub fn converting(mut self, group: &str, convert: Convert) -> Self {
+        for resource in self.resources.iter_mut().filter(|resource| resource.custom && resource.group == group) {
+            Arc::make_mut(resource).convert = convert;
+        }
+        self
+    }
+
         for version in &resource.versions {
             if self.find(&version.group, &version.name, &resource.plural).is_some() {
                 return Err(TableError::Taken {
@@ -344,6 +353,26 @@ impl ResourceTable {
 
     /// All resources with their ids, in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (ResourceId, &Arc<Resource>)> {
+    /// Brings an object that was stored, perhaps by an earlier version of the program, to the version it is stored in
+    /// now. What cannot be is named in the error.
+    pub(crate) fn to_storage(&self, object: Value) -> Result<(ResourceId, Value), String> {
+        let (api_version, kind) = (object::text(&object, "apiVersion"), object::text(&object, "kind"));
+        let mut found = self.iter().filter(|(_, resource)| resource.kind == kind);
+        let found = found.find_map(|(id, resource)| {
+            let mut versions = resource.versions.iter();
+            Some((id, versions.position(|version| version.api_version() == api_version)?))
+        });
+        let name = || {
+            let place = [object::namespace(&object), object::name(&object)].join("/");
+            format!("{api_version} {kind} \"{}\"", place.trim_start_matches('/'))
+        };
+        let Some((id, version)) = found else { return Err(name()) };
+        let resource = self.get(id);
+        let named = name();
+        let stored = resource.to_version(object, version, resource.storage);
+        Ok((id, stored.map_err(|why| format!("{named}: {why}"))?))
+    }
+
         self.resources.iter().enumerate().map(|(index, resource)| (ResourceId(index), resource))
     }
 

@@ -4,27 +4,53 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{aggregate, rule};
-use crate::{state::State, table::Behaviour};
+use crate::{
+    state::{ObjectKey, State},
+    table::{Behaviour, ResourceId},
+};
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 5] = ["create", "delete", "deletecollection", "patch", "update"];
 const BOOTSTRAPPING: &str = "rbac-defaults";
+const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// Puts the default roles and their bindings into a new state, and the server's authority, PEM, into every namespace
-/// that there is and will be. Without it, nobody but the server's own process may do anything, and pods get no tokens.
+/// Makes sure of the default roles and their bindings, and puts the server's authority, PEM, into every namespace that
+/// there is and will be. Without it, nobody but the server's own process may do anything, and pods get no tokens.
+///
+/// Rules and subjects that a default one lacks are added to it, others are left alone, and so is one annotated with
+/// `rbac.authorization.kubernetes.io/autoupdate: "false"`, as kube-apiserver does at its start.
 pub fn install(state: &mut State, authority: &str, now: Timestamp) {
     let table = state.table();
     let ids = (table.by_behaviour(Behaviour::ClusterRole), table.by_behaviour(Behaviour::ClusterRoleBinding));
     if let (Some(roles), Some(bindings)) = ids {
         for role in cluster_roles() {
-            state.create(roles, role, now);
+            provide(state, roles, role, "rules", now);
         }
         for binding in bindings_of_groups() {
-            state.create(bindings, binding, now);
+            provide(state, bindings, binding, "subjects", now);
         }
         aggregate(state);
     }
     state.publish_authority(authority, now);
+}
+
+/// Creates an object, or adds to the list of the one that is there what it lacks.
+fn provide(state: &mut State, id: ResourceId, object: Value, list: &str, now: Timestamp) {
+    let Some(known) = state.get(id, &ObjectKey::of(&object)).cloned() else {
+        state.create(id, object, now);
+        return;
+    };
+    let autoupdate = known["metadata"]["annotations"].get(AUTOUPDATE).and_then(Value::as_str);
+    let entries = |object: &Value| object[list].as_array().cloned().unwrap_or_default();
+    let mut wanted = entries(&known);
+    let missing: Vec<Value> = entries(&object).into_iter().filter(|entry| !wanted.contains(entry)).collect();
+    if missing.is_empty() || autoupdate == Some("false") {
+        return;
+    }
+    wanted.extend(missing);
+    let mut updated = (*known).clone();
+    updated[list] = wanted.into();
+    state.put(id, updated);
 }
 
 fn metadata(name: &str) -> Value {
