@@ -48,6 +48,9 @@ struct Writer<'a> {
     warnings: Vec<String>,
 }
 
+/// Largest object, in bytes of JSON: what etcd takes by default. Each patch is bounded, but not what many add up to.
+const OBJECT_LIMIT: usize = 3 * 512 * 1024;
+
 /// Longest name of a field manager, as in kube-apiserver.
 const MANAGER: usize = 128;
 
@@ -243,7 +246,11 @@ impl<'a> Writer<'a> {
 
     fn to_storage(&self, object: Value) -> Result<Value> {
         let stored = self.resource.to_version(object, self.version, self.resource.storage);
-        stored.map_err(|why| Failure::internal(format!("conversion failed: {why}")))
+        let stored = stored.map_err(|why| Failure::internal(format!("conversion failed: {why}")))?;
+        if stored.to_string().len() > OBJECT_LIMIT {
+            return Err(Failure::too_large(OBJECT_LIMIT));
+        }
+        Ok(stored)
     }
 
     fn reply(self, code: u16, stored: &Value) -> Result<Reply> {

@@ -3,26 +3,25 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ropewalk_apiserver::{Failure, User};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
     task::JoinSet,
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::{ResponseBody, Server, read_body, websocket::Slot, whole};
-
-/// Connections at a time: every watch of a client holds one, and a handful of clients with a dozen each is the
-/// use; far below the default limit of 1024 open files, which containers need as well.
-const CONNECTIONS: usize = 256;
+use super::{
+    ResponseBody, Server,
+    clients::{self, Clients, Place},
+    read_body, whole,
+};
 
 /// How long a TLS handshake may take; on one machine it takes milliseconds, from afar a few round trips.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -33,6 +32,10 @@ const IDLE: Duration = Duration::from_mins(2);
 
 /// How long the body of a request may take. It has three MB at most, so this is enough for half a Mbit/s.
 const BODY: Duration = Duration::from_mins(1);
+
+/// How long a client may take nothing of what is sent to it: a watch whose reader is gone for good has to end, and what
+/// waits for it holds memory.
+const STALL: Duration = Duration::from_secs(30);
 
 /// Bytes of a request's head: a token has less than one kB, a selector may have some.
 const HEAD: usize = 64 * 1024;
@@ -45,41 +48,36 @@ pub(super) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = std::pin::pin!(shutdown);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let clients = Clients::new();
     let mut connections = JoinSet::new();
-    let over = CancellationToken::new();
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &clients) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, place)) = accepted else { continue };
         let (server, tls) = (server.clone(), tls.clone());
-        let slot = Slot { _permit: Arc::new(permit), over: over.clone() };
         connections.spawn(async move {
-            match tls {
-                None => converse(stream, server, slot, answer).await,
-                Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, server, slot, answer_known).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
-                },
+            let over = Arc::clone(&place);
+            tokio::select! {
+                () = over.over() => {}
+                () = open(stream, tls, server, place) => {}
             }
         });
     }
     // Watches and log streams have no end of their own, and WebSockets have left their connections.
-    over.cancel();
+    clients.end();
     connections.shutdown().await;
 }
 
 async fn accept(
     listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    clients: &Arc<Clients>,
+) -> Option<(tokio::net::TcpStream, Arc<Place>)> {
+    let socket = clients.socket().await?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, _)) => Some((stream, clients.enter(socket))),
         Err(error) => {
             tracing::warn!(%error, "the API server could not accept a connection");
             // Out of file descriptors, most likely: trying again at once would spin.
@@ -89,16 +87,29 @@ async fn accept(
     }
 }
 
+async fn open(stream: tokio::net::TcpStream, tls: Option<TlsAcceptor>, server: Server, place: Arc<Place>) {
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(STALL));
+    match tls {
+        None => converse(stream, server, place, answer).await,
+        Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => converse(stream, server, place, answer_known).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        },
+    }
+}
+
 /// Answers the requests of one connection.
-async fn converse<S, A, F>(stream: S, server: Server, slot: Slot, answer: A)
+async fn converse<S, A, F>(stream: S, server: Server, place: Arc<Place>, answer: A)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Fn(Server, Request<Incoming>) -> F,
+    A: Fn(Server, Arc<Place>, Request<Incoming>) -> F,
     F: Future<Output = Result<Response<ResponseBody>, tower::BoxError>>,
 {
     let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(slot.clone());
-        answer(server.clone(), request)
+        request.extensions_mut().insert(Arc::clone(&place));
+        answer(server.clone(), Arc::clone(&place), request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -114,29 +125,36 @@ where
 /// Answers who shows a token. Nothing else of a request is read before its token is known to hold.
 async fn answer_known(
     server: Server,
+    place: Arc<Place>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, tower::BoxError> {
-    let Some(user) = server.user(request.headers()) else { return Ok(unauthorized()) };
-    let (head, body) = request.into_parts();
-    // What may be asked without a token has no body.
-    let body =
-        if user == User::anonymous() { Bytes::new() } else { timeout(BODY, read_body(body)).await?? };
-    Ok(server.answer(&Request::from_parts(head, body), &user))
-}
-
-fn unauthorized() -> Response<ResponseBody> {
-    let mut response = Response::new(whole(Failure::unauthorized().to_value().to_string().into()));
-    *response.status_mut() = StatusCode::UNAUTHORIZED;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    let Some(user) = server.user(request.headers()) else {
+        return Ok(clients::refuse(StatusCode::UNAUTHORIZED, &Failure::unauthorized()).map(whole));
+    };
+    let (mut head, body) = request.into_parts();
+    if user == User::anonymous() {
+        // What may be asked without a token has no body.
+        return Ok(server.answer(&Request::from_parts(head, Bytes::new()), &user).await);
+    }
+    let Ok(client) = place.claim(&user) else { return Ok(clients::busy().map(whole)) };
+    head.extensions.insert(Arc::clone(&client));
+    if matches!(head.method, Method::GET | Method::HEAD) {
+        let request = Request::from_parts(head, Bytes::new());
+        return Ok(clients::read(server.answer(&request, &user).await, &client));
+    }
+    let Ok(room) = client.room_to_write().await else { return Ok(clients::busy().map(whole)) };
+    let body = timeout(BODY, read_body(body)).await??;
+    let request = Request::from_parts(head, body);
+    Ok(clients::written(server.answer(&request, &user).await, room))
 }
 
 async fn answer(
     mut server: Server,
+    _place: Arc<Place>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, tower::BoxError> {
     if !is_local(request.headers()) {
-        let mut response = Response::new(whole("requests of web pages are refused\n".into()));
+        let mut response = Response::new(whole("requests of web pages are refused\n"));
         *response.status_mut() = StatusCode::FORBIDDEN;
         return Ok(response);
     }

@@ -5,6 +5,7 @@
 //! [`Server::serve`] is for tests. This is an IO shell: what a request means
 //! is decided in `ropewalk-apiserver`.
 
+mod clients;
 pub mod kubeconfig;
 mod listen;
 mod logs;
@@ -31,6 +32,7 @@ use ropewalk_apiserver::{
     handle_for,
 };
 
+use clients::{Busy, Client};
 pub use logs::{LogSource, NoLogs};
 use tokens::Keys;
 use watch::Fanout;
@@ -129,7 +131,16 @@ impl Server {
         authenticate(&self.shared.lock().state, &claims, &[AUDIENCE], Timestamp::now())
     }
 
-    fn answer(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
+    async fn answer(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
+        // A client's requests are handled one after the other, so that those of the others come in between.
+        let _turn = match request.extensions().get::<Arc<Client>>() {
+            Some(client) => client.turn().await,
+            None => None,
+        };
+        self.handle(request, user)
+    }
+
+    fn handle(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
         let now = Timestamp::now();
         let context = Context { now, admission: &*self.shared.admission };
         let tokens = self.shared.keys.as_ref().map_or(&NoTokens as &dyn Tokens, |keys| keys);
@@ -139,9 +150,13 @@ impl Server {
         let handled = handle_for(state, request, &context, &caller);
         fanout.publish(&handled.deltas);
         match handled.outcome {
-            Outcome::Response(response) => response.map(|body| whole(Bytes::from(body))),
+            Outcome::Response(response) => response.map(whole),
             Outcome::Watch(plan) => {
-                let subscription = fanout.subscribe(*plan);
+                let room = match clients::room_for(request, &plan) {
+                    Ok(room) => room,
+                    Err(Busy) => return clients::busy().map(whole),
+                };
+                let subscription = fanout.subscribe(*plan, room);
                 drop(kernel);
                 let events = watch::body(Arc::clone(&self.shared), subscription);
                 match websocket::Offer::of(request) {
@@ -160,8 +175,8 @@ impl Server {
     }
 }
 
-fn whole(bytes: Bytes) -> ResponseBody {
-    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
+fn whole(bytes: impl Into<Bytes>) -> ResponseBody {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
 fn stream(content_type: &'static str, body: ResponseBody) -> Response<ResponseBody> {
@@ -201,7 +216,7 @@ where
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = read_body(body).await?;
-            Ok(server.answer(&Request::from_parts(head, body), &User::server()))
+            Ok(server.answer(&Request::from_parts(head, body), &User::server()).await)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Watch fan-out: each change goes to every watch it concerns, through a bounded queue of its own.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{ResponseBody, Shared};
+use super::{ResponseBody, Shared, clients::Room};
 
 /// Changes a watch may lag behind before it is ended and its client lists again. A fan-out of some hundred pods
 /// changes at once; a client further behind catches up faster by listing.
@@ -47,6 +47,9 @@ pub(super) struct Fanout {
 /// The receiving end of one watch.
 pub(super) struct Subscription {
     plan: Arc<WatchPlan>,
+    initial: std::vec::IntoIter<Vec<u8>>,
+    /// What the initial events take of their client's share; given back when they are on their way.
+    room: Option<Room>,
     queue: mpsc::Receiver<Arc<Delta>>,
     lagged: Arc<AtomicBool>,
 }
@@ -59,7 +62,9 @@ impl Fanout {
             return;
         }
         self.watchers.retain(|watcher| {
-            for delta in deltas.iter().filter(|delta| watcher.plan.concerns(delta)) {
+            // A plan has seen what is only published now that it is on disk.
+            let news = deltas.iter().filter(|delta| delta.resource_version > watcher.plan.position);
+            for delta in news.filter(|delta| watcher.plan.concerns(delta)) {
                 match watcher.queue.try_send(Arc::clone(delta)) {
                     Ok(()) => {}
                     Err(mpsc::error::TrySendError::Full(_)) => {
@@ -73,21 +78,21 @@ impl Fanout {
         });
     }
 
-    /// Opens a watch that sees every change published from now on.
-    pub(super) fn subscribe(&mut self, plan: WatchPlan) -> Subscription {
+    /// Opens a watch that sees every change after those its plan has seen.
+    pub(super) fn subscribe(&mut self, mut plan: WatchPlan, room: Option<Room>) -> Subscription {
         // Watches of quiet resources end unnoticed by `publish`; opening is when the list could grow.
         self.watchers.retain(|watcher| !watcher.queue.is_closed());
         let (sender, queue) = mpsc::channel(QUEUE);
+        let initial = mem::take(&mut plan.initial).into_iter();
         let (plan, lagged) = (Arc::new(plan), Arc::new(AtomicBool::new(false)));
         self.watchers.push(Watcher { plan: Arc::clone(&plan), queue: sender, lagged: Arc::clone(&lagged) });
-        Subscription { plan, queue, lagged }
+        Subscription { plan, initial, room, queue, lagged }
     }
 }
 
 struct Stream {
     shared: Arc<Shared>,
     subscription: Subscription,
-    next_initial: usize,
     /// Version of the last bookmark, so that a quiet server sends none twice.
     told: u64,
     end: Instant,
@@ -102,8 +107,7 @@ pub(super) fn body(shared: Arc<Shared>, subscription: Subscription) -> ResponseB
     let mut bookmarks = tokio::time::interval_at(now + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let told = subscription.plan.position;
-    let stream =
-        Stream { shared, subscription, next_initial: 0, told, end: now + timeout, bookmarks, over: false };
+    let stream = Stream { shared, subscription, told, end: now + timeout, bookmarks, over: false };
     let frames = stream::unfold(stream, |mut stream| async move {
         let line = stream.next().await?;
         Some((Ok::<_, io::Error>(Frame::data(line)), stream))
@@ -113,10 +117,10 @@ pub(super) fn body(shared: Arc<Shared>, subscription: Subscription) -> ResponseB
 
 impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(line) = self.subscription.plan.initial.get(self.next_initial) {
-            self.next_initial += 1;
-            return Some(Bytes::from(line.clone()));
+        if let Some(line) = self.subscription.initial.next() {
+            return Some(Bytes::from(line));
         }
+        self.subscription.room = None;
         while !self.over {
             tokio::select! {
                 biased;

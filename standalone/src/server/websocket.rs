@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::{ResponseBody, clients::Place, whole};
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -17,27 +17,15 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use tokio_util::sync::CancellationToken;
-
-use super::{ResponseBody, whole};
 
 /// Bytes of a message from a client: it has nothing to say here, and control messages have at most 125.
 const MESSAGE: usize = 1024;
-
-/// What a connection has of its listener; a WebSocket keeps it after its request is answered.
-#[derive(Clone)]
-pub(super) struct Slot {
-    /// Its place among the connections that the listener allows.
-    pub(super) _permit: Arc<OwnedSemaphorePermit>,
-    /// Says when the listener ends.
-    pub(super) over: CancellationToken,
-}
 
 /// A request to go on as a WebSocket.
 pub(super) struct Offer {
     upgrade: OnUpgrade,
     key: HeaderValue,
-    slot: Slot,
+    place: Arc<Place>,
 }
 
 impl Offer {
@@ -53,8 +41,8 @@ impl Offer {
             && says(header::SEC_WEBSOCKET_VERSION, "13");
         let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asked)?.clone();
         let upgrade = request.extensions().get::<OnUpgrade>()?.clone();
-        let slot = request.extensions().get().cloned()?;
-        Some(Self { upgrade, key, slot })
+        let place = request.extensions().get().cloned()?;
+        Some(Self { upgrade, key, place })
     }
 
     /// Answers that the connection changes, and sends the events once it has.
@@ -68,15 +56,15 @@ impl Offer {
         if let Ok(accepted) = accepted {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
         }
-        tokio::spawn(send(self.upgrade, self.slot, events));
+        tokio::spawn(send(self.upgrade, self.place, events));
         response
     }
 }
 
 /// Sends events until there are no more or the client goes.
-async fn send(upgrade: OnUpgrade, slot: Slot, mut events: ResponseBody) {
+async fn send(upgrade: OnUpgrade, place: Arc<Place>, mut events: ResponseBody) {
     let connection = tokio::select! {
-        () = slot.over.cancelled() => return,
+        () = place.over() => return,
         connection = upgrade => connection,
     };
     let Ok(connection) = connection else { return };
@@ -87,7 +75,7 @@ async fn send(upgrade: OnUpgrade, slot: Slot, mut events: ResponseBody) {
     let (mut to, mut from) = socket.split();
     loop {
         tokio::select! {
-            () = slot.over.cancelled() => break,
+            () = place.over() => break,
             frame = events.frame() => {
                 let Some(Ok(frame)) = frame else { break };
                 let Ok(lines) = frame.into_data() else { continue };

@@ -39,6 +39,85 @@ fn json_patches_follow_kubernetes() {
     }
 }
 
+/// Each is small, and would be more than the machine holds, or deeper than its stack.
+#[test]
+fn patches_do_not_explode() {
+    let operations = |count: usize, operation: &dyn Fn(usize) -> Value| {
+        json!((0..count).map(operation).collect::<Vec<_>>())
+    };
+    let deep = |levels: usize| "/spec/free".to_owned() + &"/a".repeat(levels);
+    for (what, patch, code) in [
+        (
+            "copies double",
+            operations(
+                64,
+                &|index| json!({ "op": "copy", "from": "/spec/free", "path": format!("/spec/free/{index}") }),
+            ),
+            413,
+        ),
+        (
+            "copies of text",
+            operations(
+                5_000,
+                &|index| json!({ "op": "copy", "from": "/spec/free/text", "path": format!("/spec/free/{index}") }),
+            ),
+            413,
+        ),
+        (
+            "nesting by additions",
+            operations(200, &|index| json!({ "op": "add", "path": deep(index + 1), "value": {} })),
+            422,
+        ),
+        (
+            "nesting by moves",
+            operations(300, &|index| {
+                let (from, to) =
+                    (format!("/spec/free/m{}", index / 2), format!("/spec/free/m{}", index / 2 + 1));
+                if index % 2 == 0 {
+                    json!({ "op": "add", "path": to, "value": {} })
+                } else {
+                    json!({ "op": "move", "from": from, "path": format!("{to}/m") })
+                }
+            }),
+            422,
+        ),
+        (
+            "shifting a long list",
+            operations(10_000, &|_| json!({ "op": "add", "path": "/spec/free/list/0", "value": 0 })),
+            413,
+        ),
+        (
+            "too many",
+            operations(10_001, &|_| json!({ "op": "test", "path": "/spec/free/text", "value": 1 })),
+            413,
+        ),
+        (
+            "as deep as it may be",
+            operations(64, &|index| json!({ "op": "add", "path": deep(index + 1), "value": {} })),
+            200,
+        ),
+    ] {
+        let mut world = World::new();
+        let free = json!({ "text": "x".repeat(1_000), "list": vec![0; 1_000], "m0": {} });
+        let spec = json!({ "image": "x", "free": free });
+        world.make(WIDGETS, &json!({ "metadata": { "name": "w" }, "spec": spec }));
+        let (found, answer) = world.call(Method::PATCH, &format!("{WIDGETS}/w"), JSON, &patch);
+        assert_eq!(found, code, "{what}: {answer}");
+    }
+}
+
+#[test]
+fn an_object_does_not_grow_beyond_what_etcd_would_take() {
+    let mut world = World::new();
+    world.make_map("m");
+    let url = format!("{MAPS}/m");
+    let mut codes = Vec::new();
+    for key in ["a", "b", "c"] {
+        codes.push(world.merge(&url, &json!({ "data": { key: "x".repeat(700_000) } })).0);
+    }
+    assert_eq!(codes, [200, 200, 413]);
+}
+
 #[test]
 fn merge_patches_remove_by_null_and_carry_a_version() {
     let mut world = World::new();
