@@ -2,14 +2,31 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
-use prometheus::process_collector::ProcessCollector;
+use axum::routing::{MethodRouter, get};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::connections::Connections;
+use crate::process::Process;
+
+/// How many connections an endpoint has at once: some 20 kB each, and more than a few pods can hold, since a probe that is
+/// kept waiting costs the process its life.
+const CONNECTIONS: usize = 256;
+
+/// Of which from one address: a kubelet opens one for each probe, a Prometheus one for each scrape.
+const EACH: usize = 8;
+
+/// How long one may take for a request and its answer, which is as long as Prometheus waits; a kubelet waits half of it.
+const EXCHANGE: Duration = Duration::from_secs(10);
 
 /// Why an endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -35,39 +52,59 @@ pub async fn listen(port: u16) -> Result<TcpListener, Error> {
     }
 }
 
-/// Serves `router` until the process ends. The port is taken when this returns; has to be called within a tokio runtime.
+/// Serves `router` until the process ends, one request a connection. The port is taken when this returns; has to be
+/// called within a tokio runtime.
 pub async fn serve(port: u16, router: Router) -> Result<(), Error> {
-    let listener = listen(port).await?;
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(port, error = &error as &dyn std::error::Error, "endpoint closed");
-        }
-    });
+    tokio::spawn(answer(listen(port).await?, router));
     Ok(())
 }
 
-/// `/livez` answers 200 as long as the process can answer at all; `/readyz` says what `ready` says: 200, or 503 with
-/// what is waited for. `/health` and `/readiness` are upstream's names for them.
-pub fn probes(ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Router {
-    let ready = Arc::new(ready);
-    let readiness = move || {
-        let answer = match ready() {
+async fn answer(listener: TcpListener, router: Router) {
+    let connections = Connections::new(listener, CONNECTIONS, EACH);
+    loop {
+        let (stream, place) = connections.next().await;
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let connection =
+                http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+            // What a client does to its connection is no news.
+            let _ = timeout(EXCHANGE, connection).await;
+        });
+    }
+}
+
+/// `/livez` says what `alive` says and `/readyz` what `ready` says: 200, or 503 with what is wrong or waited for.
+/// `/health` and `/readiness` are upstream's names for them.
+pub fn probes(alive: impl Probe, ready: impl Probe) -> Router {
+    let (alive, ready) = (probe(alive), probe(ready));
+    Router::new()
+        .route("/livez", alive.clone())
+        .route("/health", alive)
+        .route("/readyz", ready.clone())
+        .route("/readiness", ready)
+}
+
+/// What a probe asks.
+pub trait Probe: Fn() -> Result<(), String> + Send + Sync + 'static {}
+
+impl<F: Fn() -> Result<(), String> + Send + Sync + 'static> Probe for F {}
+
+fn probe(ask: impl Probe) -> MethodRouter {
+    let ask = Arc::new(ask);
+    get(move || {
+        let answer = match ask() {
             Ok(()) => (StatusCode::OK, "ok".to_owned()),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
         };
         async move { answer }
-    };
-    Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/health", get(|| async { "ok" }))
-        .route("/readyz", get(readiness.clone()))
-        .route("/readiness", get(readiness))
+    })
 }
 
 /// `/metrics` in Prometheus' text format: what `registry` has, and memory, CPU time and open files of this process.
 pub fn metrics(registry: Registry) -> Router {
     // An error would say that the process is in the registry already.
-    let _ = registry.register(Box::new(ProcessCollector::for_self()));
+    let _ = registry.register(Box::new(Process::this()));
     Router::new().route(
         "/metrics",
         get(|| async move {
@@ -80,57 +117,4 @@ pub fn metrics(registry: Registry) -> Router {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::body::Body;
-    use axum::http::Request;
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-
-    use super::*;
-
-    async fn ask(router: Router, path: &str) -> (StatusCode, String) {
-        let request = Request::get(path).body(Body::empty()).expect("a request");
-        let answer = router.oneshot(request).await.expect("an answer");
-        let status = answer.status();
-        let body = answer.into_body().collect().await.expect("a body").to_bytes();
-        (status, String::from_utf8(body.to_vec()).expect("text"))
-    }
-
-    #[rstest::rstest]
-    #[case("/livez", StatusCode::OK, "ok")]
-    #[case("/health", StatusCode::OK, "ok")]
-    #[case("/readyz", StatusCode::SERVICE_UNAVAILABLE, "no certificate yet")]
-    #[case("/readiness", StatusCode::SERVICE_UNAVAILABLE, "no certificate yet")]
-    #[tokio::test]
-    async fn what_is_not_ready_is_alive(#[case] path: &str, #[case] status: StatusCode, #[case] text: &str) {
-        let router = probes(|| Err("no certificate yet".to_owned()));
-        assert_eq!(ask(router, path).await, (status, text.to_owned()));
-    }
-
-    #[tokio::test]
-    async fn what_is_ready_says_so() {
-        assert_eq!(ask(probes(|| Ok(())), "/readyz").await, (StatusCode::OK, "ok".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn metrics_are_text() {
-        let registry = Registry::new();
-        let counter = prometheus::IntCounter::new("strands_total", "Strands laid").expect("a counter");
-        registry.register(Box::new(counter.clone())).expect("the only one");
-        counter.inc();
-        let (status, text) = ask(metrics(registry), "/metrics").await;
-        assert_eq!(status, StatusCode::OK);
-        assert!(text.contains("\nstrands_total 1\n"), "{text}");
-        for name in ["process_resident_memory_bytes", "process_cpu_seconds_total"] {
-            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in {text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_named() {
-        let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a port");
-        let port = taken.local_addr().expect("an address").port();
-        let error = serve(port, Router::new()).await.expect_err("it is taken");
-        assert_eq!(error.to_string(), format!("cannot listen on port {port}"));
-    }
-}
+mod tests;

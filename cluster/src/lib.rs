@@ -5,9 +5,12 @@ pub mod backoff;
 pub mod client;
 pub mod config;
 pub mod config_maps;
+pub mod connections;
 pub mod follow;
+pub mod heartbeat;
 pub mod http;
 pub mod logging;
+mod process;
 pub mod signals;
 pub mod watch;
 

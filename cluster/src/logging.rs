@@ -15,9 +15,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Without `ROPEWALK_LOG`: ours from `info` on, and of the libraries below only what went wrong. kube-client's own word
-/// on a failed request is left out, since whoever sent it logs it with its reason.
-const USUAL: &str = "warn,ropewalk=info,kube_client::client::builder=off";
+/// Without `ROPEWALK_LOG`: ours from `info` on, and of the libraries below only what went wrong.
+const USUAL: &str = "warn,ropewalk=info";
 
 /// Starts logging: text on a terminal and one JSON object a line elsewhere, from the levels `ROPEWALK_LOG` asks for in
 /// the manner of `RUST_LOG`. To be called once.

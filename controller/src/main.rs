@@ -11,6 +11,7 @@ use clap::Parser;
 use futures::StreamExt;
 use kube::Client;
 use prometheus::Registry;
+use ropewalk_cluster::heartbeat::Heartbeat;
 use ropewalk_cluster::signals::{self, Shutdown};
 use ropewalk_cluster::{client, config, config_maps, http, logging, named_by, namespace};
 use ropewalk_controller::lease::{Candidate, Held, Lost, Settings as LeaseSettings};
@@ -81,11 +82,15 @@ fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let shutdown = signals::shutdown().context("cannot catch signals")?;
     let registry = Registry::new();
-    let ready = Arc::new(AtomicBool::new(false));
-    http::serve(args.probes_port, http::probes(readiness(Arc::clone(&ready)))).await?;
+    let (heart, ready) = (Heartbeat::new(), Arc::new(AtomicBool::new(false)));
+    let alive = heart.clone();
+    http::serve(args.probes_port, http::probes(move || alive.check(), readiness(Arc::clone(&ready)))).await?;
     http::serve(args.metrics_port, http::metrics(registry.clone())).await?;
     let client = client::connect(args.kubeconfig.as_deref()).await?;
-    Box::pin(work(args, client, registry, ready, shutdown)).await
+    tokio::select! {
+        worked = Box::pin(work(args, client, registry, ready, shutdown)) => worked,
+        never = heart.beat() => match never {},
+    }
 }
 
 /// The certificates of registries, known from the start, since a look-up that fails for want of them fails its run.
@@ -204,7 +209,7 @@ fn identity() -> String {
     })
 }
 
-fn readiness(ready: Arc<AtomicBool>) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+fn readiness(ready: Arc<AtomicBool>) -> impl http::Probe {
     move || {
         if ready.load(Ordering::Relaxed) {
             return Ok(());

@@ -11,6 +11,7 @@ use anyhow::Context;
 use axum::Router;
 use clap::Parser;
 use prometheus::Registry;
+use ropewalk_cluster::heartbeat::Heartbeat;
 use ropewalk_cluster::{client, config, http, logging, signals};
 use ropewalk_webhook::{Metrics, Settings, router};
 use tokio::net::TcpListener;
@@ -51,24 +52,33 @@ async fn main() -> anyhow::Result<()> {
     // Empty until there is something that could be ready.
     let presented = Arc::new(OnceLock::<Presented>::new());
     http::serve(METRICS, http::metrics(registry.clone())).await?;
-    http::serve(PROBES, http::probes(readiness(Arc::clone(&presented), drains.clone()))).await?;
+    let heart = Heartbeat::new();
+    let alive = heart.clone();
+    let ready = readiness(Arc::clone(&presented), drains.clone());
+    http::serve(PROBES, http::probes(move || alive.check(), ready)).await?;
 
     let starting = start(kubeconfig, &registry);
-    let (listener, router, certificate) = tokio::select! {
-        started = starting => started?,
-        // There is nothing to finish yet.
-        () = shutdown.clone() => return Ok(()),
+    let work = async {
+        let (listener, router, certificate) = tokio::select! {
+            started = starting => started?,
+            // There is nothing to finish yet.
+            () = shutdown.clone() => return Ok(()),
+        };
+        // Nobody else sets it.
+        let _ = presented.set(certificate.clone());
+        let stop = async {
+            shutdown.await;
+            draining.send_replace(true);
+            sleep(DRAIN).await;
+        };
+        let tls = serve::tls(Arc::new(certificate)).context("cannot set up TLS")?;
+        serve::serve(listener, tls, router, drains, stop).await;
+        Ok(())
     };
-    // Nobody else sets it.
-    let _ = presented.set(certificate.clone());
-    let stop = async {
-        shutdown.await;
-        draining.send_replace(true);
-        sleep(DRAIN).await;
-    };
-    let tls = serve::tls(Arc::new(certificate)).context("cannot set up TLS")?;
-    serve::serve(listener, tls, router, drains, stop).await;
-    Ok(())
+    tokio::select! {
+        worked = work => worked,
+        never = heart.beat() => match never {},
+    }
 }
 
 /// Everything that needs the API server. Returns when the configuration is known.
@@ -88,10 +98,7 @@ async fn start(
     Ok((listener, router, presented))
 }
 
-fn readiness(
-    presented: Arc<OnceLock<Presented>>,
-    draining: watch::Receiver<bool>,
-) -> impl Fn() -> Result<(), String> {
+fn readiness(presented: Arc<OnceLock<Presented>>, draining: watch::Receiver<bool>) -> impl http::Probe {
     move || match presented.get() {
         _ if *draining.borrow() => Err("shutting down".to_owned()),
         Some(presented) => presented.ready(),

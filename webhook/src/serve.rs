@@ -14,17 +14,22 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use ropewalk_cluster::connections::Connections;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::ResolvesServerCert;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// How many connections are open at once. API servers keep one per request they have in flight and reuse it; with
 /// this many there are far more than requests answered at once, and each costs some tens of kB.
 const CONNECTIONS: usize = 512;
+
+/// Of which from one address, so that no pod can have them all. An API server, which may be behind one address with
+/// others, lets 200 requests that change something be in flight.
+const EACH: usize = 384;
 
 /// How long a TLS handshake may take. Within a cluster it takes milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -35,9 +40,6 @@ const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// How long a connection may wait for the head of a further request. Longer than API servers keep idle connections, which is 90 s:
 /// if the server closed one first, a request sent at that moment would be lost.
 const IDLE: Duration = Duration::from_mins(2);
-
-/// The pause when no connection can be accepted, as when file descriptors have run out.
-const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// How long requests that are being answered may take once the listener is closed; they are bounded by ten seconds.
 const FINISH: Duration = Duration::from_secs(11);
@@ -68,29 +70,17 @@ pub(crate) async fn serve(
         let draining = *draining.borrow();
         async move { if draining { closing(response) } else { response } }
     }));
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(listener, CONNECTIONS, EACH);
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, stream) = tokio::select! {
-            accepted = accepted => accepted,
+        let (stream, place) = tokio::select! {
+            connection = connections.next() => connection,
             () = &mut stop => break,
-        };
-        let stream = match stream {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
-                sleep(EXHAUSTED).await;
-                continue;
-            }
         };
         let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
         tokio::spawn(async move {
-            let _slot = slot;
+            let _place = place;
             let Ok(stream) = handshake(&acceptor, stream).await else { return };
             let asked = Arc::new(AtomicBool::new(false));
             let asks = Arc::clone(&asked);
@@ -116,7 +106,7 @@ pub(crate) async fn serve(
             }
         });
     }
-    drop(listener);
+    drop(connections);
     if timeout(FINISH, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still being answered at the end");
     }
