@@ -1,6 +1,41 @@
-//! The seam at which the webhook's functions judge and change what is written. Pure.
+//! The seam at which the webhook's functions judge and change what is written, and the server's own admission around
+//! it: ranges of limits, quotas, pod security. Pure.
+
+mod limit_range;
+mod pod_security;
+mod quota;
 
 use serde_json::Value;
+
+use crate::{
+    state::State,
+    status::Result,
+    table::{Behaviour, Resource},
+};
+
+pub(crate) use limit_range::complete;
+pub(crate) use quota::settle;
+
+/// What the server fills in on a new object before anybody judges it.
+pub(crate) fn fill(state: &State, resource: &Resource, object: &mut Value) {
+    if resource.behaviour == Behaviour::Pod {
+        limit_range::fill(state, object);
+    }
+}
+
+/// What the server itself refuses of a valid object, and what it warns of; `old` is what it was before, where it was
+/// there. The order is kube-apiserver's: what is not admitted for another reason takes nothing of a quota.
+pub(crate) fn judge(
+    state: &State,
+    resource: &Resource,
+    old: Option<&Value>,
+    object: &Value,
+) -> Result<Vec<String>> {
+    limit_range::admit(state, resource, old, object)?;
+    let warnings = pod_security::admit(state, resource, old, object)?;
+    quota::admit(state, resource, old, object)?;
+    Ok(warnings)
+}
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
+    admission,
     object::{self, map_mut},
     status::FieldError,
     table::{Behaviour, Column, Resource, Version},
@@ -19,8 +20,7 @@ fn column(name: &str, kind: &str, json_path: &str) -> Column {
     }
 }
 
-/// Everything a pipeline's objects refer to. `LimitRange`, `ResourceQuota`, `Service` and `StatefulSet` are stored only:
-/// nothing acts on them.
+/// Everything a pipeline's objects refer to. `Service` and `StatefulSet` are stored only: nothing acts on them.
 pub(crate) fn resources() -> Vec<Resource> {
     let age = || column("Age", "date", ".metadata.creationTimestamp");
     let core = |kind: &str, plural: &str, short: &[&str]| {
@@ -107,6 +107,8 @@ pub(crate) fn resources() -> Vec<Resource> {
     service.returns_deleted = true;
     let mut quota = with(core("ResourceQuota", "resourcequotas", &["quota"]), true, vec![age()]);
     quota.returns_deleted = true;
+    let mut range = with(core("LimitRange", "limitranges", &["limits"]), false, vec![age()]);
+    range.behaviour = Behaviour::LimitRange;
 
     let rbac = [
         ("Role", "roles", true, Behaviour::Role),
@@ -146,7 +148,7 @@ pub(crate) fn resources() -> Vec<Resource> {
         event,
         host,
         service,
-        with(core("LimitRange", "limitranges", &["limits"]), false, vec![age()]),
+        range,
         quota,
         stateful,
         lease,
@@ -204,6 +206,9 @@ pub(crate) fn prepare_create(behaviour: Behaviour, object: &mut Value) {
 
 /// What the server itself changes at every write of a built-in kind.
 pub(crate) fn prepare_write(behaviour: Behaviour, object: &mut Value) {
+    if behaviour == Behaviour::LimitRange {
+        admission::complete(object);
+    }
     if behaviour == Behaviour::Secret {
         if object.get("type").is_none() {
             object["type"] = Value::from("Opaque");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     access::{self, Attributes, Caller, NoTokens, User},
-    admission::Admission,
+    admission::{self, Admission},
     body, delete, discovery, gc, log,
     log::LogRequest,
     openapi, read,
@@ -166,6 +166,7 @@ fn respond<B: AsRef<[u8]>>(
     let reply = act(state, &call, &target)?;
     gc::settle(state, context.now);
     access::aggregate(state);
+    admission::settle(state);
     Ok(reply)
 }
 

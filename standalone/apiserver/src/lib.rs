@@ -23,6 +23,7 @@ mod openapi;
 mod patch;
 mod print;
 mod read;
+mod quantity;
 mod route;
 mod schema;
 mod selector;

@@ -27,6 +27,8 @@ pub enum Behaviour {
     Secret,
     /// A claim begins its life `Pending`.
     PersistentVolumeClaim,
+    /// Its defaults follow from its bounds.
+    LimitRange,
     /// Kept in a bounded number.
     Event,
     /// Definitions loaded at the start; they cannot be written.

@@ -11,6 +11,8 @@ mod lists;
 mod patches;
 mod pods;
 mod properties;
+mod restore;
+mod resources;
 mod server;
 mod typed;
 mod watches;

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::types::Shape;
+use crate::{
+    quantity::{NoQuantity, Quantity},
+    types::Shape,
+};
 
 /// Drops what the types do not have, and returns the paths of what was dropped, or what is of a wrong type, in the
 /// words of Go's decoder.
@@ -43,6 +46,7 @@ fn visit(
     let fits = match (&*value, shape.type_name()) {
         (Value::Null, _) => true,
         (Value::String(_) | Value::Number(_), _) if shape.is_int_or_string() => true,
+        (Value::Number(_), _) if shape.name() == "Quantity" => true,
         (_, "") => !shape.is_int_or_string(),
         (Value::Number(number), "integer") => !number.is_f64(),
         (Value::Object(_), "object")
@@ -68,6 +72,11 @@ fn visit(
         ));
     }
     match value {
+        Value::String(_) | Value::Number(_) if shape.name() == "Quantity" => {
+            let quantity = Quantity::of(value).ok_or_else(|| NoQuantity.to_string())?;
+            *value = Value::from(quantity.to_string());
+            Ok(())
+        }
         Value::Object(map) => {
             let mut wrong = None;
             map.retain(|key, value| {

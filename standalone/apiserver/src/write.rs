@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     access,
-    admission::{AdmissionDecision, AdmissionRequest, Operation},
+    admission::{self, AdmissionDecision, AdmissionRequest, Operation},
     apply::{Requested, Tracker},
     body, builtin,
     handle::{Call, Reply, key_of},
@@ -287,6 +287,7 @@ fn create_object(
     if writer.behaviour() == Behaviour::Pod {
         check_service_account(state, &writer.resource, &mut object)?;
     }
+    admission::fill(state, &writer.resource, &mut object);
     state.fill_system_fields(&mut object, call.context.now);
     let (uid, created) =
         (object::uid(&object).to_owned(), object::text(&object, "metadata.creationTimestamp").to_owned());
@@ -301,6 +302,7 @@ fn create_object(
     builtin::prepare_create(writer.behaviour(), &mut object);
     name_it(state, target.id, &mut object);
     writer.check(&object, Vec::new())?;
+    writer.warnings.extend(admission::judge(state, &writer.resource, None, &object)?);
     let key = ObjectKey::of(&object);
     if state.get(target.id, &key).is_some() {
         return Err(Failure::already_exists(&writer.resource, &key.name));
@@ -445,6 +447,9 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
         errors.extend(builtin::validate_update(writer.behaviour(), &old, &object));
     }
     writer.check(&object, errors)?;
+    if !status {
+        writer.warnings.extend(admission::judge(state, &writer.resource, Some(&old), &object)?);
+    }
     access::check_write(state, call.caller, &writer.resource, Some(&old), &object)?;
     if writer.resource.counts_generations && !status && content_changed(&writer, &old, &object) {
         let generation = object::at(&old, "metadata.generation").and_then(Value::as_i64).unwrap_or_default();

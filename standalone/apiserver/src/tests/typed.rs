@@ -24,7 +24,8 @@ fn unknown_fields_of_built_in_kinds_are_dropped_refused_or_told() {
     assert_eq!(
         made["spec"],
         json!({
-            "containers": [{ "name": "c", "image": "i", "resources": { "limits": { "cpu": 1 } } }],
+            "containers": [{ "name": "c", "image": "i",
+                             "resources": { "limits": { "cpu": "1" }, "requests": { "cpu": "1" } } }],
             "nodeSelector": { "any": "thing" }, "serviceAccountName": "default",
         })
     );
