@@ -311,8 +311,6 @@ impl ResourceTable {
         Ok(self)
     }
 
-    /// Adds a resource; its URLs must be free.
-    pub fn add(&mut self, resource: Resource) -> Result<ResourceId, TableError> {
     /// Converts the versions of this group's custom resources by `convert`.
     #[must_use]
     pub fn converting(mut self, group: &str, convert: Convert) -> Self {
@@ -322,6 +320,8 @@ impl ResourceTable {
         self
     }
 
+    /// Adds a resource; its URLs must be free.
+    pub fn add(&mut self, resource: Resource) -> Result<ResourceId, TableError> {
         for version in &resource.versions {
             if self.find(&version.group, &version.name, &resource.plural).is_some() {
                 return Err(TableError::Taken {
@@ -353,8 +353,6 @@ impl ResourceTable {
         self.routes.get(&(group.to_owned(), version.to_owned(), plural.to_owned())).copied()
     }
 
-    /// All resources with their ids, in the order they were added.
-    pub fn iter(&self) -> impl Iterator<Item = (ResourceId, &Arc<Resource>)> {
     /// Brings an object that was stored, perhaps by an earlier version of the program, to the version it is stored in
     /// now. What cannot be is named in the error.
     pub(crate) fn to_storage(&self, object: Value) -> Result<(ResourceId, Value), String> {
@@ -375,6 +373,8 @@ impl ResourceTable {
         Ok((id, stored.map_err(|why| format!("{named}: {why}"))?))
     }
 
+    /// All resources with their ids, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (ResourceId, &Arc<Resource>)> {
         self.resources.iter().enumerate().map(|(index, resource)| (ResourceId(index), resource))
     }
 
