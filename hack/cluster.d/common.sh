@@ -23,6 +23,15 @@ install() {
         fail "apt-get cannot install ${missing[*]}"
 }
 
+# What to install on the cluster of KUBECONFIG: the one built from Debian's packages is older than what config/ is written for.
+installation() {
+    if [[ $(kubectl get --raw /version) == *'"v1.20.'* ]]; then
+        echo config/overlays/kubernetes-1.20
+    else
+        echo config
+    fi
+}
+
 # within SECONDS COMMAND...: runs the command until it succeeds, and fails when that takes too long.
 within() {
     local deadline=$((SECONDS + $1))
