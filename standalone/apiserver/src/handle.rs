@@ -13,6 +13,7 @@ use crate::{
     log::LogRequest,
     openapi, read,
     route::{self, Format, Query, Route, Target},
+    scheduler,
     state::{Delta, State},
     status::{Failure, Result},
     table::{Behaviour, Resource},
@@ -166,6 +167,7 @@ fn respond<B: AsRef<[u8]>>(
     let reply = act(state, &call, &target)?;
     gc::settle(state, context.now);
     access::aggregate(state);
+    scheduler::settle(state, context.now);
     admission::settle(state);
     Ok(reply)
 }

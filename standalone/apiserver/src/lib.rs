@@ -26,6 +26,7 @@ mod read;
 mod quantity;
 mod route;
 mod schema;
+mod scheduler;
 mod selector;
 mod state;
 mod status;

@@ -61,19 +61,13 @@ impl Selector {
         let value = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut labels: Vec<_> =
             equal.map(|(key, wanted)| Requirement::In(key.clone(), vec![value(wanted)])).collect();
-        for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
-            let key = object::text(expression, "key").to_owned();
-            let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
-            let values = values.map(value).collect();
-            labels.push(match object::text(expression, "operator") {
-                "NotIn" => Requirement::NotIn(key, values),
-                "Exists" => Requirement::Exists(key),
-                "DoesNotExist" => Requirement::Absent(key),
-                "In" => Requirement::In(key, values),
-                _ => Requirement::In(key, Vec::new()),
-            });
-        }
+        labels.extend(expressions(selector.get("matchExpressions").unwrap_or(&Value::Null)));
         Self { labels, fields: Vec::new() }
+    }
+
+    /// A list of requirements such as `matchExpressions`, those for nodes included.
+    pub(crate) fn of_expressions(list: &Value) -> Self {
+        Self { labels: expressions(list).collect(), fields: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -88,6 +82,24 @@ impl Selector {
                 .iter()
                 .all(|field| (object::text(object, &field.path) == field.value) == field.equal)
     }
+}
+
+fn expressions(list: &Value) -> impl Iterator<Item = Requirement> {
+    list.as_array().into_iter().flatten().map(|expression| {
+        let key = object::text(expression, "key").to_owned();
+        let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+        let values: Vec<String> = values.map(|value| value.as_str().unwrap_or_default().to_owned()).collect();
+        let bound = || values.first().and_then(|value| value.parse::<i64>().ok());
+        match (object::text(expression, "operator"), bound()) {
+            ("NotIn", _) => Requirement::NotIn(key, values),
+            ("Exists", _) => Requirement::Exists(key),
+            ("DoesNotExist", _) => Requirement::Absent(key),
+            ("In", _) => Requirement::In(key, values),
+            ("Gt", Some(bound)) => Requirement::Greater(key, bound),
+            ("Lt", Some(bound)) => Requirement::Less(key, bound),
+            _ => Requirement::In(key, Vec::new()),
+        }
+    })
 }
 
 fn parse_labels(text: &str) -> Result<Vec<Requirement>> {

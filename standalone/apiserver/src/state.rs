@@ -12,6 +12,7 @@ use crate::{
     access, builtin,
     names::Names,
     object,
+    scheduler::Line,
     table::{Behaviour, Resource, ResourceId, ResourceTable},
 };
 
@@ -89,6 +90,8 @@ pub struct State {
     horizon: u64,
     /// Events in the order they were made, to drop the oldest.
     events: VecDeque<ObjectKey>,
+    /// The pods that have not ended.
+    line: Line,
     pub(crate) names: Names,
     /// Changes made since they were last taken.
     fresh: Vec<Arc<Delta>>,
@@ -163,6 +166,7 @@ impl State {
             history: VecDeque::new(),
             horizon: 0,
             events: VecDeque::new(),
+            line: Line::default(),
             names: Names::new(seed),
             fresh: Vec::new(),
         }
@@ -263,6 +267,11 @@ impl State {
         let all = self.bindings.get(subject).map(|set| set.range(start..));
         let here = move |(other, key): &&(ResourceId, ObjectKey)| *other == id && key.namespace == namespace;
         all.into_iter().flatten().take_while(here).map(|(_, key)| key)
+    }
+
+    /// The pods that have not ended: those that wait for a node, and those on nodes.
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
     }
 
     /// Whether a change of this resource is among those not yet taken.
@@ -400,6 +409,9 @@ impl State {
     pub(crate) fn remove(&mut self, id: ResourceId, key: &ObjectKey) -> Option<Arc<Value>> {
         let previous = self.objects[id.0].remove(key)?;
         self.unindex(id, key, &previous);
+        if self.table.get(id).behaviour == Behaviour::Pod {
+            self.line.forget(key);
+        }
         self.version += 1;
         let mut last = (*previous).clone();
         object::set_meta(&mut last, "resourceVersion", Some(Value::from(self.version.to_string())));
@@ -443,6 +455,9 @@ impl State {
     }
 
     fn index(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {
+        if self.table.get(id).behaviour == Behaviour::Pod {
+            self.line.note(key, object);
+        }
         self.uids.insert(object::uid(object).to_owned(), (id, key.clone()));
         for owner in object::owners(object) {
             self.dependents.entry(owner.uid.to_owned()).or_default().insert((id, key.clone()));

@@ -13,6 +13,7 @@ mod pods;
 mod properties;
 mod restore;
 mod resources;
+mod scheduling;
 mod server;
 mod typed;
 mod watches;

@@ -16,7 +16,7 @@ use crate::{
     handle::{Call, Reply, key_of},
     names, object, patch, read,
     route::{self, Target},
-    schema,
+    scheduler, schema,
     state::{ObjectKey, State},
     status::{Failure, FieldError, Result},
     table::{Behaviour, Resource, ResourceId},
@@ -605,9 +605,7 @@ pub(crate) fn bind(state: &mut State, call: &Call<'_>, target: &Target) -> Resul
         let why = format!("pod {name} is already assigned to node {bound:?}");
         return Err(Failure::conflict(&resource, name, &why));
     }
-    let mut pod = (*stored).clone();
-    object::map_mut(&mut pod, "spec").insert("nodeName".into(), Value::from(node));
-    state.put(target.id, pod);
+    state.put(target.id, scheduler::bound(&stored, node, call.context.now));
     let body =
         json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     Ok(Reply::Json { code: 201, body: body.to_string().into_bytes(), warnings: Vec::new() })
