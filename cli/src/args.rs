@@ -24,8 +24,8 @@ pub enum Command {
     /// Serve a Kubernetes API on this machine to kubectl, tkn and other clients, until interrupted
     ///
     /// Prints where, and the path of a kubeconfig that only its owner can read. Pods get tokens of their service accounts
-    /// and what RBAC gives these. Everything is kept in memory: when the command ends, so do containers, and objects are
-    /// gone.
+    /// and what RBAC gives these. Objects, tokens and the authority of its certificate stay in the directory: the next
+    /// `up` there goes on with them, however this one ended. Containers end when the command does.
     Up(Up),
     /// Print the pods that the files' runs become, the same every time
     ///
@@ -79,7 +79,7 @@ pub struct Up {
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
 
-    /// The directory for the kubeconfig and everything of containers
+    /// The directory for objects, keys, the kubeconfig and everything of containers
     #[arg(long, default_value = "/var/lib/ropewalk", value_name = "DIR")]
     pub data_dir: PathBuf,
 

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod node;
 pub mod server;
+pub mod store;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -26,9 +27,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use node::{Instance, NodeConfig, NodeError, RootfsMode, RuntimeKind};
+use server::secrets::{Secrets, SecretsError};
 use server::tls::{Identity, TlsError};
-use server::tokens::{Keys, KeysError};
-use server::{Server, kubeconfig};
+use server::tokens::Keys;
+use server::{Server, kubeconfig, private};
+use store::{Kept, StoreError};
 
 /// How long the parts may take to end what they are doing once asked to. What containers still run then is killed with
 /// their instance anyway.
@@ -45,8 +48,8 @@ pub struct Config {
     pub data_root: PathBuf,
     /// The ConfigMaps' settings.
     pub engine: ropewalk_api::config::Config,
-    /// Where others than this process reach the API, over HTTPS and with a token; `None` keeps it to the process. At
-    /// most one process serves from a `data_root`.
+    /// Where others than this process reach the API, over HTTPS and with a token, and objects are kept in `data_root`;
+    /// `None` keeps both to the process and its time. At most one process serves from a `data_root`.
     pub listen: Option<SocketAddr>,
 }
 
@@ -103,9 +106,15 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// No keys for tokens.
+    /// No keys.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    Secrets(#[from] SecretsError),
+    /// No objects.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The thread that writes objects cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// No certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -120,12 +129,13 @@ pub struct Served {
     pub kubeconfig: PathBuf,
 }
 
-/// The way in from outside, prepared.
+/// The way in from outside, prepared, and what is kept behind it.
 struct Door {
     listener: TcpListener,
     served: Served,
     identity: Identity,
     admin: String,
+    file: store::File,
     /// Held for its lock.
     lock: Flock<File>,
 }
@@ -133,6 +143,7 @@ struct Door {
 /// All parts, running.
 pub struct Standalone {
     client: Client,
+    server: Server,
     served: Option<Served>,
     /// Held for its lock until everything has ended.
     _lock: Option<Flock<File>>,
@@ -144,6 +155,11 @@ pub struct Standalone {
 impl Standalone {
     /// Starts every part; the API answers when this returns. What earlier instances left behind is removed first.
     /// Has to be called within a tokio runtime.
+    ///
+    /// Where the API is served, every object is as the last process left it, however that ended, before controllers and
+    /// node see the API at all: with the same UIDs and resource versions, pods with the status that was last written.
+    /// Later resource versions are higher, a watch from an earlier one is told to list again. From then on nothing is
+    /// answered before it is on disk.
     pub fn start(config: Config) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
@@ -159,14 +175,18 @@ impl Standalone {
         let now = Timestamp::now();
         let seed =
             now.as_nanosecond().to_le_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-        let mut state = State::new(resources()?, seed, now);
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let (server, served, lock) = match door {
-            None => (Server::new(state, Arc::new(admission), Arc::new(logs)), None, None),
-            Some((keys, door)) => {
-                ropewalk_apiserver::install(&mut state, &door.identity.authority, now);
-                let server = Server::with_keys(state, Arc::new(admission), Arc::new(logs), keys);
+            None => {
+                let state = State::new(resources()?, seed, now);
+                (Server::new(state, Arc::new(admission), Arc::new(logs)), None, None)
+            }
+            Some((keys, kept, mut door)) => {
+                let state = restore(kept, &mut door, seed, now)?;
+                let (admission, logs) = (Arc::new(admission), Arc::new(logs));
+                let server =
+                    Server::durable(state, admission, logs, keys, door.file).map_err(Error::Thread)?;
                 let failed = |source| Error::Listen { address: door.served.address, source };
                 let listener = tokio::net::TcpListener::from_std(door.listener).map_err(failed)?;
                 let stopped = stopped(stopping.clone());
@@ -174,7 +194,7 @@ impl Standalone {
                 // Whoever waits for the file finds a server that answers.
                 let text = kubeconfig::text(door.served.address, &door.identity.authority, &door.admin);
                 let path = &door.served.kubeconfig;
-                kubeconfig::write(path, &text).map_err(Error::file("write", path))?;
+                private::write(path, &text).map_err(Error::file("write", path))?;
                 (server, Some(door.served), Some(door.lock))
             }
         };
@@ -198,7 +218,7 @@ impl Standalone {
                 tracing::error!(error = &error as &dyn std::error::Error, "the node has stopped");
             }
         });
-        Ok(Self { client, served, _lock: lock, instance, shutdown, tasks })
+        Ok(Self { client, server, served, _lock: lock, instance, shutdown, tasks })
     }
 
     /// How others reach the API, if they can.
@@ -222,6 +242,7 @@ impl Standalone {
             tracing::warn!("not every part stopped within {STOP:?}");
             self.tasks.shutdown().await;
         }
+        self.server.close().await;
         Ok(self.instance.remove()?)
     }
 }
@@ -233,20 +254,33 @@ impl Error {
 }
 
 impl Door {
-    /// Takes the directory and the address, and makes keys and certificates.
-    fn open(directory: &Path, address: SocketAddr) -> Result<(Keys, Self), Error> {
+    /// Takes the directory and the address, and reads or makes keys, certificates and the file of objects.
+    fn open(directory: &Path, address: SocketAddr) -> Result<(Keys, Kept, Self), Error> {
         std::fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
         let lock = lock(directory)?;
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let listening = listener.local_addr().map_err(failed)?;
-        let identity = Identity::generate(listening.ip())?;
-        let (keys, admin) = Keys::generate()?;
+        let Secrets { authority, keys, admin } = Secrets::open(&directory.join("keys"))?;
+        let identity = Identity::issue(&authority, listening.ip())?;
+        let (file, kept) = store::File::open(&directory.join("objects.redb"))?;
         let served =
             Served { address: kubeconfig::reachable(listening), kubeconfig: directory.join("kubeconfig") };
-        Ok((keys, Self { listener, served, identity, admin, lock }))
+        Ok((keys, kept, Self { listener, served, identity, admin, file, lock }))
     }
+}
+
+/// The state that was kept, with what a served one needs besides; that is kept, too, before anybody sees it.
+fn restore(kept: Kept, door: &mut Door, seed: u64, now: Timestamp) -> Result<State, Error> {
+    let (mut state, unknown) = State::restore(resources()?, seed, now, kept.version, kept.objects);
+    for object in unknown {
+        tracing::warn!(object, "an object that was kept is not served: its kind or version is unknown");
+    }
+    ropewalk_apiserver::install(&mut state, &door.identity.authority, now);
+    let deltas = state.take_fresh();
+    door.file.commit(state.version(), &store::changes(state.table(), &deltas))?;
+    Ok(state)
 }
 
 /// Makes this the one process that serves from the directory. The kernel lets go of the lock however the process ends.

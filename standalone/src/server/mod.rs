@@ -6,9 +6,12 @@
 //! is decided in `ropewalk-apiserver`.
 
 mod clients;
+mod keep;
 pub mod kubeconfig;
 mod listen;
 mod logs;
+pub(crate) mod private;
+pub mod secrets;
 pub mod tls;
 pub mod tokens;
 mod watch;
@@ -24,18 +27,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use jiff::Timestamp;
 use ropewalk_apiserver::{
-    AUDIENCE, Admission, BODY_LIMIT, Caller, Context, NoTokens, Outcome, State, Tokens, User, authenticate,
-    handle_for,
+    AUDIENCE, Admission, BODY_LIMIT, Caller, Context, Failure, LogRequest, NoTokens, Outcome, State, Tokens,
+    User, authenticate, handle_for,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::store::{File, StoreError};
 use clients::{Busy, Client};
+use keep::{Keeper, Pending};
 pub use logs::{LogSource, NoLogs};
 use tokens::Keys;
-use watch::Fanout;
+use watch::{Fanout, Subscription};
 
 /// Body of every response: whole, or a stream of watch events or log bytes.
 pub type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -52,13 +58,19 @@ struct Shared {
     logs: Arc<dyn LogSource>,
     /// None where nobody is let in from outside.
     keys: Option<Keys>,
+    /// None where objects end with the process.
+    keeper: Option<Keeper>,
 }
 
-/// What the lock guards: a change and its way into the watches are one step, so that no watch sees changes out of
-/// order or misses one.
+/// What the lock guards: a change and its way into the watches, or into the queue before the disk, are one step, so that
+/// no watch sees changes out of order or misses one.
 struct Kernel {
     state: State,
     fanout: Fanout,
+    /// The version up to which watches have been told everything; behind the state's where changes are being written.
+    told: u64,
+    /// Answers that wait for the disk.
+    waiting: usize,
 }
 
 impl Shared {
@@ -72,7 +84,7 @@ impl Shared {
 impl Server {
     /// A server over this state; `logs` answers for `pods/log`.
     pub fn new(state: State, admission: Arc<dyn Admission + Send + Sync>, logs: Arc<dyn LogSource>) -> Self {
-        Self::build(state, admission, logs, None)
+        Self::build(state, admission, logs, None, None)
     }
 
     /// As [`Server::new`], for one that also lets in whom these keys authenticate.
@@ -82,7 +94,25 @@ impl Server {
         logs: Arc<dyn LogSource>,
         keys: Keys,
     ) -> Self {
-        Self::build(state, admission, logs, Some(keys))
+        Self::build(state, admission, logs, Some(keys), None)
+    }
+
+    /// As [`Server::with_keys`], for one that keeps its objects in this file. The state is what was in the file, and no
+    /// change of it is still to be taken.
+    ///
+    /// Nothing is answered and nobody who watches is told before it is on disk. What cannot be written is taken back and
+    /// refused with status 507.
+    pub fn durable(
+        state: State,
+        admission: Arc<dyn Admission + Send + Sync>,
+        logs: Arc<dyn LogSource>,
+        keys: Keys,
+        file: File,
+    ) -> io::Result<Self> {
+        let (keeper, queue) = Keeper::new(state.table().clone());
+        let server = Self::build(state, admission, logs, Some(keys), Some(keeper));
+        queue.serve(file, &server.shared)?;
+        Ok(server)
     }
 
     fn build(
@@ -90,9 +120,19 @@ impl Server {
         admission: Arc<dyn Admission + Send + Sync>,
         logs: Arc<dyn LogSource>,
         keys: Option<Keys>,
+        keeper: Option<Keeper>,
     ) -> Self {
-        let kernel = Mutex::new(Kernel { state, fanout: Fanout::default() });
-        Self { shared: Arc::new(Shared { kernel, admission, logs, keys }) }
+        let kernel = Kernel { told: state.version(), state, fanout: Fanout::default(), waiting: 0 };
+        Self { shared: Arc::new(Shared { kernel: Mutex::new(kernel), admission, logs, keys, keeper }) }
+    }
+
+    /// Closes the file once what was accepted is in it. Later writes are refused.
+    pub async fn close(&self) {
+        if let Some(keeper) = &self.shared.keeper {
+            let closed = keeper.close(&self.shared.lock());
+            // A writer that is gone has closed its file.
+            let _ = closed.await;
+        }
     }
 
     /// A client that calls this server without a socket; its default namespace is `default`. Needs a tokio
@@ -132,40 +172,30 @@ impl Server {
     }
 
     async fn answer(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
-        // A client's requests are handled one after the other, so that those of the others come in between.
-        let _turn = match request.extensions().get::<Arc<Client>>() {
+        let permit = match &self.shared.keeper {
+            Some(keeper) if !matches!(*request.method(), Method::GET | Method::HEAD) => keeper.room().await,
+            _ => None,
+        };
+        let client = request.extensions().get::<Arc<Client>>();
+        let turn = match client {
             Some(client) => client.turn().await,
             None => None,
         };
-        self.handle(request, user)
-    }
-
-    fn handle(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
-        let now = Timestamp::now();
-        let context = Context { now, admission: &*self.shared.admission };
-        let tokens = self.shared.keys.as_ref().map_or(&NoTokens as &dyn Tokens, |keys| keys);
-        let caller = Caller { user, tokens };
-        let mut kernel = self.shared.lock();
-        let Kernel { state, fanout } = &mut *kernel;
-        let handled = handle_for(state, request, &context, &caller);
-        fanout.publish(&handled.deltas);
-        match handled.outcome {
-            Outcome::Response(response) => response.map(whole),
-            Outcome::Watch(plan) => {
-                let room = match clients::room_for(request, &plan) {
-                    Ok(room) => room,
-                    Err(Busy) => return clients::busy().map(whole),
-                };
-                let subscription = fanout.subscribe(*plan, room);
-                drop(kernel);
-                let events = watch::body(Arc::clone(&self.shared), subscription);
+        let (answer, pending) = self.handle(request, user, permit);
+        drop(turn);
+        if let Err(lost) = pending.kept().await {
+            return refusal(&lost);
+        }
+        match answer {
+            Answer::Whole(response) => response.map(whole),
+            Answer::Watch(subscription) => {
+                let events = watch::body(Arc::clone(&self.shared), *subscription);
                 match websocket::Offer::of(request) {
                     Some(offer) => offer.accept(events),
                     None => stream("application/json", events),
                 }
             }
-            Outcome::Log(request) => {
-                drop(kernel);
+            Answer::Log(request) => {
                 let frames = futures::StreamExt::map(self.shared.logs.open(request), |chunk| {
                     chunk.map(http_body::Frame::data)
                 });
@@ -173,6 +203,47 @@ impl Server {
             }
         }
     }
+
+    /// What is to be answered, and what has to be on disk before.
+    fn handle(
+        &self,
+        request: &Request<Bytes>,
+        user: &User,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> (Answer, Pending) {
+        let now = Timestamp::now();
+        let context = Context { now, admission: &*self.shared.admission };
+        let tokens = self.shared.keys.as_ref().map_or(&NoTokens as &dyn Tokens, |keys| keys);
+        let caller = Caller { user, tokens };
+        let mut kernel = self.shared.lock();
+        let handled = handle_for(&mut kernel.state, request, &context, &caller);
+        let pending = kernel.tell(self.shared.keeper.as_ref(), handled.deltas, permit);
+        let answer = match handled.outcome {
+            Outcome::Response(response) => Answer::Whole(response),
+            Outcome::Watch(plan) => match clients::room_for(request, &plan) {
+                Ok(room) => Answer::Watch(Box::new(kernel.fanout.subscribe(*plan, room))),
+                Err(Busy) => Answer::Whole(clients::busy()),
+            },
+            Outcome::Log(request) => Answer::Log(request),
+        };
+        (answer, pending)
+    }
+}
+
+/// What is answered, before it is a stream.
+enum Answer {
+    Whole(Response<Vec<u8>>),
+    Watch(Box<Subscription>),
+    Log(LogRequest),
+}
+
+/// The refusal of a request whose changes, or changes it saw, could not be kept.
+fn refusal(error: &StoreError) -> Response<ResponseBody> {
+    let failure = Failure::insufficient_storage(error.to_string());
+    let mut response = Response::new(whole(failure.to_value().to_string()));
+    *response.status_mut() = StatusCode::INSUFFICIENT_STORAGE;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn whole(bytes: impl Into<Bytes>) -> ResponseBody {

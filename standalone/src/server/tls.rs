@@ -1,8 +1,7 @@
 //! HTTPS with an authority of its own. Makes keys from the system's randomness, no other IO.
 //!
-//! Authority, certificate and keys live as long as the process: clients get the authority with the kubeconfig, which is
-//! written anew at each start, pods with their token. So nothing has to be renewed, and the certificates have the
-//! library's distant dates.
+//! The authority is kept, so that clients and pods go on trusting the server when it starts again; its certificate is
+//! made anew at each start. So nothing has to be renewed, and the certificates have the library's distant dates.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -24,6 +23,9 @@ const NAMES: [&str; 5] = [
     "kubernetes.default.svc.cluster.local",
 ];
 
+/// The first line of a certificate in PEM.
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
 /// Why there is no certificate. The texts are the libraries', which name no key material.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -33,6 +35,47 @@ pub enum TlsError {
     /// The TLS library refused it.
     #[error("cannot set up HTTPS")]
     Setup(#[from] rustls::Error),
+}
+
+/// Who vouches for the server's certificate.
+pub struct Authority {
+    /// Key and certificate, PEM.
+    text: String,
+    key: KeyPair,
+}
+
+impl Authority {
+    /// A new one.
+    pub fn generate() -> Result<Self, TlsError> {
+        let key = KeyPair::generate()?;
+        let certificate = Self::params().self_signed(&key)?;
+        Ok(Self { text: key.serialize_pem() + &certificate.pem(), key })
+    }
+
+    /// The one with this [`text`](Self::text).
+    pub fn from_text(text: String) -> Result<Self, TlsError> {
+        Ok(Self { key: KeyPair::from_pem(&text)?, text })
+    }
+
+    /// Everything there is to keep: the private key, too.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What clients trust, PEM.
+    pub fn certificate(&self) -> &str {
+        self.text.find(BEGIN).map_or("", |start| &self.text[start..])
+    }
+
+    /// Who issues is known by name and key alone, so nothing has to be read from the certificate.
+    fn params() -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.remove(DnType::CommonName);
+        params.distinguished_name.push(DnType::CommonName, "ropewalk-ca");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params
+    }
 }
 
 /// A server's certificate, and the authority that vouches for it.
@@ -45,15 +88,9 @@ pub struct Identity {
 
 impl Identity {
     /// A new one for this machine's loopback addresses and `address`.
-    pub fn generate(address: IpAddr) -> Result<Self, TlsError> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.remove(DnType::CommonName);
-        params.distinguished_name.push(DnType::CommonName, "ropewalk-ca");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let certificate = params.self_signed(&key)?;
-        let (leaf, leaf_key) = leaf(address, &Issuer::from_params(&params, &key))?;
+    pub fn issue(authority: &Authority, address: IpAddr) -> Result<Self, TlsError> {
+        let params = Authority::params();
+        let (leaf, leaf_key) = leaf(address, &Issuer::from_params(&params, &authority.key))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -62,7 +99,7 @@ impl Identity {
                 PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into()),
             )?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { authority: certificate.pem(), config: Arc::new(config) })
+        Ok(Self { authority: authority.certificate().to_owned(), config: Arc::new(config) })
     }
 }
 

@@ -152,7 +152,7 @@ impl Stream {
     /// Changes still queued, and a bookmark behind them.
     fn bookmark(&mut self) -> Option<Bytes> {
         // Under the lock nothing is published: what is queued by then is all there is up to this version.
-        let version = self.shared.lock().state.version();
+        let version = self.shared.lock().told;
         let mut lines = Vec::new();
         loop {
             match self.subscription.queue.try_recv() {

@@ -14,7 +14,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::server::{tls::Identity, tokens::Keys};
+use crate::server::{
+    tls::{Authority, Identity},
+    tokens::Keys,
+};
 
 struct Guarded {
     address: SocketAddr,
@@ -29,8 +32,9 @@ impl Guarded {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let identity = Identity::generate(address.ip()).unwrap();
-        let (keys, admin) = Keys::generate().unwrap();
+        let identity = Identity::issue(&Authority::generate().unwrap(), address.ip()).unwrap();
+        let (signing, admin) = (Keys::signing_key().unwrap(), Keys::admin_token().unwrap());
+        let keys = Keys::new(&signing, &admin).unwrap();
         let now = Timestamp::now();
         let mut state = State::new(ResourceTable::built_in(), 1, now);
         ropewalk_apiserver::install(&mut state, &identity.authority, now);
