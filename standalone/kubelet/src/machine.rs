@@ -5,11 +5,13 @@
 //! A container is known by its name and its attempt (0, 1, … as `restartCount`): an event of an earlier attempt
 //! that arrives late changes nothing.
 
+mod adopt;
 mod state;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
+pub use self::adopt::{Adoption, Found, adoption};
 pub use self::state::{Ending, Phase, PodState, Record, Role};
 
 use self::state::Volumes;
@@ -49,6 +51,13 @@ impl ExitReason {
             Self::ContainerCannotRun => "ContainerCannotRun",
             Self::Unknown => "ContainerStatusUnknown",
         }
+    }
+
+    /// The reason with this spelling; [`ExitReason::Unknown`] for any other.
+    fn read(spelling: &str) -> Self {
+        let known =
+            [Self::Completed, Self::Error, Self::OomKilled, Self::StartError, Self::ContainerCannotRun];
+        known.into_iter().find(|reason| reason.as_str() == spelling).unwrap_or(Self::Unknown)
     }
 }
 
@@ -268,7 +277,12 @@ fn announce(state: &mut PodState, reason: &'static str, message: String, command
 }
 
 fn exited(state: &mut PodState, name: &str, attempt: u32, exit: Exit, now: Timestamp) {
-    let Some(record) = state.record_mut(name, attempt).filter(|record| record.is_live()) else { return };
+    let live = |record: &Record| record.name == name && record.attempt == attempt && record.is_live();
+    let Some(at) = state.records.iter().position(live) else { return };
+    if exit.reason == ExitReason::Unknown && !state.restarts(&state.records[at], &exit) {
+        state.ending.get_or_insert(Ending::Lost);
+    }
+    let record = &mut state.records[at];
     record.retry_at = now.checked_add(backoff(record.attempt)).ok();
     // A finished init container is followed by the next start at once; its end alone is no news.
     let news = record.role != Role::Init || exit.code != 0;

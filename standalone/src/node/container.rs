@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use nix::sys::signal::Signal;
-use ropewalk_kubelet::machine::{Event, Exit, ExitReason};
+use ropewalk_kubelet::machine::{Event, Exit, ExitReason, Found};
 use ropewalk_kubelet::oci::Layout;
 use ropewalk_kubelet::{ConfigError, ENTRYPOINT_IMAGE, env, objects, oci, status, termination_message_limit};
 use ropewalk_kubelet::{user, volume};
@@ -55,6 +55,8 @@ enum StartError {
     Api(#[from] kube::Error),
     #[error("cannot {what}: {source}")]
     Io { what: &'static str, source: io::Error },
+    #[error("a supervisor that an earlier process started runs it")]
+    Begun,
 }
 
 impl StartError {
@@ -65,7 +67,7 @@ impl StartError {
             Self::NoImage(_) => Some("InvalidImageName"),
             Self::Config(ConfigError::NoCommand { .. }) => Some("CreateContainerError"),
             Self::Config(_) | Self::Api(_) => Some("CreateContainerConfigError"),
-            Self::Io { .. } => None,
+            Self::Io { .. } | Self::Begun => None,
         }
     }
 }
@@ -105,6 +107,7 @@ impl Attempt {
                 };
                 self.follow(wait, Some(watch)).await;
             }
+            Err(StartError::Begun) => self.adopt().await,
             Err(error) => match error.waiting_reason() {
                 Some(reason) => {
                     let message = error.to_string();
@@ -133,11 +136,31 @@ impl Attempt {
         }
     }
 
-    /// Whether the container's command may have been executed, or still will be by a shim that lives.
-    pub(super) fn is_begun(&self) -> bool {
+    /// What this attempt, the newest of its container, left on the machine.
+    fn find(&self) -> io::Result<Option<Found>> {
         let directory = self.directory();
-        [files::BEGUN, files::EXIT].iter().any(|file| directory.join(file).exists())
-            || instance::find_shim(&directory).is_some()
+        let Some(config) = files::read_json::<ShimConfig>(&directory.join(files::SHIM))? else {
+            return Ok(None);
+        };
+        let started: Option<Started> = files::read_json(&directory.join(files::STARTED))?;
+        let exit = self.noted_exit()?;
+        let supervised = exit.is_none()
+            && (started.as_ref().is_some_and(|started| started.shim.is_alive())
+                || instance::find_shim(&directory).is_some());
+        // Asked last: what a supervisor that is gone by now has begun, it began before.
+        let begun = files::is_begun(&directory);
+        let last = self.number.checked_sub(1).map(|number| Self { number, ..self.clone() }.noted_exit());
+        Ok(Some(Found {
+            name: self.name.clone(),
+            attempt: self.number,
+            image: config.image,
+            begun,
+            started_at: started.map(|started| started.at),
+            supervised,
+            stopping: directory.join(files::STOP).exists(),
+            exit: if supervised || exit.is_some() { exit } else { self.noted_exit()? },
+            last: last.transpose()?.flatten(),
+        }))
     }
 
     /// Reports the start when the shim says so, and the end when the shim is gone; until the node is stopped.
@@ -171,7 +194,8 @@ impl Attempt {
         }
     }
 
-    async fn ended(&self) {
+    /// Reports the end of a container whose supervisor is gone.
+    pub(super) async fn ended(&self) {
         let attempt = self.clone();
         let exit = tokio::task::spawn_blocking(move || attempt.read_exit()).await;
         let exit = exit.unwrap_or_else(|error| never_ran(ExitReason::Unknown, error.to_string()));
@@ -181,28 +205,31 @@ impl Attempt {
     fn read_exit(&self) -> Exit {
         let directory = self.directory();
         // A file that cannot be read is as good as none.
-        if let Ok(Some(ended)) = files::read_json::<Ended>(&directory.join(files::EXIT)) {
-            return self.exit_of(&directory, ended);
+        if let Ok(Some(exit)) = self.noted_exit() {
+            return exit;
         }
         self.end_orphans();
         let said = fs::read_to_string(directory.join(files::SHIM_LOG)).unwrap_or_default();
         let message = format!("the container's supervisor ended without a word {}", said.trim());
-        let mut exit = never_ran(ExitReason::Unknown, message.trim().to_owned());
-        exit.code = 137;
+        let ended = files::lost(message.trim());
         // For those who follow the log, and for a later process: this attempt is over.
-        let failure = Some(Failure::Create(exit.message.clone()));
-        let finished_at = exit.finished_at;
-        let ended = Ended { code: exit.code, oom: false, started_at: None, finished_at, failure };
         if let Err(error) = files::write_json(&directory.join(files::EXIT), &ended) {
             tracing::warn!(container = self.name, %error, "the end of a container cannot be noted");
         }
-        exit
+        self.exit_of(&directory, ended)
+    }
+
+    /// How the container ended, if somebody saw it.
+    fn noted_exit(&self) -> io::Result<Option<Exit>> {
+        let directory = self.directory();
+        let ended: Option<Ended> = files::read_json(&directory.join(files::EXIT))?;
+        Ok(ended.map(|ended| self.exit_of(&directory, ended)))
     }
 
     /// Ends what a shim that was killed would have ended.
     fn end_orphans(&self) {
         instance::kill_orphans(&self.directory());
-        for parent in &self.node.cgroups {
+        for parent in &self.node.known_cgroups {
             super::cgroup::remove_tree(&parent.join(self.id()));
         }
     }
@@ -211,6 +238,7 @@ impl Attempt {
         let (reason, message) = match ended.failure {
             Some(Failure::Start(message)) => (ExitReason::StartError, message),
             Some(Failure::Create(message)) => (ExitReason::ContainerCannotRun, message),
+            Some(Failure::Lost(message)) => (ExitReason::Unknown, message),
             None => {
                 let reason = match ended.code {
                     _ if ended.oom => ExitReason::OomKilled,
@@ -335,12 +363,16 @@ impl Attempt {
             limits: bundle.limits,
             log_bytes: node.config.log_bytes,
             grace_seconds: grace(pod),
+            image: container.image.clone().unwrap_or_default(),
             id,
         };
 
         // An attempt that was prepared but never begun leaves its directory behind, and perhaps a process that
         // waits to be let go.
         if directory.exists() {
+            if !files::withdraw(&directory).map_err(io_error("take the attempt back"))? {
+                return Err(StartError::Begun);
+            }
             self.end_orphans();
             fs::remove_dir_all(&directory).map_err(io_error("clear the container's directory"))?;
         }
@@ -383,9 +415,22 @@ fn open_pidfd(process: Process) -> Option<AsyncFd<rustix::fd::OwnedFd>> {
     descriptor::register(pidfd).ok()
 }
 
-/// The newest attempt of a container that left traces on disk.
-pub(super) fn last_attempt(node: &Node, uid: &str, container: &str) -> Option<u32> {
-    let entries = fs::read_dir(node.pod_dir(uid).join(logs::CONTAINERS).join(container)).ok()?;
-    let attempts = entries.flatten().filter(|entry| entry.path().join(files::SHIM).exists());
-    attempts.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
+/// What containers of a pod left on the machine; of one that cannot be read, nothing.
+pub(super) fn find(attempts: impl Iterator<Item = Attempt>) -> Vec<Found> {
+    let newest = attempts.filter_map(|attempt| {
+        let container = attempt.directory().parent()?.to_owned();
+        let entries = fs::read_dir(container).ok()?.flatten();
+        let prepared = entries.filter(|entry| entry.path().join(files::SHIM).exists());
+        let number = prepared.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()?;
+        Some(Attempt { number, ..attempt })
+    });
+    newest
+        .filter_map(|attempt| {
+            attempt.find().unwrap_or_else(|error| {
+                let (pod, container) = (attempt.pod.name_any(), &attempt.name);
+                tracing::warn!(pod, container, %error, "what a container left cannot be read");
+                None
+            })
+        })
+        .collect()
 }

@@ -15,8 +15,8 @@ use super::RuntimeKind;
 pub(super) const CONFIG: &str = "config.json";
 /// [`ShimConfig`].
 pub(super) const SHIM: &str = "shim.json";
-/// Empty; written right before the container's command is executed. Without it the command never ran.
-pub(super) const BEGUN: &str = "begun";
+/// Made once, see [`begin`] and [`withdraw`]. Without it the command never ran.
+const BEGUN: &str = "begun";
 /// [`Started`].
 pub(super) const STARTED: &str = "started.json";
 /// [`Ended`].
@@ -43,6 +43,8 @@ pub(super) const STATE: &str = "state";
 pub(super) struct ShimConfig {
     /// Container id, unique on this machine.
     pub(super) id: String,
+    /// The image reference it is made from, for whoever adopts it.
+    pub(super) image: String,
     /// Who makes the container.
     pub(super) runtime: RuntimeKind,
     /// Its root file system.
@@ -91,6 +93,8 @@ pub(super) enum Failure {
     Start(String),
     /// It could not be made.
     Create(String),
+    /// It may have run, and nobody saw its end.
+    Lost(String),
 }
 
 /// Written once, when nothing of the container is left.
@@ -106,6 +110,39 @@ pub(super) struct Ended {
     pub(super) finished_at: Timestamp,
     /// Why it never ran.
     pub(super) failure: Option<Failure>,
+}
+
+/// The end of a container that nobody saw.
+pub(super) fn lost(message: &str) -> Ended {
+    let failure = Some(Failure::Lost(message.to_owned()));
+    // As shells report one that was killed.
+    Ended { code: 137, oom: false, started_at: None, finished_at: Timestamp::now(), failure }
+}
+
+/// Notes that the container's command is about to be executed. False if the attempt was withdrawn or begun before.
+pub(super) fn begin(directory: &Path) -> io::Result<bool> {
+    first(std::fs::File::options().write(true).create_new(true).open(directory.join(BEGUN)).map(drop))
+}
+
+/// Keeps an attempt from ever being begun by a shim that nobody knows of. False if it was begun; true also if it was
+/// withdrawn before. A link, as it is made whole or not at all.
+pub(super) fn withdraw(directory: &Path) -> io::Result<bool> {
+    let path = directory.join(BEGUN);
+    Ok(first(std::os::unix::fs::symlink("withdrawn", &path))? || path.is_symlink())
+}
+
+/// Whether the container's command may have been executed.
+pub(super) fn is_begun(directory: &Path) -> bool {
+    let path = directory.join(BEGUN);
+    path.exists() && !path.is_symlink()
+}
+
+fn first(made: io::Result<()>) -> io::Result<bool> {
+    match made {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes a file so that a reader sees all of it or nothing, in one `rename` a directory watch reports.
@@ -177,6 +214,21 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_is_begun_or_withdrawn_for_good() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (begun, withdrawn) = (root.path().join("b"), root.path().join("w"));
+        [&begun, &withdrawn].map(|path| std::fs::create_dir(path).expect("made"));
+        assert!(!is_begun(&begun));
+        assert!(begin(&begun).expect("written"));
+        assert!(withdraw(&withdrawn).expect("written"));
+        for _ in 0..2 {
+            assert!(is_begun(&begun) && !is_begun(&withdrawn));
+            assert!(!begin(&begun).expect("looked up") && !begin(&withdrawn).expect("looked up"));
+            assert!(!withdraw(&begun).expect("looked up") && withdraw(&withdrawn).expect("looked up"));
+        }
+    }
 
     #[test]
     fn a_child_is_found_and_told_from_one_that_ended() {

@@ -24,7 +24,7 @@ const CGROUPS: &str = "cgroups.json";
 const KILL_ROUNDS: u32 = 100;
 
 /// The pause between two rounds, for the kernel to let the killed ones die.
-const KILL_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const KILL_PAUSE: Duration = Duration::from_millis(10);
 
 /// The data directory of this process, locked.
 #[derive(Debug)]
@@ -38,22 +38,7 @@ impl Instance {
     /// Makes a directory for this process below `root` and removes all that dead instances left there:
     /// containers, mounts, cgroups and files.
     pub fn create(root: &Path) -> Result<Self, NodeError> {
-        let instances = root.join("instances");
-        fs::create_dir_all(&instances).map_err(NodeError::path("make", &instances))?;
-        // Processes and mounts are found by their paths, which the kernel tells without symbolic links.
-        let instances = fs::canonicalize(&instances).map_err(NodeError::path("find", &instances))?;
-        // Held while directories appear and vanish, so that nobody takes one for dead that is not locked yet.
-        let _registry = lock(&instances.join(LOCK), FlockArg::LockExclusive)?;
-        let entries = fs::read_dir(&instances).map_err(NodeError::path("list", &instances))?;
-        for entry in entries.flatten() {
-            let directory = entry.path();
-            if directory.is_dir() && is_dead(&directory) {
-                // What its owner forked last has executed the shim by now, or it would hold the lock still; but its
-                // command line may not be there to be seen yet.
-                std::thread::sleep(KILL_PAUSE);
-                cleanup(&directory)?;
-            }
-        }
+        let (instances, _registry) = clear_dead(root)?;
         let own = Process::of(Pid::this().as_raw()).map_or(0, |process| process.start);
         let directory = instances.join(format!("{}-{own}", Pid::this()));
         fs::create_dir(&directory).map_err(NodeError::path("make", &directory))?;
@@ -70,6 +55,27 @@ impl Instance {
     pub fn remove(self) -> Result<(), NodeError> {
         cleanup(&self.directory)
     }
+}
+
+/// Removes all that dead instances left. None appears or vanishes as long as the lock is kept.
+pub(super) fn clear_dead(root: &Path) -> Result<(PathBuf, Flock<File>), NodeError> {
+    let instances = root.join("instances");
+    fs::create_dir_all(&instances).map_err(NodeError::path("make", &instances))?;
+    // Processes and mounts are found by their paths, which the kernel tells without symbolic links.
+    let instances = fs::canonicalize(&instances).map_err(NodeError::path("find", &instances))?;
+    // Held while directories appear and vanish, so that nobody takes one for dead that is not locked yet.
+    let registry = lock(&instances.join(LOCK), FlockArg::LockExclusive)?;
+    let entries = fs::read_dir(&instances).map_err(NodeError::path("list", &instances))?;
+    for entry in entries.flatten() {
+        let directory = entry.path();
+        if directory.is_dir() && is_dead(&directory) {
+            // What its owner forked last has executed the shim by now, or it would hold the lock still; but its
+            // command line may not be there to be seen yet.
+            std::thread::sleep(KILL_PAUSE);
+            cleanup(&directory)?;
+        }
+    }
+    Ok((instances, registry))
 }
 
 /// Whether the process that the directory's name gives is gone and nobody else holds its lock. One that was killed while
@@ -100,16 +106,36 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>, NodeError> {
     Flock::lock(file, how).map_err(|(_, errno)| NodeError::path("lock", path)(io::Error::from(errno)))
 }
 
-/// Notes where an instance makes cgroups; another process that removes it may live in other ones.
-pub(super) fn remember_cgroups(data_dir: &Path, cgroups: &[PathBuf]) -> Result<(), NodeError> {
+/// Notes where this process makes cgroups, beside those of processes before it: another one that removes them may live in
+/// other ones. Returns all.
+pub(super) fn remember_cgroups(data_dir: &Path, cgroups: &[PathBuf]) -> Result<Vec<PathBuf>, NodeError> {
     let path = data_dir.join(CGROUPS);
-    files::write_json(&path, &cgroups).map_err(NodeError::path("write", &path))
+    let mut all = known_cgroups(data_dir);
+    all.retain(|known| known.exists() && !cgroups.contains(known));
+    all.extend_from_slice(cgroups);
+    files::write_json(&path, &all).map_err(NodeError::path("write", &path))?;
+    Ok(all)
 }
 
-/// Kills every container a node ran with this data directory, unmounts what it mounted, removes its cgroups and
-/// the directory itself. Safe to repeat after being killed at any point.
-pub(super) fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
+fn known_cgroups(data_dir: &Path) -> Vec<PathBuf> {
+    files::read_json(&data_dir.join(CGROUPS)).unwrap_or_default().unwrap_or_default()
+}
+
+/// Ends what [`end`] ends and removes the directory itself.
+fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
     let data_dir = &fs::canonicalize(data_dir).map_err(NodeError::path("find", data_dir))?;
+    end(data_dir);
+    match fs::remove_dir_all(data_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(NodeError::path("remove", data_dir)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Kills every container a node ran with this data directory, unmounts what it mounted and removes its cgroups. Safe to
+/// repeat after being killed at any point.
+pub(super) fn end(data_dir: &Path) {
     for _ in 0..KILL_ROUNDS {
         let found = processes(data_dir);
         if found.is_empty() {
@@ -120,19 +146,12 @@ pub(super) fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
         }
         std::thread::sleep(KILL_PAUSE);
     }
-    let cgroups: Option<Vec<PathBuf>> = files::read_json(&data_dir.join(CGROUPS)).unwrap_or_default();
-    for parent in cgroups.into_iter().flatten() {
+    for parent in known_cgroups(data_dir) {
         cgroup::remove_tree(&parent);
         // The directory shared by all instances goes with the last one; fails, rightly, while others are there.
         let _ = parent.parent().map(fs::remove_dir);
     }
     unmount_below(data_dir);
-    match fs::remove_dir_all(data_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(NodeError::path("remove", data_dir)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Shims of this directory, whatever they and their forks are about to do, and the processes of its containers.

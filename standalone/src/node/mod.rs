@@ -4,12 +4,14 @@
 //! - [`run`] watches pods and gives each a task ([`pod`]) that feeds its state machine and carries out commands;
 //! - [`container`] writes an OCI bundle and starts one [`shim`] per container, which outlives this process;
 //! - [`volumes`] makes and unmounts volumes, [`report`] writes statuses and events, [`logs`] reads logs;
-//! - [`Instance`] owns the directory all of it lives in and removes what a killed instance left.
+//! - [`Instance`] owns the directory all of it lives in and removes what a killed instance left; in a [`home`] that
+//!   outlives its processes the next one adopts it.
 
 mod cgroup;
 mod container;
 mod descriptor;
 mod files;
+pub mod home;
 mod instance;
 pub mod logs;
 mod objects;
@@ -24,7 +26,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -164,8 +166,13 @@ struct Node {
     client: Client,
     config: NodeConfig,
     facts: HostFacts,
+    /// Where containers get their cgroups.
     cgroups: Vec<PathBuf>,
+    /// Where they may have some, those of earlier processes included.
+    known_cgroups: Vec<PathBuf>,
     resolv_conf: String,
+    /// Held while a claim's directory is made.
+    claims: Mutex<()>,
     watches: watch::Watches,
     room: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -228,15 +235,29 @@ async fn watch_pods(client: Client, node: Arc<Node>) {
     let pods = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff();
     let mut pods = std::pin::pin!(pods);
     let mut tasks = Tasks { node, senders: HashMap::new() };
-    let mut listed = Vec::new();
+    let (mut listed, mut waiting) = (Vec::new(), Vec::new());
     while let Some(event) = pods.next().await {
         match event {
-            Ok(watcher::Event::Init) => listed.clear(),
-            Ok(watcher::Event::InitApply(pod)) => {
-                listed.extend(pod.uid());
-                tasks.changed(pod).await;
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                waiting.clear();
             }
-            Ok(watcher::Event::InitDone) => tasks.retain(&listed).await,
+            Ok(watcher::Event::InitApply(pod)) => {
+                let uid = pod.uid().unwrap_or_default();
+                // Those that run already are adopted before others take their places.
+                if is_terminal(&pod) || tasks.node.pod_dir(&uid).exists() {
+                    tasks.changed(pod).await;
+                } else {
+                    waiting.push(pod);
+                }
+                listed.push(uid);
+            }
+            Ok(watcher::Event::InitDone) => {
+                for pod in waiting.drain(..) {
+                    tasks.changed(pod).await;
+                }
+                tasks.retain(&listed).await;
+            }
             Ok(watcher::Event::Apply(pod)) => tasks.changed(pod).await,
             Ok(watcher::Event::Delete(pod)) => tasks.gone(&pod.uid().unwrap_or_default()).await,
             Err(error) => tracing::warn!(%error, "watching pods failed, trying again"),
@@ -261,9 +282,11 @@ impl Tasks {
             None => Event::PodChanged(Box::new(pod)),
         };
         self.senders.retain(|_, sender| !sender.is_closed());
-        if let Event::PodChanged(pod) = event
-            && !(is_terminal(&pod) && pod.metadata.deletion_timestamp.is_none())
-        {
+        let Event::PodChanged(pod) = event else { return };
+        if is_terminal(&pod) && pod.metadata.deletion_timestamp.is_none() {
+            // Its last process may have been killed between telling of the end and this.
+            pod::tear_down(&self.node, uid);
+        } else {
             let (sender, receiver) = mpsc::channel(QUEUE);
             self.node.spawn(pod::run(Arc::clone(&self.node), *pod, receiver, sender.downgrade()));
             self.senders.insert(uid, sender);
@@ -310,7 +333,8 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     config.data_dir = std::fs::canonicalize(given).map_err(NodeError::path("find", given))?;
     let directory = config.data_dir.clone();
     let blocking = tokio::task::spawn_blocking(move || install(&directory));
-    let cgroups = blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;
+    let (cgroups, known_cgroups) =
+        blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;
     if cgroups.is_empty() {
         tracing::warn!("no cgroup can be used: containers run without limits on memory, CPU and processes");
     }
@@ -318,7 +342,9 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
         client,
         facts: facts(&config),
         cgroups,
+        known_cgroups,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        claims: Mutex::default(),
         watches: watch::Watches::new(false).map_err(NodeError::Inotify)?,
         room: Arc::new(Semaphore::new(config.max_pods)),
         tasks: TaskTracker::new(),
@@ -327,8 +353,8 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     })
 }
 
-/// Lays out the data directory and finds the cgroups to use.
-fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
+/// Lays out the data directory; finds the cgroups to use, and all that were used.
+fn install(data_dir: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), NodeError> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     let image = data_dir.join("images").join("entrypoint");
@@ -340,15 +366,18 @@ fn install(data_dir: &Path) -> Result<Vec<PathBuf>, NodeError> {
     let public = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&image, public.clone()).map_err(NodeError::path("open", &image))?;
     let binary = image.join("entrypoint");
-    files::write_atomically(&binary, ENTRYPOINT).map_err(NodeError::path("write", &binary))?;
+    // Containers that run already see it.
+    if !std::fs::read(&binary).is_ok_and(|found| found == ENTRYPOINT) {
+        files::write_atomically(&binary, ENTRYPOINT).map_err(NodeError::path("write", &binary))?;
+    }
     std::fs::set_permissions(&binary, public).map_err(NodeError::path("make executable", &binary))?;
 
     // The inode keeps apart directories of the same name below different roots.
     let inode = std::fs::metadata(data_dir).map_err(NodeError::path("read", data_dir))?.ino();
     let name = data_dir.file_name().unwrap_or_default().to_string_lossy();
     let cgroups = cgroup::parents(&format!("{name}-{inode}"));
-    instance::remember_cgroups(data_dir, &cgroups)?;
-    Ok(cgroups)
+    let known = instance::remember_cgroups(data_dir, &cgroups)?;
+    Ok((cgroups, known))
 }
 
 fn facts(config: &NodeConfig) -> HostFacts {

@@ -7,7 +7,7 @@ use futures::stream::{BoxStream, SelectAll, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt;
-use ropewalk_kubelet::machine::{Command, Ending, Event, PodState, step};
+use ropewalk_kubelet::machine::{Adoption, Command, Ending, Event, PodState, step};
 use ropewalk_kubelet::{objects, status};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -38,7 +38,7 @@ pub(super) async fn run(
         node,
     };
     let mut changes: Option<SelectAll<BoxStream<'static, ()>>> = None;
-    task.adopt();
+    task.adopt().await;
     // Deletion may have been asked for before this process saw the pod.
     task.handle(Event::PodChanged(Box::new(pod)));
     // As a rule there is room, and then nobody needs to read that the pod waits for some.
@@ -102,7 +102,7 @@ pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
             return;
         }
         instance::kill_orphans(&directory);
-        for parent in &node.cgroups {
+        for parent in &node.known_cgroups {
             let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
             let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
             own.for_each(|entry| super::cgroup::remove_tree(&entry.path()));
@@ -114,6 +114,18 @@ pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
     });
     // Fails only if the runtime is shutting down; the next start removes the directory then.
     let _ = removed.await;
+}
+
+/// Removes the volumes of a pod that has ended, if they are still there.
+pub(super) fn tear_down(node: &Arc<Node>, uid: String) {
+    if volumes::are_there(node, &uid) {
+        let shared = Arc::clone(node);
+        node.spawn(async move {
+            if let Ok(Err(error)) = spawn_blocking(move || volumes::tear_down(&shared, &uid)).await {
+                tracing::warn!(%error, "volumes could not be removed");
+            }
+        });
+    }
 }
 
 struct Task {
@@ -129,15 +141,16 @@ struct Task {
 
 impl Task {
     /// Takes over what an earlier process of this node started.
-    fn adopt(&mut self) {
-        let names: Vec<_> = self.state.records().iter().map(|record| record.name.clone()).collect();
-        for name in names {
-            let Some(number) = container::last_attempt(&self.node, &self.uid, &name) else { continue };
-            let Some(attempt) = self.attempt(name.clone(), number) else { continue };
-            let begun = attempt.is_begun();
-            self.state.adopt(&name, number, begun);
-            if begun {
-                self.node.spawn(attempt.adopt());
+    async fn adopt(&mut self) {
+        let names = self.state.records().iter().map(|record| record.name.clone());
+        let attempts: Vec<_> = names.filter_map(|name| self.attempt(name, 0)).collect();
+        // Nothing is found only if the runtime is shutting down, and then nothing is started either.
+        let found = spawn_blocking(move || container::find(attempts.into_iter())).await.unwrap_or_default();
+        for (name, number, adoption) in self.state.adopt(&found, Timestamp::now()) {
+            let Some(attempt) = self.attempt(name, number) else { continue };
+            match adoption {
+                Adoption::Lost => self.node.spawn(async move { attempt.ended().await }),
+                _ => self.node.spawn(attempt.adopt()),
             }
         }
     }
@@ -206,8 +219,9 @@ impl Task {
 
     fn start_probe(&self, name: &str, attempt: u32) {
         let probe = self.state.container(name).and_then(|container| container.readiness_probe.clone());
+        let ready = self.state.record(name).is_some_and(|record| record.ready);
         if let (Some(probe), Some(attempt)) = (probe, self.attempt(name.to_owned(), attempt)) {
-            self.node.spawn_droppable(probe::watch(attempt, probe));
+            self.node.spawn_droppable(probe::watch(attempt, probe, ready));
         }
     }
 

@@ -14,8 +14,8 @@ use super::container::{Attempt, SHIM_COMMAND};
 use super::shim;
 
 /// Probes until the container's supervisor is gone; reports each change of verdict. A probe that has not
-/// succeeded yet counts as not ready.
-pub(super) async fn watch(attempt: Attempt, probe: Probe) {
+/// succeeded yet counts as not ready; of an adopted container the verdict so far holds.
+pub(super) async fn watch(attempt: Attempt, probe: Probe, mut ready: bool) {
     let seconds = |given: Option<i32>, default: u64| {
         Duration::from_secs(given.and_then(|given| u64::try_from(given).ok()).unwrap_or(default))
     };
@@ -24,7 +24,7 @@ pub(super) async fn watch(attempt: Attempt, probe: Probe) {
     let limit = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     sleep(seconds(probe.initial_delay_seconds, 0)).await;
     let mut ticks = interval(seconds(probe.period_seconds, 10).max(Duration::from_secs(1)));
-    let (mut ready, mut successes, mut failures) = (false, 0, 0);
+    let (mut successes, mut failures) = (0, 0);
     while attempt.is_running() {
         ticks.tick().await;
         if timeout(limit, check(&attempt, &probe)).await.unwrap_or(false) {

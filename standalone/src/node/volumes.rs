@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::ResourceExt;
@@ -70,6 +71,11 @@ pub(super) fn refresh(node: &Node, pod: &Pod, objects: &Objects) -> Result<(), V
     Ok(())
 }
 
+/// Whether there are volumes for [`tear_down`].
+pub(super) fn are_there(node: &Node, uid: &str) -> bool {
+    node.pod_dir(uid).join(VOLUMES).exists()
+}
+
 /// Unmounts and deletes the volumes that live only as long as the pod. Claims and hostPaths stay.
 pub(super) fn tear_down(node: &Node, uid: &str) -> io::Result<()> {
     let directory = node.pod_dir(uid).join(VOLUMES);
@@ -90,12 +96,16 @@ fn make(node: &Node, pod: &Pod, volume: &Volume, plan: Plan) -> Result<PathBuf, 
     let directory = node.pod_dir(&uid).join(VOLUMES).join(&volume.name);
     match plan {
         Plan::Empty { memory, size_limit } => {
-            if !directory.exists() {
-                fs::create_dir_all(&directory).map_err(failed)?;
-                if memory {
-                    let size = size_limit.unwrap_or(MEMORY_VOLUME_BYTES);
-                    mount_tmpfs(&directory, size).map_err(failed)?;
-                }
+            // Without the file an earlier process may have been killed half-way; with it containers may have run, and
+            // changed the mode. What is in memory does not outlive the machine.
+            let mut fresh = !node.pod_dir(&uid).join(PATHS).exists();
+            fs::create_dir_all(&directory).map_err(failed)?;
+            if memory && !is_mount_point(&directory).map_err(failed)? {
+                let size = size_limit.unwrap_or(MEMORY_VOLUME_BYTES);
+                mount_tmpfs(&directory, size).map_err(failed)?;
+                fresh = true;
+            }
+            if fresh {
                 open_to_pod(pod, &directory).map_err(failed)?;
             }
             Ok(directory)
@@ -114,14 +124,23 @@ fn make(node: &Node, pod: &Pod, volume: &Volume, plan: Plan) -> Result<PathBuf, 
             let namespace = pod.namespace().unwrap_or_default();
             // A claim that was deleted and made again under the same name starts empty.
             let directory = node.config.data_dir.join("claims").join(namespace).join(format!("{name}-{uid}"));
+            let _one_at_a_time = node.claims.lock().unwrap_or_else(PoisonError::into_inner);
             if !directory.exists() {
-                fs::create_dir_all(&directory).map_err(failed)?;
-                open_to_pod(pod, &directory).map_err(failed)?;
+                // Whole before it is in its place, where containers may change its mode.
+                let made = directory.with_file_name(format!("{name}-{uid}.new"));
+                fs::create_dir_all(&made).map_err(failed)?;
+                open_to_pod(pod, &made).map_err(failed)?;
+                fs::rename(&made, &directory).map_err(failed)?;
             }
             Ok(directory)
         }
         Plan::Entrypoint => Ok(node.entrypoint_image()),
     }
+}
+
+fn is_mount_point(directory: &Path) -> io::Result<bool> {
+    let parent = directory.parent().unwrap_or(directory);
+    Ok(fs::metadata(directory)?.dev() != fs::metadata(parent)?.dev())
 }
 
 fn mount_tmpfs(directory: &Path, bytes: u64) -> io::Result<()> {
@@ -229,7 +248,6 @@ mod tests {
 
     #[test]
     fn files_are_replaced_only_when_they_change() {
-        use std::os::unix::fs::MetadataExt;
         let root = tempfile::tempdir().expect("a directory");
         let pod = Pod::default();
         let inode = |path: &str| fs::metadata(root.path().join(path)).expect("exists").ino();

@@ -7,7 +7,6 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use ropewalk_standalone::node::Instance;
 use serde_json::json;
 
@@ -86,18 +85,11 @@ fn a_killed_shim_takes_its_container_along() {
         let spec = json!({"containers": [{"name": "c", "image": "host", "command": ["sleep", "1000"]}]});
         world.create(pod("p", spec)).await;
         let running = world.wait("p", phase(&["Running"])).await.expect("the pod");
-        let uid = running.metadata.uid.clone().unwrap_or_default();
-        let data = world.instance.as_ref().expect("an instance").data_dir();
-        let started = data.join("pods").join(uid).join("containers/c/0/started.json");
-        let started: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(started).expect("read")).expect("JSON");
-        let process = |which: &str| {
-            Pid::from_raw(i32::try_from(started[which]["pid"].as_i64().expect("a pid")).expect("fits"))
-        };
-        kill(process("shim"), Signal::SIGKILL).expect("killed");
+        kill(world.process(&running, "c", "shim"), Signal::SIGKILL).expect("killed");
         let (code, reason, _) = outcome(&world.ended("p").await, "c");
         assert_eq!((code, reason.as_str()), (137, "ContainerStatusUnknown"));
-        let command = std::fs::read(format!("/proc/{}/cmdline", process("init"))).unwrap_or_default();
+        let command = std::fs::read(format!("/proc/{}/cmdline", world.process(&running, "c", "init")))
+            .unwrap_or_default();
         assert!(command.is_empty(), "the container still runs: {}", String::from_utf8_lossy(&command));
     });
 }

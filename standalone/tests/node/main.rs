@@ -4,6 +4,7 @@
 //! dispatched before any thread exists.
 #![allow(clippy::panic, clippy::print_stderr, clippy::print_stdout, reason = "a test program")]
 
+mod adoption;
 mod cleanup;
 mod pods;
 mod steps;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     if !root {
         eprintln!("WARNING: the node's tests need root and are all skipped; run them with sudo");
     }
-    let tests = pods::all().into_iter().chain(steps::all()).chain(cleanup::all());
+    let tests = pods::all().into_iter().chain(steps::all()).chain(adoption::all()).chain(cleanup::all());
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {
             test();

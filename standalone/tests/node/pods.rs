@@ -38,7 +38,6 @@ pub(crate) fn all() -> Vec<Test> {
         ("the_deadline_ends_a_pod", the_deadline_ends_a_pod),
         ("without_a_root_an_image_is_refused", without_a_root_an_image_is_refused),
         ("readiness_probes", readiness_probes),
-        ("containers_are_adopted_after_a_restart", containers_are_adopted_after_a_restart),
         ("a_full_node_makes_pods_wait", a_full_node_makes_pods_wait),
         ("long_termination_messages_are_cut", long_termination_messages_are_cut),
         ("statuses_are_few", statuses_are_few),
@@ -518,26 +517,6 @@ fn readiness_probes() {
         let uid = after.metadata.uid.clone().unwrap_or_default();
         world.wait("p", is_deleted(&uid)).await;
         drop(listener);
-    });
-}
-
-fn containers_are_adopted_after_a_restart() {
-    test(async |world: &mut World| {
-        let shared = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
-        let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [
-            with(script("ends", "echo once >> /v/runs; sleep 0.2; exit 5"), shared.clone()),
-            with(script("stays", "echo once >> /v/runs; until [ -e /v/go ] && [ $(wc -l < /v/runs) -ge 2 ]; do sleep 0.05; done; cat /v/runs; exit 6"),
-                 shared)]});
-        world.create(pod("p", spec)).await;
-        let running = world.wait("p", phase(&["Running"])).await.expect("the pod");
-        world.restart().await;
-        let uid = running.metadata.uid.clone().unwrap_or_default();
-        let volume =
-            world.instance.as_ref().expect("an instance").data_dir().join("pods").join(uid).join("volumes/v");
-        std::fs::write(volume.join("go"), "").expect("written");
-        let ended = world.ended("p").await;
-        assert_eq!((outcome(&ended, "ends").0, outcome(&ended, "stays").0), (5, 6));
-        assert_eq!(world.log("p", "stays").await, "once\nonce\n");
     });
 }
 

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{LogParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client};
+use nix::unistd::Pid;
 use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
 use ropewalk_standalone::node::logs::Logs;
 use ropewalk_standalone::node::{self, Instance, NodeConfig, RootfsMode, RuntimeKind};
@@ -75,8 +76,18 @@ impl World {
 
     /// Ends the node without its containers and starts another one on the same directory.
     pub(crate) async fn restart(&mut self) {
+        self.leave().await;
+        self.come_back();
+    }
+
+    /// Ends the node without its containers.
+    pub(crate) async fn leave(&mut self) {
         self.shutdown.send(true).expect("the node runs");
         (&mut self.node).await.expect("the node ends");
+    }
+
+    /// Starts another node on the directory of one that left.
+    pub(crate) fn come_back(&mut self) {
         let instance = self.instance.as_ref().expect("an instance");
         (self.shutdown, self.node) = spawn(&self.server, config(instance.data_dir()));
     }
@@ -88,6 +99,24 @@ impl World {
         let left = Left::of(instance.data_dir());
         instance.remove().expect("removed");
         left.assert_nothing();
+    }
+
+    /// Where the node keeps things.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.instance.as_ref().expect("an instance").data_dir()
+    }
+
+    /// The directory of the first attempt of a container.
+    pub(crate) fn attempt(&self, pod: &Pod, container: &str) -> PathBuf {
+        let uid = pod.metadata.uid.as_deref().expect("a UID");
+        self.data_dir().join("pods").join(uid).join("containers").join(container).join("0")
+    }
+
+    /// A process of the first attempt of a container: `shim` or `init`.
+    pub(crate) fn process(&self, pod: &Pod, container: &str, which: &str) -> Pid {
+        let started = std::fs::read(self.attempt(pod, container).join("started.json")).expect("read");
+        let started: Value = serde_json::from_slice(&started).expect("JSON");
+        Pid::from_raw(i32::try_from(started[which]["pid"].as_i64().expect("a pid")).expect("fits"))
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {

@@ -91,6 +91,8 @@ pub enum Ending {
     Gone,
     /// `activeDeadlineSeconds` have passed.
     Deadline,
+    /// Nobody knows how one of its containers ended; others may wait for ever for what that one was to leave them.
+    Lost,
 }
 
 /// One pod on this node.
@@ -146,15 +148,6 @@ impl PodState {
             again_at: None,
             tries: 0,
             announced: BTreeSet::new(),
-        }
-    }
-
-    /// Takes over an attempt an earlier process of this node prepared. If its command was `begun` its events
-    /// follow; if not, it will be started as if it were new, so that no command runs twice and none is lost.
-    pub fn adopt(&mut self, name: &str, attempt: u32, begun: bool) {
-        if let Some(record) = self.records.iter_mut().find(|record| record.name == name) {
-            record.attempt = attempt;
-            record.phase = if begun { Phase::Starting } else { Phase::Waiting(None) };
         }
     }
 

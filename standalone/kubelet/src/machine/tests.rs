@@ -101,15 +101,6 @@ fn a_pod_that_has_a_node_is_not_bound_again() {
 }
 
 #[test]
-fn what_was_begun_is_adopted_and_what_was_not_is_started() {
-    let mut drive = Drive::new(two_steps());
-    drive.state.adopt("prepare", 0, true);
-    drive.state.adopt("b", 2, false);
-    assert_eq!(drive.ready(), NOTHING, "the init container is not run again");
-    assert_eq!(drive.exited("prepare", 0, 0), ["start a/0", "start b/2"]);
-}
-
-#[test]
 fn a_failed_init_container_ends_the_pod() {
     let mut drive = Drive::new(two_steps());
     drive.ready();

@@ -75,6 +75,8 @@ enum ShimError {
     Start(String),
     #[error("state of the container cannot be written")]
     State(#[source] io::Error),
+    #[error("the attempt was given to another supervisor, or to none")]
+    Withdrawn,
 }
 
 impl ShimError {
@@ -128,6 +130,8 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
     let mut cgroups = None;
     let ended = match run(directory, &config, &mut cgroups) {
         Ok(ended) => ended,
+        // What lies here, and the cgroup of this name, are somebody else's now.
+        Err(ShimError::Withdrawn) => return Err(ShimError::Withdrawn),
         Err(error) => Ended {
             code: NEVER_RAN,
             oom: false,
@@ -246,7 +250,9 @@ fn begin(
     let gone = || ShimError::State(io::Error::from(io::ErrorKind::NotFound));
     let init = Process::of(created.pid()).ok_or_else(gone)?;
     let shim = Process::of(Pid::this().as_raw()).ok_or_else(gone)?;
-    fs::write(directory.join(files::BEGUN), "").map_err(ShimError::State)?;
+    if !files::begin(directory).map_err(ShimError::State)? {
+        return Err(ShimError::Withdrawn);
+    }
     created.start()?;
     let at = Timestamp::now();
     files::write_json(&directory.join(files::STARTED), &Started { shim, init, at })
