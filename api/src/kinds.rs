@@ -8,6 +8,8 @@ pub struct Kind {
     pub kind: &'static str,
     /// The version stored and served.
     pub version: &'static str,
+    /// Other versions served, converted from and to the stored one.
+    pub also: &'static [&'static str],
     /// As in URLs: `taskruns`.
     pub plural: &'static str,
     /// As typed: `taskrun`.
@@ -23,27 +25,39 @@ impl Kind {
     pub fn api_version(&self) -> String {
         format!("{}/{}", crate::GROUP, self.version)
     }
+
+    /// Every version served, the stored one first.
+    pub fn versions(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.version).chain(self.also.iter().copied())
+    }
+
+    /// The version an `apiVersion` names, if it is one of this kind's.
+    pub fn version_of(&self, api_version: &str) -> Option<&'static str> {
+        let (group, version) = api_version.split_once('/')?;
+        self.versions().find(|served| group == crate::GROUP && *served == version)
+    }
 }
 
 const fn kind(
     kind: &'static str,
     version: &'static str,
+    also: &'static [&'static str],
     plural: &'static str,
     singular: &'static str,
     short_names: &'static [&'static str],
     runs: bool,
 ) -> Kind {
-    Kind { kind, version, plural, singular, short_names, runs }
+    Kind { kind, version, also, plural, singular, short_names, runs }
 }
 
 /// Every kind served.
 pub const ALL: [Kind; 6] = [
-    kind("Task", "v1", "tasks", "task", &[], false),
-    kind("TaskRun", "v1", "taskruns", "taskrun", &["tr", "trs"], true),
-    kind("Pipeline", "v1", "pipelines", "pipeline", &[], false),
-    kind("PipelineRun", "v1", "pipelineruns", "pipelinerun", &["pr", "prs"], true),
-    kind("StepAction", "v1beta1", "stepactions", "stepaction", &[], false),
-    kind("CustomRun", "v1beta1", "customruns", "customrun", &[], true),
+    kind("Task", "v1", &["v1beta1"], "tasks", "task", &[], false),
+    kind("TaskRun", "v1", &["v1beta1"], "taskruns", "taskrun", &["tr", "trs"], true),
+    kind("Pipeline", "v1", &["v1beta1"], "pipelines", "pipeline", &[], false),
+    kind("PipelineRun", "v1", &["v1beta1"], "pipelineruns", "pipelinerun", &["pr", "prs"], true),
+    kind("StepAction", "v1beta1", &["v1alpha1"], "stepactions", "stepaction", &[], false),
+    kind("CustomRun", "v1beta1", &[], "customruns", "customrun", &[], true),
 ];
 
 /// The kind of this name.

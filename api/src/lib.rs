@@ -4,6 +4,7 @@
 
 pub mod conditions;
 pub mod config;
+pub mod conversion;
 pub mod crd;
 pub mod defaults;
 pub mod kinds;

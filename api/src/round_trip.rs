@@ -141,7 +141,7 @@ fn fixtures_set_every_field() {
     }
     let (mut fields, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for (_, document) in fixtures() {
-        let schema = schema::full(document["kind"].as_str().unwrap()).unwrap();
+        let schema = schema::of(document["kind"].as_str().unwrap(), &document).unwrap();
         walk(schema, Some(&document), &mut fields, &mut seen);
     }
     assert_eq!(fields.difference(&seen).collect::<Vec<_>>(), Vec::<&String>::new());

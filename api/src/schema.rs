@@ -12,21 +12,34 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::conversion::differences;
 use crate::kinds;
 
 /// Definitions whose names begin like this are Kubernetes' own.
 pub(crate) const KUBERNETES: &str = "io.k8s.";
-const DEFINITIONS: &str = "#/$defs/";
+pub(crate) const DEFINITIONS: &str = "#/$defs/";
 
 struct Schemas {
-    roots: BTreeMap<&'static str, Value>,
+    /// By kind and version.
+    roots: BTreeMap<&'static str, BTreeMap<&'static str, Value>>,
     definitions: Map<String, Value>,
 }
 
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
     let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
-    let roots = kinds::ALL.iter().map(|kind| (kind.kind, root(&mut generator, kind.kind))).collect();
-    Schemas { roots, definitions: generator.take_definitions(true) }
+    let mut roots: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for kind in kinds::ALL {
+        let root = root(&mut generator, kind.kind);
+        for version in kind.versions() {
+            // Of other kinds all versions are alike.
+            let differs = (kind.version, version) == ("v1", "v1beta1");
+            let root = if differs { differences::referring(root.clone()) } else { root.clone() };
+            roots.entry(kind.kind).or_default().insert(version, root);
+        }
+    }
+    let mut definitions = generator.take_definitions(true);
+    definitions.extend(differences::definitions(&definitions));
+    Schemas { roots, definitions }
 });
 
 fn root(generator: &mut SchemaGenerator, kind: &str) -> Value {
@@ -59,11 +72,19 @@ fn root(generator: &mut SchemaGenerator, kind: &str) -> Value {
     json!({"type": "object", "properties": properties})
 }
 
-/// The schema of a whole object of this kind; `None` for a kind that is not in [`kinds::ALL`].
+/// The schema of a whole object of this kind in this version; `None` for what is not in [`kinds::ALL`].
 ///
 /// Subschemas may be references, see [`resolve`].
-pub fn full(kind: &str) -> Option<&'static Value> {
-    SCHEMAS.roots.get(kind)
+pub fn full(kind: &str, version: &str) -> Option<&'static Value> {
+    SCHEMAS.roots.get(kind)?.get(version)
+}
+
+/// The schema for this object: of the version it is in, or of the stored one when it is in none of its kind's.
+pub(crate) fn of(kind: &str, object: &Value) -> Option<&'static Value> {
+    let kind = kinds::find(kind)?;
+    let version =
+        object.get("apiVersion").and_then(Value::as_str).and_then(|version| kind.version_of(version));
+    full(kind.kind, version.unwrap_or(kind.version))
 }
 
 /// What a schema says once references and "or null" are taken away, and the name of the definition it came from.
@@ -111,7 +132,7 @@ pub(crate) fn is_int_or_string(schema: &Value) -> bool {
     schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
 }
 
-#[cfg(test)]
+/// The definition of this name; those of v1beta1 have a prefix, see [`differences`].
 pub(crate) fn definition(name: &str) -> Option<&'static Value> {
     SCHEMAS.definitions.get(name)
 }
@@ -123,16 +144,16 @@ mod tests {
     #[test]
     fn every_kind_has_a_spec_and_only_runs_have_a_status() {
         for kind in kinds::ALL {
-            let properties = &full(kind.kind).unwrap()["properties"];
+            let properties = &full(kind.kind, kind.version).unwrap()["properties"];
             assert!(properties["spec"].is_object(), "{}", kind.kind);
             assert_eq!(properties.get("status").is_some(), kind.runs, "{}", kind.kind);
         }
-        assert_eq!(full("Pod"), None);
+        assert_eq!(full("Pod", "v1"), None);
     }
 
     #[test]
     fn references_lead_to_definitions() {
-        let (name, spec) = resolve(&full("Task").unwrap()["properties"]["spec"]);
+        let (name, spec) = resolve(&full("Task", "v1").unwrap()["properties"]["spec"]);
         assert_eq!(name, Some("TaskSpec"));
         let (name, step) = resolve(&spec["properties"]["steps"]["items"]);
         assert_eq!(name, Some("Step"));

@@ -12,6 +12,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::conversion::differences;
 use crate::{GoDuration, schema};
 
 /// One thing wrong with the form of an object.
@@ -120,13 +121,20 @@ pub fn decode<T: DeserializeOwned>(object: &Value) -> Result<T, DecodeError> {
 
 /// Everything wrong with the form of an object of this kind, in the order the fields are met.
 ///
-/// `null` is right everywhere. An unknown kind has no findings.
+/// The version is the object's own. `null` is right everywhere. An unknown kind has no findings.
 pub fn check(kind: &str, object: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(schema) = schema::full(kind) {
+    if let Some(schema) = schema::of(kind, object) {
         walk(schema, None, object, &mut String::new(), &mut findings);
     }
     findings
+}
+
+/// Whether a value has the form of this schema.
+pub(crate) fn fits(schema: &'static Value, value: &Value) -> bool {
+    let mut findings = Vec::new();
+    walk(schema, None, value, &mut String::new(), &mut findings);
+    findings.is_empty()
 }
 
 fn walk(
@@ -244,6 +252,13 @@ fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
 }
 
 fn hint<'a>(within: Option<&str>, field: &str, known: impl Iterator<Item = &'a String>) -> Option<Hint> {
+    let (beta, within) = match within.and_then(|within| within.strip_prefix(differences::PREFIX)) {
+        Some(within) => (true, Some(within)),
+        None => (false, within),
+    };
+    if let Some(place) = within.filter(|_| beta).and_then(|within| differences::moved(within, field)) {
+        return Some(Hint::Moved(place));
+    }
     let moved = MOVED.iter().find(|(name, moved, _)| within == Some(*name) && *moved == field);
     if let Some((_, _, place)) = moved {
         return Some(Hint::Moved(place));
@@ -303,6 +318,20 @@ mod tests {
     #[case("PipelineRun", json!({"timeout": "1h"}), r#"unknown field "spec.timeout", use "spec.timeouts.pipeline" instead"#)]
     fn names_what_is_wrong(#[case] kind: &str, #[case] given: Value, #[case] expected: &str) {
         let findings: Vec<_> = check(kind, &spec(given)).iter().map(ToString::to_string).collect();
+        assert_eq!(findings, [expected]);
+    }
+
+    #[rstest]
+    #[case("Task", json!({"steps": [{"computeResources": {}}]}), r#"unknown field "spec.steps[0].computeResources", use "resources" instead"#)]
+    #[case("Task", json!({"steps": [{"imge": "i"}]}), r#"unknown field "spec.steps[0].imge", did you mean "image"?"#)]
+    #[case("Task", json!({"steps": [{"resources": {"limits": {"cpu": []}}}]}), r#"field "spec.steps[0].resources.limits.cpu" must be a number or a string, not a list"#)]
+    #[case("TaskRun", json!({"taskSpec": {"steps": [{"tty": 1}]}}), r#"field "spec.taskSpec.steps[0].tty" must be true or false, not a number"#)]
+    #[case("PipelineRun", json!({"taskRunTemplate": {}}), r#"unknown field "spec.taskRunTemplate", use "spec.podTemplate and spec.serviceAccountName" instead"#)]
+    #[case("PipelineRun", json!({"taskRunSpecs": [{"stepSpecs": []}]}), r#"unknown field "spec.taskRunSpecs[0].stepSpecs", use "stepOverrides" instead"#)]
+    fn names_what_is_wrong_in_v1beta1(#[case] kind: &str, #[case] given: Value, #[case] expected: &str) {
+        let mut object = spec(given);
+        object["apiVersion"] = json!("tekton.dev/v1beta1");
+        let findings: Vec<_> = check(kind, &object).iter().map(ToString::to_string).collect();
         assert_eq!(findings, [expected]);
     }
 

@@ -19,7 +19,7 @@ use kube::Client;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use prometheus::Registry;
-use ropewalk_api::crd;
+use ropewalk_api::{conversion, crd};
 use ropewalk_apiserver::{ResourceTable, State, TableError};
 use ropewalk_controller::{Metrics, Options};
 use ropewalk_core::settings::Settings;
@@ -306,7 +306,10 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
 
 /// Everything the API serves: Kubernetes' own kinds that pipelines need, and ours by their CRDs.
 fn resources() -> Result<ResourceTable, TableError> {
-    crd::all().iter().try_fold(ResourceTable::built_in(), ResourceTable::with_crd)
+    let table = crd::all().iter().try_fold(ResourceTable::built_in(), ResourceTable::with_crd)?;
+    Ok(table.converting(ropewalk_api::GROUP, |object, _from, to| {
+        conversion::convert(object, to).map_err(|error| error.to_string())
+    }))
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

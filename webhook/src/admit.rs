@@ -1,11 +1,14 @@
 //! One request in, one decision out. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ropewalk_api::config::Config;
 use ropewalk_api::defaults::{Defaulted, New};
-use ropewalk_api::validate::{Validated, is_same_spec};
-use ropewalk_api::{CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, kinds, strict, warnings};
+use ropewalk_api::validate::{FieldErrors, Validated, is_same_spec};
+use ropewalk_api::{
+    CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, conversion, kinds, strict, warnings,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -136,6 +139,10 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
         }
     }
     let release = (request.operation == Operation::Create).then_some(settings.release.as_str());
+    let version = object["apiVersion"].clone();
+    if let Cow::Owned(stored) = stored(&object)? {
+        object = stored;
+    }
     match request.kind {
         "Task" => mutate_as::<Task>(&mut object, config, release),
         "TaskRun" => mutate_as::<TaskRun>(&mut object, config, release),
@@ -150,7 +157,20 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
         warnings.extend(doubts.iter().take(WARNING_LIMIT).map(ToString::to_string));
         warnings.extend((more > 0).then(|| format!("and {more} more; `ropewalk lint` shows all")));
     }
+    if let Some(version) = version.as_str().filter(|version| object["apiVersion"] != *version) {
+        object = conversion::convert(object, version).map_err(|error| undecodable(&error.to_string()))?;
+    }
     Ok(Mutated { object, warnings })
+}
+
+/// The object in the version it is stored in, which is the one everything is decided about.
+fn stored(object: &Value) -> Result<Cow<'_, Value>, Denial> {
+    let kind = object["kind"].as_str().and_then(kinds::find);
+    let Some(kind) = kind.filter(|_| conversion::is_converted(object)) else {
+        return Ok(Cow::Borrowed(object));
+    };
+    let converted = conversion::convert(object.clone(), &kind.api_version());
+    converted.map(Cow::Owned).map_err(|error| undecodable(&error.to_string()))
 }
 
 /// The validating webhook, for an object that has its defaults.
@@ -161,14 +181,27 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
     if !concerns(request) {
         return Ok(());
     }
-    match request.kind {
-        "Task" => validate_as::<Task>(request, config),
-        "TaskRun" => validate_as::<TaskRun>(request, config),
-        "Pipeline" => validate_as::<Pipeline>(request, config),
-        "PipelineRun" => validate_as::<PipelineRun>(request, config),
-        "StepAction" => validate_as::<StepAction>(request, config),
-        _ => validate_as::<CustomRun>(request, config),
+    let object = stored(request.object)?;
+    let old_object = request.old_object.map(stored).transpose()?;
+    let asked = Request { object: &object, old_object: old_object.as_deref(), ..*request };
+    let mut errors = match request.kind {
+        "Task" => validate_as::<Task>(&asked, config),
+        "TaskRun" => validate_as::<TaskRun>(&asked, config),
+        "Pipeline" => validate_as::<Pipeline>(&asked, config),
+        "PipelineRun" => validate_as::<PipelineRun>(&asked, config),
+        "StepAction" => validate_as::<StepAction>(&asked, config),
+        _ => validate_as::<CustomRun>(&asked, config),
+    }?;
+    if conversion::is_converted(request.object) {
+        let before = request.old_object.map(|old| conversion::refused(old, false)).unwrap_or_default();
+        let refused = conversion::refused(request.object, request.operation == Operation::Create);
+        errors = conversion::errors_in_v1beta1(request.kind, errors);
+        errors.also(refused.without(&before));
     }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(refuse(VALIDATING_WEBHOOK, format!("validation failed: {errors}")))
 }
 
 /// API servers cut the warnings of an answer off at 4 kB together; these are about as many.
@@ -209,7 +242,7 @@ where
     Ok(())
 }
 
-fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<(), Denial>
+fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<FieldErrors, Denial>
 where
     T: Clone + Defaulted + DeserializeOwned + Serialize + Validated,
 {
@@ -217,7 +250,7 @@ where
         .map_err(|error| refuse(VALIDATING_WEBHOOK, format!("validation failed: cannot decode: {error}")))?;
     // An old object that cannot be read any more does not stand in the way of its repair.
     let old = request.old_object.and_then(|old| strict::decode::<T>(old).ok());
-    let errors = match old {
+    Ok(match old {
         Some(old) if is_same_spec(&spec_of(&new)?, &spec_of(&defaulted(&old, config))?) => {
             new.validate_metadata()
         }
@@ -230,11 +263,7 @@ where
             errors
         }
         None => new.validate(config),
-    };
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(refuse(VALIDATING_WEBHOOK, format!("validation failed: {errors}")))
+    })
 }
 
 fn defaulted<T: Clone + Defaulted>(object: &T, config: &Config) -> T {
@@ -288,29 +317,26 @@ pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
         };
         return findings.into_iter().map(problem).collect();
     }
-    match kind {
-        "Task" => lint_as::<Task>(object, config),
-        "TaskRun" => lint_as::<TaskRun>(object, config),
-        "Pipeline" => lint_as::<Pipeline>(object, config),
-        "PipelineRun" => lint_as::<PipelineRun>(object, config),
-        "StepAction" => lint_as::<StepAction>(object, config),
-        "CustomRun" => lint_as::<CustomRun>(object, config),
-        _ => Vec::new(),
-    }
-}
-
-fn lint_as<T>(object: &Value, config: &Config) -> Vec<Problem>
-where
-    T: Defaulted + DeserializeOwned + Validated,
-{
-    match strict::decode::<T>(object) {
+    let Ok(converted) = stored(object) else { return Vec::new() };
+    let errors = match kind {
+        "Task" => lint_as::<Task>(&converted, config),
+        "TaskRun" => lint_as::<TaskRun>(&converted, config),
+        "Pipeline" => lint_as::<Pipeline>(&converted, config),
+        "PipelineRun" => lint_as::<PipelineRun>(&converted, config),
+        "StepAction" => lint_as::<StepAction>(&converted, config),
+        "CustomRun" => lint_as::<CustomRun>(&converted, config),
+        _ => return Vec::new(),
+    };
+    match errors {
         Err(error) => {
             let message = error.to_string();
             vec![Problem::at(error.path, message)]
         }
-        Ok(mut typed) => {
-            typed.set_defaults(config);
-            let errors = typed.validate(config);
+        Ok(mut errors) => {
+            if conversion::is_converted(object) {
+                errors = conversion::errors_in_v1beta1(kind, errors);
+                errors.also(conversion::refused(object, true));
+            }
             errors
                 .distinct()
                 .map(|error| Problem {
@@ -326,6 +352,15 @@ where
                 .collect()
         }
     }
+}
+
+fn lint_as<T>(object: &Value, config: &Config) -> Result<FieldErrors, strict::DecodeError>
+where
+    T: Defaulted + DeserializeOwned + Validated,
+{
+    let mut typed: T = strict::decode(object)?;
+    typed.set_defaults(config);
+    Ok(typed.validate(config))
 }
 
 fn to_json<T: Serialize>(typed: &T) -> Result<Value, Denial> {

@@ -1,5 +1,5 @@
 //! The webhook's own certificates: an authority and a leaf in one Secret that all replicas share, and the authority in
-//! the webhook configurations, where API servers look for what to trust.
+//! the webhook configurations and the definitions that name us, where API servers look for what to trust.
 //!
 //! [`stored`] and [`configuration`] read and [`plan`] decides, all pure; [`issue`] makes keys and certificates;
 //! [`observe`] watches, and [`keeper`] writes.

@@ -1,10 +1,12 @@
-//! Admission of the `tekton.dev` kinds: defaulting and validation behind Kubernetes' webhook protocol.
+//! Admission of the `tekton.dev` kinds, defaulting and validation, and their conversion between versions, behind
+//! Kubernetes' webhook protocols.
 //!
 //! [`admit`] is pure: the one-process server calls it in its request path. [`router`] is the same behind HTTP, for a
 //! cluster; it does no IO of its own either. The process around it, with its certificates, is the binary next door.
 
 mod admit;
 mod config_maps;
+mod convert;
 mod merge;
 mod metrics;
 mod router;

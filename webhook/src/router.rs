@@ -1,4 +1,4 @@
-//! The webhooks behind HTTP: `AdmissionReview` in, `AdmissionReview` out.
+//! The webhooks behind HTTP: a review in, a review out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +13,14 @@ use axum::{Json, Router};
 use futures::StreamExt;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation as Verb};
+use kube::core::conversion::ConversionReview;
 use ropewalk_api::config::Config;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::admit::{self, DEFAULTING_WEBHOOK, Denial, Operation, Request, Settings, VALIDATING_WEBHOOK};
 use crate::config_maps::{CONFIG_WEBHOOK, validate_config_map};
+use crate::convert;
 use crate::metrics::Metrics;
 
 /// Gives the configuration in force; called once per request, so that a changed ConfigMap needs no restart.
@@ -51,7 +53,8 @@ struct Webhooks {
     slots: Arc<Semaphore>,
 }
 
-/// `POST /defaulting`, `POST /resource-validation` and `POST /config-validation` (contract 1.0).
+/// `POST /defaulting`, `POST /resource-validation`, `POST /config-validation` and `POST /resource-conversion`
+/// (contract 1.0).
 pub fn router(config: ConfigSource, settings: Settings, metrics: Metrics) -> Router {
     let slots = Arc::new(Semaphore::new(LARGE));
     let webhooks = Webhooks { config, settings: Arc::new(settings), metrics, slots };
@@ -59,6 +62,7 @@ pub fn router(config: ConfigSource, settings: Settings, metrics: Metrics) -> Rou
         .route("/defaulting", post(defaulting))
         .route("/resource-validation", post(validation))
         .route("/config-validation", post(config_validation))
+        .route("/resource-conversion", post(conversion))
         .layer(DefaultBodyLimit::max(REVIEW_LIMIT))
         .layer(middleware::from_fn_with_state(webhooks.clone(), bounded))
         .with_state(webhooks)
@@ -119,6 +123,10 @@ async fn config_validation(State(webhooks): State<Webhooks>, Json(review): Revie
     respond(review, CONFIG_WEBHOOK, &webhooks.metrics, |request| {
         validate_config_map(request).map(|()| Answer::default())
     })
+}
+
+async fn conversion(Json(review): Json<ConversionReview>) -> Json<ConversionReview> {
+    Json(convert::answer(review))
 }
 
 /// Consent, with what goes along with it.

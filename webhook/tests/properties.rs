@@ -39,6 +39,24 @@ fn objects() -> Vec<Value> {
             json!({"image": "i", "params": [{"name": "p"}], "args": ["$(params.p)"]}),
         ),
         object("CustomRun", "v1beta1", json!({"customRef": {"apiVersion": "a/v1", "kind": "K"}})),
+        object(
+            "Task",
+            "v1beta1",
+            json!({
+                "steps": [{"name": "s", "image": "i", "resources": {"limits": {"cpu": 1}}, "tty": true}],
+                "stepTemplate": {"name": "t", "env": [{"name": "E", "value": "v"}]}, "resources": {},
+            }),
+        ),
+        object(
+            "PipelineRun",
+            "v1beta1",
+            json!({
+                "pipelineSpec": {"tasks": [{"name": "a", "taskSpec": {"steps": [{"image": "i", "stdin": true}]}}]},
+                "timeout": "1h", "podTemplate": {"hostNetwork": true},
+                "taskRunSpecs": [{"pipelineTaskName": "a", "stepOverrides": [{"name": "s", "resources": {"limits": {"cpu": 1}}}]}],
+            }),
+        ),
+        object("StepAction", "v1alpha1", json!({"image": "i"})),
     ]
 }
 

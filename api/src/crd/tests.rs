@@ -5,9 +5,15 @@ use super::*;
 /// Client-side apply keeps the object in an annotation; annotations together hold 256 kB.
 const MAX_COMPACT: usize = 230_000;
 
+/// The schema of a kind in the version it is stored in, or, as in `v1beta1.Task`, in another one.
 fn schema(kind: &str) -> Value {
+    let (version, kind) = kind.split_once('.').unwrap_or(("", kind));
     let index = kinds::ALL.iter().position(|k| k.kind == kind).unwrap();
-    all()[index]["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    let definition = all().swap_remove(index);
+    let versions = definition["spec"]["versions"].as_array().unwrap();
+    let wanted =
+        |found: &&Value| if version.is_empty() { found["storage"] == true } else { found["name"] == version };
+    versions.iter().find(wanted).unwrap()["schema"]["openAPIV3Schema"].clone()
 }
 
 /// The schema of `spec.steps[].image` and the like.
@@ -67,7 +73,9 @@ fn schemas_are_structural() {
         }
     }
     for crd in all() {
-        check(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "");
+        for version in crd["spec"]["versions"].as_array().unwrap() {
+            check(&version["schema"]["openAPIV3Schema"], "");
+        }
     }
 }
 
@@ -89,6 +97,10 @@ fn schemas_are_structural() {
 #[case("TaskRun", "spec.params[].value", "")]
 #[case("Task", "spec.params[].default", "")]
 #[case("Pipeline", "spec.results[].value", "")]
+#[case("v1beta1.TaskRun", "spec.taskSpec", "object")]
+#[case("v1beta1.TaskRun", "spec.podTemplate.volumes[]", "object")]
+#[case("v1beta1.PipelineRun", "spec.podTemplate.securityContext", "object")]
+#[case("v1beta1.PipelineRun", "status.taskRuns", "object")]
 fn left_open(#[case] kind: &str, #[case] path: &str, #[case] json_type: &str) {
     let schema = schema(kind);
     let found = at(&schema, path);
@@ -111,6 +123,12 @@ fn left_open(#[case] kind: &str, #[case] path: &str, #[case] json_type: &str) {
 #[case("TaskRun", "status.steps[].terminated.exitCode", "integer")]
 #[case("StepAction", "spec.volumeMounts[].name", "string")]
 #[case("CustomRun", "spec.customRef.kind", "string")]
+#[case("v1beta1.Task", "spec.steps[].resources.limits", "object")]
+#[case("v1beta1.Task", "spec.steps[].livenessProbe.periodSeconds", "integer")]
+#[case("v1beta1.TaskRun", "spec.stepOverrides[].resources.limits", "object")]
+#[case("v1beta1.PipelineRun", "spec.timeout", "string")]
+#[case("v1beta1.PipelineRun", "status.pipelineResults[].name", "string")]
+#[case("v1alpha1.StepAction", "spec.volumeMounts[].name", "string")]
 fn spelled_out(#[case] kind: &str, #[case] path: &str, #[case] json_type: &str) {
     assert_eq!(at(&schema(kind), path)["type"], json_type);
 }
@@ -142,10 +160,32 @@ fn names_columns_and_subresources_are_tektons() {
     );
     for crd in &crds {
         assert_eq!(crd["spec"]["names"]["categories"], json!(["tekton", "tekton-pipelines"]));
-        assert_eq!(crd["spec"]["versions"][0]["subresources"], json!({"status": {}}));
+        for version in crd["spec"]["versions"].as_array().unwrap() {
+            assert_eq!(version["subresources"], json!({"status": {}}));
+            assert_eq!(version["served"], true);
+        }
     }
     assert_eq!(crds[1]["spec"]["names"]["shortNames"], json!(["tr", "trs"]));
     let columns = &crds[3]["spec"]["versions"][0]["additionalPrinterColumns"];
     assert_eq!(columns[1]["jsonPath"], ".status.conditions[?(@.type==\"Succeeded\")].reason");
     assert_eq!(crds[0]["spec"]["versions"][0].get("additionalPrinterColumns"), None);
+}
+
+#[test]
+fn each_is_stored_in_one_version_and_served_in_tektons() {
+    let versions: Vec<_> = all()
+        .iter()
+        .map(|crd| {
+            let names = crd["spec"]["versions"].as_array().unwrap().iter().map(|version| {
+                let name = version["name"].as_str().unwrap();
+                if version["storage"] == true { format!("{name} stored") } else { name.to_owned() }
+            });
+            let webhook = &crd["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["path"];
+            (names.collect::<Vec<_>>().join(", "), webhook.as_str().unwrap_or("same").to_owned())
+        })
+        .collect();
+    let both = ("v1 stored, v1beta1".to_owned(), "/resource-conversion".to_owned());
+    assert_eq!(versions[..4], [both.clone(), both.clone(), both.clone(), both]);
+    assert_eq!(versions[4], ("v1beta1 stored, v1alpha1".to_owned(), "same".to_owned()));
+    assert_eq!(versions[5], ("v1beta1 stored".to_owned(), "same".to_owned()));
 }

@@ -28,7 +28,7 @@ impl fmt::Display for Renamed {
 /// that is there as well.
 pub fn correct(kind: &str, object: &mut Value) -> Vec<Renamed> {
     let mut renamed = Vec::new();
-    if let Some(schema) = schema::full(kind) {
+    if let Some(schema) = schema::of(kind, object) {
         walk(schema, object, "", &mut renamed);
     }
     renamed

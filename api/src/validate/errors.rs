@@ -154,6 +154,18 @@ impl FieldErrors {
         self.via_field(&format!("{field}[{key}]"))
     }
 
+    /// The same errors at other paths.
+    #[must_use]
+    pub fn map_paths(mut self, path: impl Fn(&str) -> String) -> Self {
+        for error in &mut self.0 {
+            error.paths.iter_mut().for_each(|at| *at = path(at));
+            if !error.place.is_empty() {
+                error.place = path(&error.place);
+            }
+        }
+        self
+    }
+
     /// The errors that `others` does not hold as well: what a change adds to what was wrong before.
     #[must_use]
     pub fn without(mut self, others: &FieldErrors) -> Self {

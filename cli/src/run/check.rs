@@ -10,7 +10,7 @@ use crate::documents::Document;
 /// warning.
 pub(crate) fn correct_case(document: &mut Document) -> Vec<Diagnostic> {
     let Some(kind) = kinds::find(document.kind()) else { return Vec::new() };
-    if document.api_version() != kind.api_version() {
+    if kind.version_of(document.api_version()).is_none() {
         return Vec::new();
     }
     let renamed = strict::correct_case(kind.kind, &mut document.value);
@@ -33,7 +33,7 @@ pub(crate) fn check(document: &Document) -> Vec<Diagnostic> {
             None => error.hint(format!("the kinds are {}", known.join(", "))),
         }];
     };
-    if version != kind.version {
+    if kind.version_of(document.api_version()).is_none() {
         let message = format!("version \"{version}\" of kind \"{}\" is not served", kind.kind);
         return vec![document.error("apiVersion", message).hint(format!("use \"{}\"", kind.api_version()))];
     }

@@ -331,8 +331,10 @@ fn admission_is_asked_about_every_kind_but_never_about_a_status() {
                     asked.extend(list("resources").into_iter().map(|plural| (plural, version.clone())));
                 }
             }
-            let mut served: Vec<(String, String)> =
-                kinds::ALL.iter().map(|kind| (kind.plural.to_owned(), kind.version.to_owned())).collect();
+            let mut served: Vec<(String, String)> = kinds::ALL
+                .iter()
+                .flat_map(|kind| kind.versions().map(|name| (kind.plural.to_owned(), name.to_owned())))
+                .collect();
             asked.sort();
             served.sort();
             assert_eq!(asked, served);

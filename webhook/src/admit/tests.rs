@@ -283,3 +283,66 @@ fn what_clients_in_go_add_is_no_change(
         assert!(message.contains("Once the TaskRun is complete, no updates are allowed"), "{message}");
     }
 }
+
+fn pipeline_run_in_v1beta1(spec: Value) -> Value {
+    json!({"apiVersion": "tekton.dev/v1beta1", "kind": "PipelineRun", "metadata": {"name": "r"}, "spec": spec})
+}
+
+/// Defaults are those of v1, in the places of v1beta1; nothing of the way there and back is left.
+#[test]
+fn objects_in_v1beta1_get_their_defaults() {
+    let object = pipeline_run_in_v1beta1(json!({
+        "timeout": "10m",
+        "pipelineSpec": {"tasks": [{"name": "a", "taskSpec": {"steps": [
+            {"name": "s", "image": "i", "tty": true, "resources": {"limits": {"cpu": "1"}}},
+        ]}}]},
+        "taskRunSpecs": [{"pipelineTaskName": "a", "taskServiceAccountName": "b"}],
+    }));
+    let admitted = allowed(create(&object));
+    let mut expected = object;
+    expected["spec"]["serviceAccountName"] = json!("default");
+    expected["metadata"]["annotations"] = json!({"pipeline.tekton.dev/release": "v1"});
+    expected["metadata"]["labels"] = json!({"tekton.dev/pipeline": "r"});
+    assert_eq!(admitted, expected);
+    let again = request(Operation::Update, &admitted, Some(&expected));
+    assert_eq!(allowed(admit(&again, &Config::default(), &settings())), admitted);
+}
+
+#[rstest]
+#[case(
+    json!({"pipelineRef": {"name": "p"}, "timeout": "1h", "timeouts": {"pipeline": "1h"}}),
+    "must not set the field(s): spec.timeout, spec.timeouts"
+)]
+#[case(
+    json!({"pipelineRef": {"name": "p", "bundle": "b"}, "resources": [{"name": "r"}]}),
+    "must not set the field(s): spec.pipelineRef.bundle, spec.resources"
+)]
+#[case(
+    json!({"pipelineSpec": {"tasks": [{"name": "a", "resources": {"inputs": [{"name": "r", "resource": "r"}]}, "taskRef": {"name": "t"}}]}}),
+    "must not set the field(s): spec.pipelineSpec.tasks[0].resources"
+)]
+#[case(
+    json!({"pipelineRef": {"name": "p"}, "taskRunSpecs": [{"pipelineTaskName": "a", "stepOverrides": [{"resources": {}}]}]}),
+    "missing field(s): spec.taskRunSpecs[0].stepOverrides[0].name"
+)]
+fn what_is_wrong_in_v1beta1_is_said_in_its_words(#[case] spec: Value, #[case] message: &str) {
+    let found = denial(create(&pipeline_run_in_v1beta1(spec)));
+    assert_eq!(
+        found,
+        format!(
+            "admission webhook \"{VALIDATING_WEBHOOK}\" denied the request: validation failed: {message}"
+        )
+    );
+}
+
+/// What an older release let in can still be cancelled.
+#[test]
+fn what_v1beta1_does_not_take_any_more_may_stay() {
+    let old = pipeline_run_in_v1beta1(json!({
+        "pipelineRef": {"name": "p"}, "resources": [{"name": "r"}], "timeout": "1h", "serviceAccountName": "default",
+    }));
+    let mut cancelled = old.clone();
+    cancelled["spec"]["status"] = json!("Cancelled");
+    let asked = request(Operation::Update, &cancelled, Some(&old));
+    assert_eq!(allowed(admit(&asked, &Config::default(), &settings())), cancelled);
+}

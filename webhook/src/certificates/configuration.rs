@@ -1,24 +1,29 @@
-//! The webhook configurations as far as trust goes: which of their entries lead here, and whom they trust. Pure.
+//! The webhook configurations, and the definitions whose versions we convert, as far as trust goes: which of their
+//! entries lead here, and whom they trust. Pure.
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::Service;
 use super::stored::{self, Certificate};
 
-/// The two sorts of webhook configurations.
+/// What says where API servers find a webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// `MutatingWebhookConfiguration`.
     Mutating,
     /// `ValidatingWebhookConfiguration`.
     Validating,
+    /// `CustomResourceDefinition`.
+    Definition,
 }
 
-/// A webhook configuration.
+/// A webhook configuration, or a definition with a webhook that converts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Configuration {
     /// Its sort.
@@ -34,8 +39,8 @@ pub(crate) struct Configuration {
 /// One of its webhooks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Entry {
-    /// Its place in the list.
-    index: usize,
+    /// Where it says how it is called, as a JSON pointer.
+    client: String,
     /// The authorities API servers accept for it, as PEM text.
     ca_bundle: Vec<u8>,
 }
@@ -58,10 +63,9 @@ impl Configuration {
     pub(crate) fn patch(&self, ca_bundle: &str) -> Option<json_patch::Patch> {
         let version = ("/metadata/resourceVersion".to_owned(), json!(self.resource_version));
         let wrong = self.entries.iter().filter(|entry| entry.ca_bundle != ca_bundle.as_bytes());
-        let bundle = k8s_openapi::ByteString(ca_bundle.as_bytes().to_vec());
-        let bundles: Vec<(String, Value)> = wrong
-            .map(|entry| (format!("/webhooks/{}/clientConfig/caBundle", entry.index), json!(bundle)))
-            .collect();
+        let bundle = ByteString(ca_bundle.as_bytes().to_vec());
+        let bundles: Vec<(String, Value)> =
+            wrong.map(|entry| (format!("{}/caBundle", entry.client), json!(bundle))).collect();
         if bundles.is_empty() {
             return None;
         }
@@ -72,25 +76,31 @@ impl Configuration {
     }
 }
 
-/// A kind of webhook configuration.
+/// How one webhook is called.
+pub(crate) struct Called<'a> {
+    /// Where that stands, as a JSON pointer.
+    client: String,
+    /// Name and namespace of the Service.
+    service: Option<(&'a str, &'a str)>,
+    /// The authorities, as PEM text.
+    pub(crate) ca_bundle: Option<&'a ByteString>,
+}
+
+/// A kind of object that says so.
 pub(crate) trait Configures: ResourceExt {
     /// Which.
     const KIND: Kind;
 
-    /// How each entry is called, in order.
-    fn clients(&self) -> impl Iterator<Item = &WebhookClientConfig>;
+    /// How each webhook is called, in order.
+    fn called(&self) -> Vec<Called<'_>>;
 
     /// The part that matters here.
     fn read(&self, service: &Service) -> Configuration {
-        let entries = self.clients().enumerate().filter(|(_, client)| {
-            client
-                .service
-                .as_ref()
-                .is_some_and(|called| called.name == service.name && called.namespace == service.namespace)
-        });
-        let entries = entries.map(|(index, client)| Entry {
-            index,
-            ca_bundle: client.ca_bundle.clone().map(|bundle| bundle.0).unwrap_or_default(),
+        let ours = Some((service.name.as_str(), service.namespace.as_str()));
+        let called = self.called().into_iter().filter(|called| called.service == ours);
+        let entries = called.map(|called| Entry {
+            client: called.client,
+            ca_bundle: called.ca_bundle.cloned().map(|bundle| bundle.0).unwrap_or_default(),
         });
         Configuration {
             kind: Self::KIND,
@@ -101,18 +111,69 @@ pub(crate) trait Configures: ResourceExt {
     }
 }
 
+fn admission<'a>(clients: impl Iterator<Item = &'a WebhookClientConfig>) -> Vec<Called<'a>> {
+    let called = clients.enumerate().map(|(index, client)| Called {
+        client: format!("/webhooks/{index}/clientConfig"),
+        service: client.service.as_ref().map(|service| (service.name.as_str(), service.namespace.as_str())),
+        ca_bundle: client.ca_bundle.as_ref(),
+    });
+    called.collect()
+}
+
 impl Configures for MutatingWebhookConfiguration {
     const KIND: Kind = Kind::Mutating;
 
-    fn clients(&self) -> impl Iterator<Item = &WebhookClientConfig> {
-        self.webhooks.iter().flatten().map(|webhook| &webhook.client_config)
+    fn called(&self) -> Vec<Called<'_>> {
+        admission(self.webhooks.iter().flatten().map(|webhook| &webhook.client_config))
     }
 }
 
 impl Configures for ValidatingWebhookConfiguration {
     const KIND: Kind = Kind::Validating;
 
-    fn clients(&self) -> impl Iterator<Item = &WebhookClientConfig> {
-        self.webhooks.iter().flatten().map(|webhook| &webhook.client_config)
+    fn called(&self) -> Vec<Called<'_>> {
+        admission(self.webhooks.iter().flatten().map(|webhook| &webhook.client_config))
+    }
+}
+
+impl Configures for CustomResourceDefinition {
+    const KIND: Kind = Kind::Definition;
+
+    fn called(&self) -> Vec<Called<'_>> {
+        let conversion = self.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
+        let client = conversion.and_then(|webhook| webhook.client_config.as_ref());
+        let called = client.map(|client| Called {
+            client: "/spec/conversion/webhook/clientConfig".to_owned(),
+            service: client
+                .service
+                .as_ref()
+                .map(|service| (service.name.as_str(), service.namespace.as_str())),
+            ca_bundle: client.ca_bundle.as_ref(),
+        });
+        called.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_told_whom_to_trust_where_they_convert() {
+        let service =
+            Service { name: "tekton-pipelines-webhook".to_owned(), namespace: "tekton-pipelines".to_owned() };
+        let mut converting = Vec::new();
+        for mut definition in ropewalk_api::crd::all() {
+            definition["metadata"]["resourceVersion"] = json!("7");
+            let typed: CustomResourceDefinition = serde_json::from_value(definition.clone()).unwrap();
+            let configuration = typed.read(&service);
+            let Some(patch) = configuration.patch("authority") else { continue };
+            json_patch::patch(&mut definition, &patch).unwrap();
+            let typed: CustomResourceDefinition = serde_json::from_value(definition).unwrap();
+            assert_eq!(typed.called()[0].ca_bundle, Some(&ByteString(b"authority".to_vec())));
+            assert_eq!(typed.read(&service).patch("authority"), None);
+            converting.push(configuration.name);
+        }
+        assert_eq!(converting, crate::certificates::observe::DEFINITIONS);
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::utils::Backoff;
 use kube::{Api, Client, ResourceExt};
@@ -67,13 +68,15 @@ pub(crate) fn start(client: &Client, service: Service, registry: &Registry) -> p
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &service.namespace);
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let seen = observe(secrets.clone(), &mutating, &validating, &service);
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let seen = observe(secrets.clone(), &mutating, &validating, &definitions, &service);
     let keeper = Keeper {
         secret: View::Unknown,
         configurations: Default::default(),
         secrets,
         mutating,
         validating,
+        definitions,
         service,
         state,
         expiry,
@@ -89,6 +92,7 @@ struct Keeper {
     secrets: Api<Secret>,
     mutating: Api<MutatingWebhookConfiguration>,
     validating: Api<ValidatingWebhookConfiguration>,
+    definitions: Api<CustomResourceDefinition>,
     service: Service,
     state: watch::Sender<State>,
     expiry: IntGauge,
@@ -238,6 +242,7 @@ impl Keeper {
         match configuration.kind {
             Kind::Mutating => Ok(self.mutating.patch(name, &params, &patch).await?.read(service)),
             Kind::Validating => Ok(self.validating.patch(name, &params, &patch).await?.read(service)),
+            Kind::Definition => Ok(self.definitions.patch(name, &params, &patch).await?.read(service)),
         }
     }
 
@@ -249,8 +254,9 @@ impl Keeper {
         ca_bundle.clone_into(&mut self.advised);
         tracing::warn!(
             ca_bundle,
-            "this service account may not read and write all webhook configurations: unless it is there already, an \
-             administrator has to put this text, in base64, into clientConfig.caBundle of each of their webhooks"
+            "this service account may not read and write all webhook configurations and definitions: unless it is there \
+             already, an administrator has to put this text, in base64, into clientConfig.caBundle of each of their \
+             webhooks"
         );
     }
 }

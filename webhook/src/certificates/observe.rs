@@ -1,4 +1,4 @@
-//! The Secret and the webhook configurations as the API server has them, each watched by its name. An IO shell.
+//! The Secret, the webhook configurations and the definitions as the API server has them, each watched by its name. An IO shell.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -9,6 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Resource};
 use ropewalk_cluster::follow::follow;
 use ropewalk_webhook::{CONFIG_WEBHOOK, DEFAULTING_WEBHOOK, VALIDATING_WEBHOOK};
@@ -23,8 +24,12 @@ use super::plan::View;
 /// The Secret that all replicas share; upstream's name.
 pub(crate) const SECRET: &str = "webhook-certs";
 
-/// How many webhook configurations lead here.
-pub(crate) const CONFIGURATIONS: usize = 3;
+/// The definitions whose versions are converted here.
+pub(crate) const DEFINITIONS: [&str; 4] =
+    ["tasks.tekton.dev", "taskruns.tekton.dev", "pipelines.tekton.dev", "pipelineruns.tekton.dev"];
+
+/// How many objects lead here: webhook configurations and definitions.
+pub(crate) const CONFIGURATIONS: usize = 3 + DEFINITIONS.len();
 
 /// How long to wait before asking again for what this service account may not read: rights are given by hand.
 const FORBIDDEN: Duration = Duration::from_mins(1);
@@ -42,6 +47,7 @@ pub(crate) fn observe(
     secrets: Api<Secret>,
     mutating: &Api<MutatingWebhookConfiguration>,
     validating: &Api<ValidatingWebhookConfiguration>,
+    definitions: &Api<CustomResourceDefinition>,
     service: &Service,
 ) -> mpsc::Receiver<Seen> {
     // One place per sender: more could only be older states of the same.
@@ -49,7 +55,10 @@ pub(crate) fn observe(
     tokio::spawn(tell(secrets, SECRET, news.clone(), |view| Seen::Secret(Box::new(view))));
     tokio::spawn(tell(mutating.clone(), DEFAULTING_WEBHOOK, news.clone(), numbered(0, service)));
     tokio::spawn(tell(validating.clone(), VALIDATING_WEBHOOK, news.clone(), numbered(1, service)));
-    tokio::spawn(tell(validating.clone(), CONFIG_WEBHOOK, news, numbered(2, service)));
+    tokio::spawn(tell(validating.clone(), CONFIG_WEBHOOK, news.clone(), numbered(2, service)));
+    for (index, name) in DEFINITIONS.into_iter().enumerate() {
+        tokio::spawn(tell(definitions.clone(), name, news.clone(), numbered(3 + index, service)));
+    }
     seen
 }
 

@@ -207,3 +207,27 @@ async fn answers_are_counted_by_kinds_we_know() {
         assert!(text.contains(&line), "{text}");
     }
 }
+
+#[tokio::test]
+async fn objects_are_converted() {
+    let task = |version: &str, resources: &str| {
+        json!({
+            "apiVersion": format!("tekton.dev/{version}"), "kind": "Task", "metadata": {"name": "t"},
+            "spec": {"steps": [{"image": "i", resources: {"limits": {"cpu": "1"}}}]},
+        })
+    };
+    let body = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview",
+        "request": {"uid": "u", "desiredAPIVersion": "tekton.dev/v1beta1", "objects": [task("v1", "computeResources")]},
+    });
+    let request = http::Request::post("/resource-conversion")
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap();
+    let response = fresh().0.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let answer: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(answer["response"]["result"]["status"], "Success");
+    assert_eq!(answer["response"]["convertedObjects"], json!([task("v1beta1", "resources")]));
+}

@@ -223,4 +223,18 @@ pub(super) const RULES: &[Rule] = &[
         names: &["config.webhook.pipeline.tekton.dev", "validation.webhook.pipeline.tekton.dev"],
         verbs: &["get", "list", "watch", "patch"],
     },
+    Rule {
+        account: WEBHOOK,
+        place: Place::Cluster,
+        why: "webhook/src/certificates does the same for the kinds whose versions the webhook converts.",
+        group: "apiextensions.k8s.io",
+        resources: &["customresourcedefinitions"],
+        names: &[
+            "pipelineruns.tekton.dev",
+            "pipelines.tekton.dev",
+            "taskruns.tekton.dev",
+            "tasks.tekton.dev",
+        ],
+        verbs: &["get", "list", "watch", "patch"],
+    },
 ];

@@ -79,11 +79,11 @@ impl Cluster {
     /// All texts that tell API servers whom to trust.
     async fn bundles(&self) -> BTreeSet<Vec<u8>> {
         let mutating = self.mutating.get(DEFAULTING_WEBHOOK).await.unwrap();
-        let mut clients: Vec<_> = mutating.clients().cloned().collect();
+        let mut bundles = bundles_of(&mutating);
         for name in [VALIDATING_WEBHOOK, CONFIG_WEBHOOK] {
-            clients.extend(self.validating.get(name).await.unwrap().clients().cloned());
+            bundles.extend(bundles_of(&self.validating.get(name).await.unwrap()));
         }
-        clients.into_iter().map(|client| client.ca_bundle.map_or(Vec::new(), |bundle| bundle.0)).collect()
+        bundles
     }
 
     /// Waits until the Secret is so.
@@ -92,6 +92,11 @@ impl Cluster {
             |secret: Option<&Secret>| secret.and_then(|secret| secret.data.as_ref()).is_some_and(&condition);
         timeout(PATIENCE, await_condition(self.secrets.clone(), SECRET, condition)).await.unwrap().unwrap();
     }
+}
+
+fn bundles_of<K: Configures>(configuration: &K) -> BTreeSet<Vec<u8>> {
+    let called = configuration.called();
+    called.iter().map(|called| called.ca_bundle.cloned().map_or(Vec::new(), |bundle| bundle.0)).collect()
 }
 
 /// As `config/` has it: nobody is trusted yet.
@@ -149,7 +154,7 @@ async fn a_configuration_applied_again_is_told_at_once() {
     let empty = Patch::Merge(configuration(CONFIG_WEBHOOK));
     cluster.validating.patch(CONFIG_WEBHOOK, &PatchParams::default(), &empty).await.unwrap();
     let told = |found: Option<&ValidatingWebhookConfiguration>| {
-        found.is_some_and(|found| found.clients().all(|client| client.ca_bundle.as_ref() == Some(&bundle)))
+        found.is_some_and(|found| bundles_of(found) == BTreeSet::from([bundle.0.clone()]))
     };
     let told = await_condition(cluster.validating.clone(), CONFIG_WEBHOOK, told);
     timeout(PATIENCE, told).await.unwrap().unwrap();
