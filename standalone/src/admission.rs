@@ -42,3 +42,6 @@ impl Admission for Webhooks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
