@@ -13,6 +13,7 @@ use crate::{
     names::Names,
     object,
     scheduler::Line,
+    status::{Failure, Result},
     table::{Behaviour, Resource, ResourceId, ResourceTable},
 };
 
@@ -72,6 +73,18 @@ pub struct Delta {
     pub previous: Option<Arc<Value>>,
 }
 
+/// How much may still be written, for a server whose objects take room somewhere. Deletions always may: they make room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// Everything may.
+    #[default]
+    Enough,
+    /// New objects are refused for this reason; what is there may change, so that what has begun can end.
+    Scarce(Arc<str>),
+    /// Changes are refused, too, but for those of objects in deletion.
+    None(Arc<str>),
+}
+
 /// All objects of a server. Cloning is cheap in memory (objects are shared), and is how a simulation keeps the
 /// state a crashed process left behind.
 #[derive(Clone, Debug)]
@@ -84,6 +97,7 @@ pub struct State {
     bindings: BTreeMap<String, BTreeSet<(ResourceId, ObjectKey)>>,
     /// What pods trust the server by, PEM, where it can be reached from them.
     authority: Option<Arc<str>>,
+    room: Room,
     version: u64,
     history: VecDeque<Arc<Delta>>,
     /// Version of the newest change that fell off the history; watches can resume from here on.
@@ -162,6 +176,7 @@ impl State {
             dependents: BTreeMap::new(),
             bindings: BTreeMap::new(),
             authority: None,
+            room: Room::Enough,
             version: 0,
             history: VecDeque::new(),
             horizon: 0,
@@ -217,6 +232,27 @@ impl State {
     /// The resource table.
     pub fn table(&self) -> &ResourceTable {
         &self.table
+    }
+
+    /// How much the requests from now on may write.
+    pub fn set_room(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    /// Refuses a new object where there is no room for it.
+    pub(crate) fn check_room_to_create(&self) -> Result<()> {
+        match &self.room {
+            Room::Enough => Ok(()),
+            Room::Scarce(why) | Room::None(why) => Err(Failure::insufficient_storage(&**why)),
+        }
+    }
+
+    /// Refuses a change of an object where there is no room for it.
+    pub(crate) fn check_room_to_update(&self, object: &Value) -> Result<()> {
+        match &self.room {
+            Room::None(why) if !object::is_deleting(object) => Err(Failure::insufficient_storage(&**why)),
+            _ => Ok(()),
+        }
     }
 
     /// The resourceVersion of the newest change of any object.

@@ -314,6 +314,7 @@ fn create_object(
     }
     access::check_write(state, call.caller, &writer.resource, None, &object)?;
     let stored = writer.to_storage(object)?;
+    state.check_room_to_create()?;
     let stored = state.create(target.id, stored, call.context.now);
     writer.reply(201, &stored)
 }
@@ -471,6 +472,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
         state.remove(target.id, &key_of(target));
         return writer.reply(200, &object);
     }
+    state.check_room_to_update(&object)?;
     let stored = state.put(target.id, object);
     writer.reply(200, &stored)
 }

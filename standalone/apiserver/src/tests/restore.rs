@@ -1,9 +1,9 @@
-//! Going on where an earlier server ended, and going back to what was kept.
+//! Going on where an earlier server ended, going back to what was kept, and keeping within what there is room for.
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::State;
+use crate::{Room, State};
 
 /// All objects by apiVersion, kind, namespace and name.
 fn objects(state: &State) -> BTreeMap<String, Value> {
@@ -166,4 +166,44 @@ fn what_is_taken_back_never_was() {
     assert_eq!(names(&format!("{:?}", world.state)), names(&before));
     let made = world.make_map("next");
     assert_eq!(made["metadata"]["resourceVersion"], (version + 1).to_string());
+}
+
+#[test]
+fn without_room_deletions_still_make_some() {
+    let mut world = World::new();
+    let pinned = world.make(MAPS, &json!({ "metadata": { "name": "pinned", "finalizers": ["x.dev/keep"] } }));
+    world.make_map("a");
+    world.make_map("b");
+    let url = |name: &str| format!("{MAPS}/{name}");
+    let data = |value: &str| json!({ "data": { "key": value } });
+    let refused = |answer: (u16, Value)| {
+        let (code, status) = answer;
+        assert_eq!(
+            (code, &status["reason"], &status["message"]),
+            (507, &json!("InsufficientStorage"), &json!("full"))
+        );
+    };
+    let version = world.state.version();
+    world.state.set_room(Room::Scarce("full".into()));
+    refused(world.post(MAPS, &json!({ "metadata": { "name": "new" } })));
+    refused(world.call(
+        Method::PATCH,
+        &format!("{}?fieldManager=me", url("new")),
+        "application/apply-patch+yaml",
+        &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new" } }),
+    ));
+    assert_eq!(world.state.version(), version);
+    assert_eq!(world.merge(&url("a"), &data("1")).0, 200);
+    world.state.set_room(Room::None("full".into()));
+    refused(world.merge(&url("a"), &data("2")));
+    assert_eq!(world.get(&url("a")).1["data"]["key"], "1");
+    assert_eq!(world.delete(&url("a"), &Value::Null).0, 200);
+    // Finalizers are removed by changes.
+    assert_eq!(world.delete(&url("pinned"), &Value::Null).0, 200);
+    let released = json!({ "metadata": { "finalizers": null, "uid": pinned["metadata"]["uid"] } });
+    assert_eq!(world.merge(&url("pinned"), &released).0, 200);
+    assert_eq!(world.get(&url("pinned")).0, 404);
+    world.state.set_room(Room::Enough);
+    assert_eq!(world.merge(&url("b"), &data("3")).0, 200);
+    world.make_map("new");
 }
