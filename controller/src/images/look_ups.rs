@@ -269,7 +269,7 @@ impl Worker {
             Err(error) => return Lookup::Failed(error.to_string()),
         };
         if let Version::Digest(digest) = &reference.version
-            && let Some(commands) = self.shared.digests.get(digest)
+            && let Some(commands) = self.shared.digests.get(wanted, &reference, digest)
         {
             return Lookup::Found(Image { reference: reference.at(digest), commands });
         }
@@ -303,7 +303,7 @@ impl Worker {
                 .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
             let http =
                 self.http.client().map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
-            registry::look_up(&http, reference, &keyring, &wanted.service_account, &self.shared.digests)
+            registry::look_up(&http, wanted, reference, &keyring, &self.shared.digests)
                 .await
                 .map_err(|error| Trouble { text: chain(&error), is_transient: error.is_transient() })
         };

@@ -9,7 +9,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use ropewalk_core::images::keyring::{Credential, Keyring};
 use ropewalk_core::images::manifest::{self, ImageConfig, Manifest, ManifestError};
 use ropewalk_core::images::reference::{Digest, Reference, Version};
-use ropewalk_core::images::{Command, Commands, Image};
+use ropewalk_core::images::{Command, Commands, Image, Wanted};
 use serde::Deserialize;
 
 use super::digests::Digests;
@@ -87,16 +87,16 @@ impl Error {
     }
 }
 
-/// Finds out what an image runs. `service_account` is for the text of a refusal.
+/// Finds out what an image runs; `reference` is the wanted image's, and `keyring` holds its credentials.
 pub(super) async fn look_up(
     http: &Client,
+    wanted: &Wanted,
     reference: &Reference,
     keyring: &Keyring,
-    service_account: &str,
     known: &Digests,
 ) -> Result<Image, Error> {
     let mut session = Session { http, reference, secure: true, authorization: None };
-    let access = Access { keyring, service_account };
+    let access = Access { keyring, service_account: &wanted.service_account };
     let path = format!("manifests/{}", reference.version);
     let (digest, content) = match &reference.version {
         Version::Digest(digest) => {
@@ -110,7 +110,7 @@ pub(super) async fn look_up(
         }
     };
     if let Some(digest) = &digest
-        && let Some(commands) = known.get(digest)
+        && let Some(commands) = known.get(wanted, reference, digest)
     {
         return Ok(Image { reference: reference.at(digest), commands });
     }
@@ -125,7 +125,7 @@ pub(super) async fn look_up(
     let (commands, whole) = session.commands(&content).await?;
     let commands = Arc::new(commands);
     if whole {
-        known.put(&digest, &commands);
+        known.put(wanted, reference, &digest, &commands);
     }
     Ok(Image { reference: reference.at(&digest), commands })
 }

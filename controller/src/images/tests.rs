@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use ropewalk_core::images::Wanted;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::Digest;
 use rstest::rstest;
@@ -53,9 +54,19 @@ impl Asking {
 
     /// The reference that pods get and the commands of a step without arguments, or why not.
     async fn look_up(&self, image: &str) -> Result<(String, String), registry::Error> {
+        self.look_up_in("team", image).await
+    }
+
+    async fn look_up_in(&self, namespace: &str, image: &str) -> Result<(String, String), registry::Error> {
         let reference = image.parse().expect("a reference");
+        let wanted = Wanted {
+            image: image.to_owned(),
+            namespace: namespace.to_owned(),
+            service_account: "builder".to_owned(),
+            pull_secrets: Vec::new(),
+        };
         let client = self.http.client().expect("a client");
-        let image = registry::look_up(&client, &reference, &self.keyring, "builder", &self.digests).await?;
+        let image = registry::look_up(&client, &wanted, &reference, &self.keyring, &self.digests).await?;
         Ok((image.reference, image.commands.render(false)))
     }
 
@@ -93,6 +104,26 @@ async fn an_index_with_a_token_and_the_digest_only_once() {
         fake.requests(),
         [head.to_owned(), format!("{token} with a password"), format!("{head} with a token")]
     );
+}
+
+/// Neither to a namespace that may not pull it, nor to one whose own registry claims to have it.
+#[tokio::test]
+async fn what_one_namespace_may_pull_is_not_told_to_another() {
+    let fake = Fake::start(Auth::Basic { user: "robot$ci", password: PASSWORD }, Tls::No).await;
+    let digest = fake.image("app", "v1", "linux/amd64", &["/secret-flag"], &[]);
+    let mut asking = Asking::new(keyring(&fake.host, "robot$ci", PASSWORD));
+    let image = format!("{}/app@{digest}", fake.host);
+    asking.look_up(&image).await.expect("an image");
+
+    asking.keyring = Keyring::default();
+    let refused = asking.look_up_in("other", &image).await.expect_err("it has no credentials");
+    assert!(matches!(refused, registry::Error::Denied { .. }), "{refused}");
+
+    let own = Fake::start(Auth::None, Tls::No).await;
+    own.image("app", "v1", "linux/amd64", &["/e"], &[]);
+    own.odd("HEAD /v2/app/manifests/v1", Odd::Claims(digest));
+    let error = asking.look_up_in("other", &format!("{}/app:v1", own.host)).await;
+    assert!(error.is_err(), "{error:?}");
 }
 
 #[tokio::test]

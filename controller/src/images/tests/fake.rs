@@ -41,6 +41,8 @@ pub(super) enum Odd {
     Endless,
     Redirect(String),
     Challenge(String),
+    /// To have the content of this digest.
+    Claims(Digest),
     /// Nothing, for ever.
     Silence,
 }
@@ -266,6 +268,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response();
         }
         Some(Odd::Challenge(challenge)) => return refuse(challenge),
+        Some(Odd::Claims(digest)) => return [("docker-content-digest", digest.to_string())].into_response(),
         Some(Odd::Silence) => std::future::pending().await,
     }
     let basic =
