@@ -1,6 +1,6 @@
 //! What the API server's answer to a write means, the same for every caller.
 
-use crate::plan::Write;
+use crate::plan::{Resource, Write};
 
 /// What to do after a write was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +23,8 @@ impl Outcome {
         match (write, code) {
             (_, 200..=299) | (Write::Delete { .. } | Write::Patch { .. }, 404) => Self::Done,
             (Write::Create { .. }, 409) if reason == "AlreadyExists" => Self::CompareController,
+            // Others use up the same quota at this moment; a run says so only of its pod (contract 5.11).
+            (Write::Create { target, .. }, 409) if target.resource != Resource::Pod => Self::Stale,
             // The precondition names an incarnation that is gone.
             (Write::Delete { .. }, 409) => Self::Done,
             (Write::Patch { .. }, 409) => Self::Stale,
@@ -52,19 +54,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{Resource, Target};
+    use crate::plan::Target;
 
     #[test]
     fn answers() {
         let target = Target { resource: Resource::TaskRun, namespace: "ns".into(), name: "run".into() };
         let create = Write::Create { target: target.clone(), object: json!({}) };
+        let pod = Target { resource: Resource::Pod, ..target.clone() };
+        let create_pod = Write::Create { target: pod, object: json!({}) };
+        let quota = "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified";
         let patch = Write::Patch { target: target.clone(), subresource: None, patch: json!({}) };
         let status = Write::Patch { target: target.clone(), subresource: Some("status"), patch: json!({}) };
         let delete = Write::Delete { target, uid: None };
         for (write, code, reason, message, expected) in [
             (&create, 201, "", "", Outcome::Done),
             (&create, 409, "AlreadyExists", "", Outcome::CompareController),
-            (&create, 409, "Conflict", "quota", Outcome::Refused),
+            (&create, 409, "Conflict", quota, Outcome::Stale),
+            (&create_pod, 409, "AlreadyExists", "", Outcome::CompareController),
+            (&create_pod, 409, "Conflict", quota, Outcome::Refused),
             (&create, 403, "Forbidden", "exceeded quota", Outcome::Refused),
             (&create, 404, "NotFound", "namespaces \"x\" not found", Outcome::Refused),
             (&create, 401, "Unauthorized", "", Outcome::Transient),
