@@ -1,9 +1,11 @@
 //! The engine's configuration as one immutable value: the `config-defaults`, `feature-flags` and
-//! `config-observability` ConfigMaps (contract 3 and 9.3).
+//! `config-observability` ConfigMaps (contract 3 and 9.3); and how a process leads, which it reads once.
 
+mod leader_election;
 mod observability;
 mod parse;
 
+pub use leader_election::{LeaderElection, LeaderElectionError};
 pub use observability::{DurationType, Observability, PipelineRunLevel, TaskRunLevel};
 pub use parse::{ConfigError, ConfigErrors};
 

@@ -9,19 +9,41 @@ use ropewalk_api::config::Config;
 use tokio::sync::watch;
 
 use crate::config_maps::{self, Data};
+use crate::named_by;
 
 /// The counter of ConfigMaps that could not be used.
 const REJECTED: &str = "ropewalk_config_rejected_total";
 
-/// The ConfigMaps in the order in which `ropewalk-api` takes them: the variable with the name, and the usual name.
-const MAPS: [(&str, &str); 3] = [
-    ("CONFIG_DEFAULTS_NAME", "config-defaults"),
-    ("CONFIG_FEATURE_FLAGS_NAME", "feature-flags"),
-    ("CONFIG_OBSERVABILITY_NAME", "config-observability"),
-];
+/// What the engine's ConfigMaps are called.
+#[derive(Clone, Debug)]
+pub struct ConfigMapNames {
+    /// `config-defaults`
+    pub defaults: String,
+    /// `feature-flags`
+    pub features: String,
+    /// `config-observability`
+    pub observability: String,
+    /// `config-leader-election-controller`
+    pub leader_election: String,
+}
 
-/// Follows `config-defaults`, `feature-flags` and `config-observability` in `namespace`, or what upstream's variables
-/// call them. One that is missing means the defaults. A change that cannot be used is logged and counted in `registry`;
+impl ConfigMapNames {
+    /// What upstream's variables call them (contract 3.2), and their usual names otherwise.
+    pub fn from_environment() -> Self {
+        Self {
+            defaults: named_by("CONFIG_DEFAULTS_NAME", "config-defaults"),
+            features: named_by("CONFIG_FEATURE_FLAGS_NAME", "feature-flags"),
+            observability: named_by("CONFIG_OBSERVABILITY_NAME", "config-observability"),
+            leader_election: named_by("CONFIG_LEADERELECTION_NAME", "config-leader-election-controller"),
+        }
+    }
+}
+
+/// How many ConfigMaps a [`Config`] is read from.
+const MAPS: usize = 3;
+
+/// Follows `config-defaults`, `feature-flags` and `config-observability` in `namespace`, or what the environment
+/// calls them. One that is missing means the defaults. A change that cannot be used is logged and counted in `registry`;
 /// that ConfigMap then stays as it was, and the others go on changing.
 ///
 /// Returns when all have been looked up, and hence not before the API server answers. Has to be called within a tokio
@@ -33,8 +55,9 @@ pub async fn watch(
 ) -> prometheus::Result<watch::Receiver<Arc<Config>>> {
     let rejected = IntCounter::new(REJECTED, "Changes of ConfigMaps that could not be used")?;
     registry.register(Box::new(rejected.clone()))?;
-    let changes = MAPS.iter().enumerate().map(|(index, (variable, usual))| {
-        let name = crate::named_by(variable, usual);
+    let ConfigMapNames { defaults, features, observability, .. } = ConfigMapNames::from_environment();
+    let names: [String; MAPS] = [defaults, features, observability];
+    let changes = names.into_iter().enumerate().map(|(index, name)| {
         config_maps::changes(client, namespace, &name).map(move |data| (index, data)).boxed()
     });
     let (sender, mut receiver) = watch::channel(Arc::new(Config::default()));
@@ -50,8 +73,8 @@ async fn keep(
     sender: watch::Sender<Arc<Config>>,
     rejected: IntCounter,
 ) {
-    let mut maps: [Data; MAPS.len()] = Default::default();
-    let mut known = [false; MAPS.len()];
+    let mut maps: [Data; MAPS] = Default::default();
+    let mut known = [false; MAPS];
     let mut told = false;
     loop {
         let (index, data) = tokio::select! {
@@ -74,7 +97,7 @@ async fn keep(
         sender.send_if_modified(|current| {
             let changed =
                 config.filter(|config| *config != **current).map(|config| *current = Arc::new(config));
-            let first = !told && known == [true; MAPS.len()];
+            let first = !told && known == [true; MAPS];
             told |= first;
             first || (told && changed.is_some())
         });

@@ -5,7 +5,6 @@
 //! holder the time since it sent the last renewal that was taken.
 
 mod decision;
-mod settings;
 
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use ropewalk_api::config::LeaderElection;
 use ropewalk_cluster::follow::follow;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use decision::{Next, next};
-pub use settings::{Settings, SettingsError};
 
 /// The name of the lease; Tekton's tools and documents know it by that of the Deployment.
 pub const NAME: &str = "tekton-pipelines-controller";
@@ -32,7 +31,7 @@ const RELEASE: Duration = Duration::from_secs(2);
 pub struct Candidate {
     api: Api<Lease>,
     identity: String,
-    settings: Settings,
+    settings: LeaderElection,
 }
 
 /// The lease, held.
@@ -81,7 +80,7 @@ impl Seen {
 impl Candidate {
     /// A candidate for the lease in this namespace. No two processes that live at the same time may have one
     /// `identity`.
-    pub fn new(client: Client, namespace: &str, identity: String, settings: Settings) -> Self {
+    pub fn new(client: Client, namespace: &str, identity: String, settings: LeaderElection) -> Self {
         Self { api: Api::namespaced(client, namespace), identity, settings }
     }
 
@@ -159,7 +158,7 @@ enum Unclaimed {
 impl Held {
     /// Renews the lease until it is lost. May be dropped and called again at any time.
     pub async fn keep(&mut self) -> Lost {
-        let Settings { renew_deadline, retry_period, .. } = self.candidate.settings;
+        let LeaderElection { renew_deadline, retry_period, .. } = self.candidate.settings;
         let mut tried = self.renewed;
         loop {
             let deadline = self.renewed + renew_deadline;

@@ -11,10 +11,12 @@ use clap::Parser;
 use futures::StreamExt;
 use kube::Client;
 use prometheus::Registry;
+use ropewalk_api::config::LeaderElection;
+use ropewalk_cluster::config::ConfigMapNames;
 use ropewalk_cluster::heartbeat::Heartbeat;
 use ropewalk_cluster::signals::{self, Shutdown};
 use ropewalk_cluster::{client, config, config_maps, http, logging, named_by, namespace};
-use ropewalk_controller::lease::{Candidate, Held, Lost, Settings as LeaseSettings};
+use ropewalk_controller::lease::{Candidate, Held, Lost};
 use ropewalk_controller::{ImageOptions, Metrics, Options, capabilities};
 use ropewalk_core::settings::Settings;
 use tokio::runtime::Runtime;
@@ -179,7 +181,7 @@ async fn lead(held: Option<Held>, controllers: impl Future<Output = ()>) -> Resu
 /// A candidate under this process's name and the settings of `config-leader-election-controller`. Waits for the API
 /// server: a process that ended over an outage would be started again later and later.
 async fn candidate(client: &Client, system: &str) -> Candidate {
-    let name = named_by("CONFIG_LEADERELECTION_NAME", "config-leader-election-controller");
+    let name = ConfigMapNames::from_environment().leader_election;
     let mut pauses = client::watch_backoff();
     let data = loop {
         match config_maps::read(client, system, &name).await {
@@ -191,10 +193,10 @@ async fn candidate(client: &Client, system: &str) -> Candidate {
         }
         tokio::time::sleep(pauses.next().unwrap_or_default()).await;
     };
-    let settings = LeaseSettings::from_config_map(&data).unwrap_or_else(|error| {
+    let settings = LeaderElection::from_config_map(&data).unwrap_or_else(|error| {
         let error = &error as &dyn std::error::Error;
         tracing::error!(name, error, "the ConfigMap cannot be used, leading under the usual settings");
-        LeaseSettings::default()
+        LeaderElection::default()
     });
     Candidate::new(client.clone(), system, identity(), settings)
 }

@@ -15,6 +15,7 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation as Verb};
 use kube::core::conversion::ConversionReview;
 use ropewalk_api::config::Config;
+use ropewalk_cluster::config::ConfigMapNames;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -48,6 +49,7 @@ const ANSWER: Duration = Duration::from_secs(7);
 struct Webhooks {
     config: ConfigSource,
     settings: Arc<Settings>,
+    config_maps: Arc<ConfigMapNames>,
     metrics: Metrics,
     /// For large reviews.
     slots: Arc<Semaphore>,
@@ -57,7 +59,8 @@ struct Webhooks {
 /// (contract 1.0).
 pub fn router(config: ConfigSource, settings: Settings, metrics: Metrics) -> Router {
     let slots = Arc::new(Semaphore::new(LARGE));
-    let webhooks = Webhooks { config, settings: Arc::new(settings), metrics, slots };
+    let config_maps = Arc::new(ConfigMapNames::from_environment());
+    let webhooks = Webhooks { config, settings: Arc::new(settings), config_maps, metrics, slots };
     Router::new()
         .route("/defaulting", post(defaulting))
         .route("/resource-validation", post(validation))
@@ -121,7 +124,7 @@ async fn validation(State(webhooks): State<Webhooks>, Json(review): Review) -> R
 
 async fn config_validation(State(webhooks): State<Webhooks>, Json(review): Review) -> Review {
     respond(review, CONFIG_WEBHOOK, &webhooks.metrics, |request| {
-        validate_config_map(request).map(|()| Answer::default())
+        validate_config_map(request, &webhooks.config_maps).map(|()| Answer::default())
     })
 }
 

@@ -13,7 +13,7 @@ fn client() -> Client {
 }
 
 fn candidate(client: &Client, identity: &str) -> Candidate {
-    Candidate::new(client.clone(), "default", identity.to_owned(), Settings::default())
+    Candidate::new(client.clone(), "default", identity.to_owned(), LeaderElection::default())
 }
 
 async fn lease(client: &Client) -> Lease {
@@ -29,7 +29,7 @@ async fn a_killed_holder_is_replaced_when_its_lease_ends() {
     let client = client();
     let mut first = candidate(&client, "first").acquire().await;
     let second = tokio::spawn(candidate(&client, "second").acquire());
-    let settings = Settings::default();
+    let settings = LeaderElection::default();
 
     // Several renewals, during which the other must wait.
     let kept = timeout(3 * settings.lease_duration, first.keep()).await;

@@ -1,4 +1,4 @@
-//! `config-leader-election-controller` as a value. Pure.
+//! `config-leader-election-controller` as a value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ropewalk_entrypoint_protocol::duration::GoDuration;
 
 /// How a lease is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub struct LeaderElection {
     /// `lease-duration`: how long a holder that is not heard of is respected.
     pub lease_duration: Duration,
     /// `renew-deadline`: how long a holder that cannot renew goes on working. Shorter, so that it has stopped when the
@@ -17,7 +17,7 @@ pub struct Settings {
     pub retry_period: Duration,
 }
 
-impl Default for Settings {
+impl Default for LeaderElection {
     /// As we ship them.
     fn default() -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Default for Settings {
 
 /// Why the ConfigMap cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SettingsError {
+pub enum LeaderElectionError {
     /// A value is no length of time.
     #[error("\"{value}\" for the key \"{key}\" is no length of time, expected a form such as \"12s\"")]
     NoDuration {
@@ -47,15 +47,18 @@ pub enum SettingsError {
     Order,
 }
 
-impl Settings {
+impl LeaderElection {
     /// The settings in the data of the ConfigMap; absent keys have their defaults.
-    pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
+    ///
+    /// # Errors
+    /// The first value that cannot be used. The webhook refuses such a ConfigMap; a process leads under the defaults.
+    pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, LeaderElectionError> {
         let read = |key: &'static str, usual: Duration| match data.get(key).map(|value| value.trim()) {
             None | Some("") => Ok(usual),
             Some(value) => value
                 .parse()
                 .map(|duration: GoDuration| duration.as_std())
-                .map_err(|_| SettingsError::NoDuration { key, value: value.to_owned() }),
+                .map_err(|_| LeaderElectionError::NoDuration { key, value: value.to_owned() }),
         };
         let usual = Self::default();
         let settings = Self {
@@ -67,7 +70,7 @@ impl Settings {
         let ordered = lease_duration > renew_deadline
             && *renew_deadline > retry_period.saturating_mul(2)
             && !retry_period.is_zero();
-        ordered.then_some(settings).ok_or(SettingsError::Order)
+        ordered.then_some(settings).ok_or(LeaderElectionError::Order)
     }
 }
 
@@ -75,20 +78,20 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn read(data: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    fn read(data: &[(&str, &str)]) -> Result<LeaderElection, LeaderElectionError> {
         let data = data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Settings::from_config_map(&data)
+        LeaderElection::from_config_map(&data)
     }
 
     #[test]
     fn absent_keys_have_their_defaults() {
-        assert_eq!(read(&[]), Ok(Settings::default()));
-        assert_eq!(read(&[("buckets", "1"), ("retry-period", " ")]), Ok(Settings::default()));
+        assert_eq!(read(&[]), Ok(LeaderElection::default()));
+        assert_eq!(read(&[("buckets", "1"), ("retry-period", " ")]), Ok(LeaderElection::default()));
     }
 
     #[test]
     fn upstreams_values_are_read() {
-        let expected = Settings {
+        let expected = LeaderElection {
             lease_duration: Duration::from_mins(1),
             renew_deadline: Duration::from_secs(40),
             retry_period: Duration::from_secs(10),
@@ -109,6 +112,6 @@ mod tests {
     #[case(&[("retry-period", "0s")])]
     #[case(&[("renew-deadline", "-8s")])]
     fn a_holder_must_be_able_to_renew(#[case] data: &[(&str, &str)]) {
-        assert_eq!(read(data), Err(SettingsError::Order));
+        assert_eq!(read(data), Err(LeaderElectionError::Order));
     }
 }
