@@ -198,6 +198,8 @@ impl Standalone {
                 (server, Some(door.served), Some(door.lock))
             }
         };
+        let commands = node::exec::Commands::new(instance.data_dir(), node::OWN_EXECUTABLE);
+        server.run_commands_with(Arc::new(commands));
         let client = server.client();
         // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
         let (config_now, settings) = (watch::channel(engine).1, watch::channel(settings).1);

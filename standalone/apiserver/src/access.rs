@@ -62,7 +62,8 @@ pub struct Caller<'a> {
     pub tokens: &'a dyn Tokens,
 }
 
-/// A patch that makes the object needs leave to create it, as well as to patch it.
+/// A patch that makes the object needs leave to create it, as well as to patch it; so does a command, which may begin
+/// with GET.
 pub(crate) fn check_create(state: &crate::State, user: &User, target: &crate::route::Target) -> Result<()> {
     let resource = state.table().get(target.id);
     let owned = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -70,6 +71,7 @@ pub(crate) fn check_create(state: &crate::State, user: &User, target: &crate::ro
         verb: "create".into(),
         group: resource.versions[target.version].group.clone(),
         resource: resource.plural.clone(),
+        subresource: owned(&target.subresource),
         namespace: owned(&target.namespace),
         name: owned(&target.name),
         ..Attributes::default()

@@ -120,6 +120,7 @@ pub(crate) fn resources(table: &ResourceTable, group: &str, version: &str) -> Op
         }
         if resource.behaviour == Behaviour::Pod {
             subresource("log", "Pod", &["get"]);
+            subresource("exec", "PodExecOptions", &["create", "get"]);
             subresource("binding", "Binding", &["create"]);
             subresource("eviction", "Eviction", &["create"]);
         }

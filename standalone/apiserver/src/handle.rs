@@ -9,7 +9,9 @@ use serde_json::Value;
 use crate::{
     access::{self, Attributes, Caller, NoTokens, User},
     admission::{self, Admission},
-    body, delete, discovery, gc, log,
+    body, delete, discovery, exec,
+    exec::ExecRequest,
+    gc, log,
     log::LogRequest,
     openapi, read,
     route::{self, Format, Query, Route, Target},
@@ -42,6 +44,8 @@ pub enum Outcome {
     Watch(Box<WatchPlan>),
     /// Status 200, and the log of a container as it is written.
     Log(LogRequest),
+    /// A command to run in a container, over a WebSocket.
+    Exec(ExecRequest),
 }
 
 /// The answer to a request and the changes it made.
@@ -71,6 +75,7 @@ pub(crate) enum Reply {
     Text(&'static str),
     Watch(Box<WatchPlan>),
     Log(LogRequest),
+    Exec(ExecRequest),
 }
 
 impl Reply {
@@ -101,6 +106,7 @@ pub fn handle_for<B: AsRef<[u8]>>(
         }
         Ok(Reply::Watch(plan)) => Outcome::Watch(plan),
         Ok(Reply::Log(request)) => Outcome::Log(request),
+        Ok(Reply::Exec(request)) => Outcome::Exec(request),
         Err(failure) => {
             Outcome::Response(json(failure.code, failure.to_value().to_string().into_bytes(), &[]))
         }
@@ -226,7 +232,7 @@ fn act_on_subresource(
     let has_it = match subresource {
         "status" => resource.versions[target.version].status,
         "token" => resource.behaviour == Behaviour::ServiceAccount,
-        "log" | "binding" | "eviction" => resource.behaviour == Behaviour::Pod,
+        "log" | "exec" | "binding" | "eviction" => resource.behaviour == Behaviour::Pod,
         _ => false,
     };
     if !has_it {
@@ -239,6 +245,12 @@ fn act_on_subresource(
         ("GET" | "HEAD", "log") => {
             let pod = read::fetch(state, target)?;
             Ok(log::request(&pod, &call.query)?.map_or(Reply::Text(""), Reply::Log))
+        }
+        ("GET" | "POST", "exec") => {
+            // A WebSocket can only begin with GET; whoever may look at a pod's commands may not run any by that.
+            access::check_create(state, call.caller.user, target)?;
+            let pod = read::fetch(state, target)?;
+            exec::request(&pod, &call.query).map(Reply::Exec)
         }
         ("POST", "token") => access::request_token(state, call, target),
         ("POST", "binding") => write::bind(state, call, target),

@@ -14,6 +14,7 @@ mod body;
 mod builtin;
 mod delete;
 mod discovery;
+mod exec;
 mod gc;
 mod handle;
 mod log;
@@ -39,6 +40,7 @@ mod write;
 
 pub use access::{AUDIENCE, Caller, NoTokens, Tokens, User, authenticate, install};
 pub use admission::{Admission, AdmissionDecision, AdmissionRequest, NoAdmission, Operation};
+pub use exec::{ExecRequest, Streams, exec_status};
 pub use handle::{BODY_LIMIT, Context, Handled, Outcome, handle, handle_for};
 pub use log::LogRequest;
 pub use state::{Delta, DeltaKind, HISTORY, ObjectKey, Room, State};

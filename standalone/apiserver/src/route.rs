@@ -11,21 +11,26 @@ use crate::{
     table::ResourceId,
 };
 
-/// The query of a URL; of a key given twice the first counts, as with Go's `url.Values.Get`.
+/// The query of a URL; of a key given twice the first counts, as with Go's `url.Values.Get`, unless all are asked for.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(BTreeMap<String, String>);
+pub(crate) struct Query(BTreeMap<String, Vec<String>>);
 
 impl Query {
     pub(crate) fn parse(text: &str) -> Self {
-        let mut map = BTreeMap::new();
+        let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, value) in form_urlencoded::parse(text.as_bytes()) {
-            map.entry(key.into_owned()).or_insert(value.into_owned());
+            map.entry(key.into_owned()).or_default().push(value.into_owned());
         }
         Self(map)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.all(key).next()
+    }
+
+    /// All values of a key, in order.
+    pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.get(key).into_iter().flatten().map(String::as_str)
     }
 
     /// The value, empty where there is none.

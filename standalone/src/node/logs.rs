@@ -27,7 +27,12 @@ const CHUNK: usize = 64 * 1024;
 const CHUNKS: usize = 16;
 
 pub(super) fn attempt_dir(data_dir: &Path, uid: &str, container: &str, attempt: u32) -> PathBuf {
-    data_dir.join(PODS).join(uid).join(CONTAINERS).join(container).join(attempt.to_string())
+    container_dir(data_dir, uid, container).join(attempt.to_string())
+}
+
+/// The directory of the attempts of a container.
+pub(super) fn container_dir(data_dir: &Path, uid: &str, container: &str) -> PathBuf {
+    data_dir.join(PODS).join(uid).join(CONTAINERS).join(container)
 }
 
 /// Reads the logs of the node with this data directory.
@@ -118,7 +123,7 @@ async fn send(
 
 /// The directory of the attempt whose log is asked for; the kernel has made sure that there is or was one.
 fn directory(data_dir: &Path, request: &LogRequest) -> Option<PathBuf> {
-    let container = data_dir.join(PODS).join(&request.uid).join(CONTAINERS).join(&request.container);
+    let container = container_dir(data_dir, &request.uid, &request.container);
     let attempts = fs::read_dir(&container).ok()?.flatten();
     let mut attempts: Vec<u32> = attempts
         .filter(|entry| entry.path().join(files::LOG).exists())

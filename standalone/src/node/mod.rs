@@ -3,6 +3,7 @@
 //!
 //! - [`run`] watches pods and gives each a task ([`pod`]) that feeds its state machine and carries out commands;
 //! - [`container`] writes an OCI bundle and starts one [`shim`] per container, which outlives this process;
+//! - [`exec`] runs further commands in containers;
 //! - [`volumes`] makes and unmounts volumes, [`report`] writes statuses and events, [`logs`] reads logs;
 //! - [`Instance`] owns the directory all of it lives in and removes what a killed instance left; in a [`home`] that
 //!   outlives its processes the next one adopts it.
@@ -10,6 +11,7 @@
 mod cgroup;
 mod container;
 mod descriptor;
+pub mod exec;
 mod files;
 pub mod home;
 mod instance;

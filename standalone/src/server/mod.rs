@@ -6,6 +6,7 @@
 //! is decided in `ropewalk-apiserver`.
 
 mod clients;
+mod exec;
 mod keep;
 pub mod kubeconfig;
 mod listen;
@@ -22,7 +23,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context as Task, Poll},
 };
 
@@ -31,13 +32,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use jiff::Timestamp;
 use ropewalk_apiserver::{
-    AUDIENCE, Admission, BODY_LIMIT, Caller, Context, Failure, LogRequest, NoTokens, Outcome, State, Tokens,
-    User, authenticate, handle_for,
+    AUDIENCE, Admission, BODY_LIMIT, Caller, Context, ExecRequest, Failure, LogRequest, NoTokens, Outcome,
+    State, Tokens, User, authenticate, handle_for,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::store::{File, StoreError};
 use clients::{Busy, Client};
+pub use exec::{Executor, Input, Output, Session};
 use keep::{Keeper, Pending};
 pub use logs::{LogSource, NoLogs};
 use tokens::Keys;
@@ -56,6 +58,8 @@ struct Shared {
     kernel: Mutex<Kernel>,
     admission: Arc<dyn Admission + Send + Sync>,
     logs: Arc<dyn LogSource>,
+    /// Unset where there are no containers.
+    executor: OnceLock<Arc<dyn Executor>>,
     /// None where nobody is let in from outside.
     keys: Option<Keys>,
     /// None where objects end with the process.
@@ -123,7 +127,8 @@ impl Server {
         keeper: Option<Keeper>,
     ) -> Self {
         let kernel = Kernel { told: state.version(), state, fanout: Fanout::default(), waiting: 0 };
-        Self { shared: Arc::new(Shared { kernel: Mutex::new(kernel), admission, logs, keys, keeper }) }
+        let (kernel, executor) = (Mutex::new(kernel), OnceLock::new());
+        Self { shared: Arc::new(Shared { kernel, admission, logs, executor, keys, keeper }) }
     }
 
     /// Closes the file once what was accepted is in it. Later writes are refused.
@@ -133,6 +138,11 @@ impl Server {
             // A writer that is gone has closed its file.
             let _ = closed.await;
         }
+    }
+
+    /// Runs commands in containers with this from now on, unless something else does already.
+    pub fn run_commands_with(&self, executor: Arc<dyn Executor>) {
+        let _ = self.shared.executor.set(executor);
     }
 
     /// A client that calls this server without a socket; its default namespace is `default`. Needs a tokio
@@ -191,9 +201,13 @@ impl Server {
             Answer::Watch(subscription) => {
                 let events = watch::body(Arc::clone(&self.shared), *subscription);
                 match websocket::Offer::of(request) {
-                    Some(offer) => offer.accept(events),
+                    Some(offer) => websocket::watch(offer, events),
                     None => stream("application/json", events),
                 }
+            }
+            Answer::Exec(wanted) => {
+                let (executor, offer) = (self.shared.executor.get(), websocket::Offer::of(request));
+                exec::answer(executor, wanted, request.headers(), offer)
             }
             Answer::Log(request) => {
                 let frames = futures::StreamExt::map(self.shared.logs.open(request), |chunk| {
@@ -225,6 +239,7 @@ impl Server {
                 Err(Busy) => Answer::Whole(clients::busy()),
             },
             Outcome::Log(request) => Answer::Log(request),
+            Outcome::Exec(request) => Answer::Exec(request),
         };
         (answer, pending)
     }
@@ -235,6 +250,7 @@ enum Answer {
     Whole(Response<Vec<u8>>),
     Watch(Box<Subscription>),
     Log(LogRequest),
+    Exec(ExecRequest),
 }
 
 /// The refusal of a request whose changes, or changes it saw, could not be kept.

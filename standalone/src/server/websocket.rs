@@ -1,4 +1,4 @@
-//! Watches over WebSocket, for browsers: each event is one text message.
+//! WebSockets, and watches over them for browsers: each event is one text message.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -18,7 +18,10 @@ use tokio_tungstenite::{
     },
 };
 
-/// Bytes of a message from a client: it has nothing to say here, and control messages have at most 125.
+/// A connection that has become a WebSocket.
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Bytes of a message from the client of a watch: it has nothing to say here, and control messages have at most 125.
 const MESSAGE: usize = 1024;
 
 /// A request to go on as a WebSocket.
@@ -45,8 +48,17 @@ impl Offer {
         Some(Self { upgrade, key, place })
     }
 
-    /// Answers that the connection changes, and sends the events once it has.
-    pub(super) fn accept(self, events: ResponseBody) -> Response<ResponseBody> {
+    /// Answers that the connection changes, under a subprotocol that the client offered, and converses over it once it
+    /// has; until then, or until the listener ends. A message of the client may have `limit` bytes.
+    pub(super) fn accept<F>(
+        self,
+        protocol: Option<&'static str>,
+        limit: usize,
+        converse: impl FnOnce(Socket) -> F + Send + 'static,
+    ) -> Response<ResponseBody>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let accepted = HeaderValue::from_str(&derive_accept_key(self.key.as_bytes()));
         let mut response = Response::new(whole(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -56,26 +68,39 @@ impl Offer {
         if let Ok(accepted) = accepted {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
         }
-        tokio::spawn(send(self.upgrade, self.place, events));
+        if let Some(protocol) = protocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        }
+        let Self { upgrade, place, .. } = self;
+        tokio::spawn(async move {
+            let conversation = async {
+                let Ok(connection) = upgrade.await else { return };
+                let mut config = WebSocketConfig::default();
+                config.max_message_size = Some(limit);
+                config.max_frame_size = Some(limit);
+                let connection = TokioIo::new(connection);
+                converse(WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await)
+                    .await;
+            };
+            tokio::select! {
+                () = place.over() => {}
+                () = conversation => {}
+            }
+        });
         response
     }
 }
 
+/// Answers a watch with a WebSocket.
+pub(super) fn watch(offer: Offer, events: ResponseBody) -> Response<ResponseBody> {
+    offer.accept(None, MESSAGE, |socket| send(socket, events))
+}
+
 /// Sends events until there are no more or the client goes.
-async fn send(upgrade: OnUpgrade, place: Arc<Place>, mut events: ResponseBody) {
-    let connection = tokio::select! {
-        () = place.over() => return,
-        connection = upgrade => connection,
-    };
-    let Ok(connection) = connection else { return };
-    let mut config = WebSocketConfig::default();
-    config.max_message_size = Some(MESSAGE);
-    config.max_frame_size = Some(MESSAGE);
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await;
+async fn send(socket: Socket, mut events: ResponseBody) {
     let (mut to, mut from) = socket.split();
     loop {
         tokio::select! {
-            () = place.over() => break,
             frame = events.frame() => {
                 let Some(Ok(frame)) = frame else { break };
                 let Ok(lines) = frame.into_data() else { continue };

@@ -6,6 +6,7 @@
 
 mod adoption;
 mod cleanup;
+mod exec;
 mod pods;
 mod steps;
 mod world;
@@ -28,7 +29,12 @@ fn main() -> ExitCode {
     if !root {
         eprintln!("WARNING: the node's tests need root and are all skipped; run them with sudo");
     }
-    let tests = pods::all().into_iter().chain(steps::all()).chain(adoption::all()).chain(cleanup::all());
+    let tests = pods::all()
+        .into_iter()
+        .chain(steps::all())
+        .chain(adoption::all())
+        .chain(cleanup::all())
+        .chain(exec::all());
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {
             test();

@@ -11,6 +11,7 @@ use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client};
 use nix::unistd::Pid;
 use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
+use ropewalk_standalone::node::exec::Commands;
 use ropewalk_standalone::node::logs::Logs;
 use ropewalk_standalone::node::{self, Instance, NodeConfig, RootfsMode, RuntimeKind};
 use ropewalk_standalone::server::Server;
@@ -53,7 +54,9 @@ pub(crate) fn config(data_dir: &Path) -> NodeConfig {
 
 pub(crate) fn server(data_dir: &Path) -> Server {
     let state = State::new(ResourceTable::built_in(), 1, Timestamp::now());
-    Server::new(state, Arc::new(NoAdmission), Arc::new(Logs::new(data_dir)))
+    let server = Server::new(state, Arc::new(NoAdmission), Arc::new(Logs::new(data_dir)));
+    server.run_commands_with(Arc::new(Commands::new(data_dir, node::OWN_EXECUTABLE)));
+    server
 }
 
 impl World {

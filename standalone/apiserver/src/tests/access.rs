@@ -41,7 +41,7 @@ impl World {
         let context = Context { now: self.now, admission: &NoAdmission };
         let handled = handle_for(&mut self.state, request, &context, &Caller { user, tokens });
         match handled.outcome {
-            crate::Outcome::Watch(_) | crate::Outcome::Log(_) => (200, Value::Null),
+            crate::Outcome::Watch(_) | crate::Outcome::Log(_) | crate::Outcome::Exec(_) => (200, Value::Null),
             crate::Outcome::Response(_) => self.answer(handled),
         }
     }
@@ -715,4 +715,27 @@ fn a_decision_does_not_follow_the_bindings_of_others() {
         assert_eq!(answer["status"]["allowed"], false);
     }
     println!("2000 bindings, one of the user's: {:?} for a review and its own check", begun.elapsed() / 1000);
+}
+
+#[test]
+fn commands_need_leave_to_create_them() {
+    let mut world = world();
+    let spec = json!({ "nodeName": "n", "containers": [{ "name": "c" }] });
+    world.make(super::PODS, &json!({ "metadata": { "name": "p" }, "spec": spec }));
+    let running = json!({ "status": { "containerStatuses": [{ "name": "c", "state": { "running": {} } }] } });
+    assert_eq!(world.merge(&format!("{}/p/status", super::PODS), &running).0, 200);
+    let rule =
+        |verbs: &[&str]| json!([{ "apiGroups": [""], "resources": ["pods", "pods/exec"], "verbs": verbs }]);
+    world.grant("reader", "default", &person("reader"), &rule(&["get"]));
+    world.grant("writer", "default", &person("writer"), &rule(&["create"]));
+    world.grant("both", "default", &person("both"), &rule(&["get", "create"]));
+    let url = format!("{}/p/exec?command=x&stdout=true", super::PODS);
+    for (name, get, post) in [("reader", 403, 403), ("writer", 403, 200), ("both", 200, 200), ("x", 403, 403)]
+    {
+        assert_eq!(world.ask(&user(name), "GET", &url, &Value::Null).0, get, "{name}");
+        assert_eq!(world.ask(&user(name), "POST", &url, &Value::Null).0, post, "{name}");
+    }
+    let (_, refused) = world.ask(&user("reader"), "GET", &url, &Value::Null);
+    let expected = "User \"reader\" cannot create resource \"pods/exec\" in API group \"\"";
+    assert!(refused["message"].as_str().unwrap().contains(expected), "{refused}");
 }

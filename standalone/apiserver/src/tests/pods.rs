@@ -103,7 +103,7 @@ fn get_log(world: &mut World, query: &str) -> Result<Option<LogRequest>, (u16, S
             let status: Value = serde_json::from_slice(response.body()).unwrap();
             Err((response.status().as_u16(), status["message"].as_str().unwrap().to_owned()))
         }
-        Outcome::Watch(_) => panic!("a log is no watch"),
+        other => panic!("a log is no {other:?}"),
     }
 }
 

@@ -2,6 +2,7 @@
 //! outlives the process that started it. It has one thread and no runtime: libcontainer changes the working
 //! directory and clones, which no threaded process survives.
 
+mod exec;
 mod log;
 mod rootfs;
 mod runtime;
@@ -33,8 +34,11 @@ use super::RuntimeKind;
 use super::cgroup::Cgroups;
 use super::files::{self, Ended, Failure, Process, ShimConfig, Started};
 
-/// First argument of the form that runs a further command in a running container: `exec <directory> <command>…`.
+/// First argument of the form that runs a probe's command in a running container: `exec <attempt> <command>…`.
 pub(super) const EXEC: &str = "exec";
+
+/// First argument of the form that runs what a command's directory says: `command <directory>`.
+pub(super) const COMMAND: &str = "command";
 
 /// Exit code for arguments nobody but the node gives.
 const USAGE: u8 = 2;
@@ -99,7 +103,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if first == EXEC {
         let Some(directory) = arguments.next() else { return ExitCode::from(USAGE) };
         let command = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
-        return runtime::exec(Path::new(&directory), command).unwrap_or(ExitCode::from(EXEC_FAILED));
+        let code = exec::probe(Path::new(&directory), command).ok().and_then(|code| u8::try_from(code).ok());
+        return ExitCode::from(code.unwrap_or(EXEC_FAILED));
+    }
+    if first == COMMAND {
+        let Some(directory) = arguments.next() else { return ExitCode::from(USAGE) };
+        let written = exec::command(Path::new(&directory));
+        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let directory = PathBuf::from(first);
     match supervise(&directory) {

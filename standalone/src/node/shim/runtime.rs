@@ -4,19 +4,16 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use super::ShimError;
-use crate::node::RuntimeKind;
-use crate::node::files::{self, ShimConfig};
+use crate::node::files;
 
 /// The three standard streams of a container. Never `/dev/null` for output: libcontainer reopens that
 /// read-only.
@@ -74,7 +71,7 @@ pub(super) fn create_builtin(bundle: &Path, id: &str, stdio: Stdio3) -> Result<C
 /// every process in the cgroup it was given, must not find one.
 ///
 /// Covering the mounts is not enough: it reads the mount table, where what is covered still stands.
-fn hide_cgroups() -> Result<(), ShimError> {
+pub(super) fn hide_cgroups() -> Result<(), ShimError> {
     let failed = |source: io::Error| ShimError::Rootfs { what: "hide the cgroups", source };
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
     let targets = mounts.lines().filter_map(|line| {
@@ -94,7 +91,7 @@ fn hide_cgroups() -> Result<(), ShimError> {
         .map_err(|errno| failed(errno.into()))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -109,7 +106,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the command or the container is at fault; the runtimes only tell by their words.
-fn classify(text: &str) -> ShimError {
+pub(super) fn classify(text: &str) -> ShimError {
     let words = ["not found in $PATH", "executable", "permission", "exec format", "chdir"];
     if words.iter().any(|word| text.contains(word)) {
         ShimError::Start(text.to_owned())
@@ -162,59 +159,6 @@ impl Created {
         if let Self::Runc { command, root, id, .. } = self {
             let _ = run_runc(command, root, &["delete", "--force", id]);
         }
-    }
-}
-
-/// Runs a further command in the container of an attempt's directory and returns its exit code.
-pub(super) fn exec(directory: &Path, command: Vec<String>) -> Result<ExitCode, ShimError> {
-    let path = directory.join(files::SHIM);
-    let config: Option<ShimConfig> =
-        files::read_json(&path).map_err(|source| ShimError::Config { path: path.clone(), source })?;
-    let config =
-        config.ok_or_else(|| ShimError::Config { path, source: io::Error::from(io::ErrorKind::NotFound) })?;
-    let root = directory.join(files::STATE);
-    let code = match &config.runtime {
-        RuntimeKind::Runc(runc) => {
-            let arguments = command.iter().map(String::as_str);
-            let status = Command::new(runc)
-                .arg("--root")
-                .arg(&root)
-                .args(["exec", config.id.as_str()])
-                .args(arguments)
-                .status()
-                .map_err(|source| ShimError::Runc { command: runc.clone(), source })?;
-            status.code()
-        }
-        RuntimeKind::Builtin => {
-            // The command inherits where this process is: its container's limits are to hold for it too.
-            for cgroup in &config.cgroups {
-                fs::write(cgroup.join("cgroup.procs"), "0").map_err(ShimError::State)?;
-            }
-            exec_builtin(&root, &config.id, command)?
-        }
-    };
-    let code = code.and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-fn exec_builtin(root: &Path, id: &str, command: Vec<String>) -> Result<Option<i32>, ShimError> {
-    let failed = |error: libcontainer::error::LibcontainerError| classify(&chain(&error));
-    super::own_mounts()?;
-    hide_cgroups()?;
-    let pid = ContainerBuilder::new(id.to_owned(), SyscallType::default())
-        .with_root_path(root)
-        .map_err(failed)?
-        .validate_id()
-        .map_err(failed)?
-        .as_tenant()
-        .with_container_args(command)
-        .with_detach(false)
-        .build()
-        .map_err(failed)?;
-    match waitpid(Pid::from_raw(pid.as_raw()), None) {
-        Ok(WaitStatus::Exited(_, code)) => Ok(Some(code)),
-        Ok(_) => Ok(None),
-        Err(errno) => Err(ShimError::State(errno.into())),
     }
 }
 

@@ -1,0 +1,265 @@
+//! Commands in containers, over WebSocket: the streams of `kubectl exec` as channels of one connection.
+//!
+//! A message begins with the number of its channel. Protocol v5 lets the client close one, v4 cannot. SPDY, which
+//! kubectl spoke before 1.31 and falls back to, is refused: HTTP/2's ancestor has no maintained implementation left
+//! outside of Kubernetes.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{
+    SinkExt as _, StreamExt as _,
+    future::{BoxFuture, join},
+    stream::{SplitSink, SplitStream},
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use ropewalk_apiserver::{ExecRequest, Failure, exec_status};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_tungstenite::tungstenite::{
+    Message, Utf8Bytes,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+
+use super::{
+    ResponseBody,
+    websocket::{Offer, Socket},
+    whole,
+};
+
+/// Sessions at a time. People and health checks open a few; each has two processes and a connection of the 256 there
+/// are, so that watches always have room.
+const SESSIONS: usize = 32;
+
+/// Bytes of a message from a client: kubectl sends 32 KiB of input at a time, clients in other languages what they were
+/// given, as a rule a file's page or a script.
+const MESSAGE: usize = 256 * 1024;
+
+/// Bytes of output read at once: what kubectl reads at once.
+const CHUNK: usize = 32 * 1024;
+
+/// Messages that may wait for a slow client; beyond that the command waits.
+const MESSAGES: usize = 4;
+
+/// How long output is awaited after the command has ended: what it wrote is in the pipe already, and a process that it
+/// left behind may keep that open for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The subprotocols, best first.
+const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// What can be read from a command.
+pub type Output = Pin<Box<dyn AsyncRead + Send>>;
+/// Where a command's input goes; dropping it is the end of the input.
+pub type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// Runs commands in containers.
+pub trait Executor: Send + Sync {
+    /// Starts a command; the kernel has seen that its container runs. An error is for the client to read.
+    fn start(&self, request: ExecRequest) -> BoxFuture<'static, Result<Session, String>>;
+}
+
+/// A command that runs, and this server's ends of what the client asked for.
+pub struct Session {
+    /// Its input.
+    pub stdin: Option<Input>,
+    /// Its output, and with a terminal all of it.
+    pub stdout: Option<Output>,
+    /// Its complaints.
+    pub stderr: Option<Output>,
+    /// Sets the size of its terminal, in columns and rows.
+    pub resize: Option<Box<dyn Fn(u16, u16) + Send>>,
+    /// Its exit code, or why it could not be run. Dropped, it ends the command.
+    pub exit: BoxFuture<'static, Result<i32, String>>,
+}
+
+/// The size of a client's window.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Size {
+    width: u16,
+    height: u16,
+}
+
+/// Answers a request to run a command: with a change of protocol, or why there is none.
+pub(super) fn answer(
+    executor: Option<&Arc<dyn Executor>>,
+    request: ExecRequest,
+    headers: &HeaderMap,
+    offer: Option<Offer>,
+) -> Response<ResponseBody> {
+    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SESSIONS)));
+
+    let Some(executor) = executor.map(Arc::clone) else {
+        return refusal(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "this server has no containers to run commands in",
+        );
+    };
+    let Some(offer) = offer else {
+        let why = "commands are run over WebSocket (v5.channel.k8s.io or v4.channel.k8s.io), and SPDY is not served: \
+                   use kubectl 1.31 or later, or 1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true";
+        return refusal(StatusCode::BAD_REQUEST, "BadRequest", why);
+    };
+    let Some(protocol) = protocol(headers) else {
+        let why = format!("the WebSocket must offer one of the subprotocols {}", PROTOCOLS.join(", "));
+        return refusal(StatusCode::BAD_REQUEST, "BadRequest", &why);
+    };
+    let Ok(room) = Arc::clone(&ROOM).try_acquire_owned() else {
+        let why =
+            format!("{SESSIONS} commands run in containers at once already, try again when one has ended");
+        return refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", &why);
+    };
+    offer.accept(Some(protocol), MESSAGE, async move |socket| {
+        let ended = converse(socket, &*executor, request).await;
+        drop(room);
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the client of a command has gone");
+        }
+    })
+}
+
+fn refusal(code: StatusCode, reason: &'static str, why: &str) -> Response<ResponseBody> {
+    let failure = Failure { code: code.as_u16(), reason, message: why.to_owned(), details: Box::default() };
+    let mut response = Response::new(whole(Bytes::from(failure.to_value().to_string())));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn protocol(headers: &HeaderMap) -> Option<&'static str> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let offered: Vec<&str> = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    PROTOCOLS.into_iter().find(|known| offered.contains(known))
+}
+
+/// Runs the command for as long as it takes and the client is there.
+async fn converse(socket: Socket, executor: &dyn Executor, request: ExecRequest) -> io::Result<()> {
+    let (mut to, mut from) = socket.split();
+    let answers = if request.streams.stdout { STDOUT } else { ERROR };
+    // As kube-apiserver does: clients wait for a sign that the command's streams are there.
+    send(&mut to, answers, &[]).await?;
+    let ended = match executor.start(request).await {
+        Ok(session) => carry(&mut to, &mut from, session).await?,
+        Err(why) => Err(why),
+    };
+    send(&mut to, ERROR, exec_status(&ended).to_string().as_bytes()).await?;
+    let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    to.send(Message::Close(Some(close))).await.map_err(io::Error::other)?;
+    // A connection that ends with something unread may take what was sent along.
+    let answered = async { while from.next().await.is_some_and(|message| message.is_ok()) {} };
+    // Whether it is answered changes nothing.
+    let _ = timeout(DRAIN, answered).await;
+    Ok(())
+}
+
+/// Copies in both directions until the command has ended; an error means that the client has gone.
+async fn carry(
+    to: &mut SplitSink<Socket, Message>,
+    from: &mut SplitStream<Socket>,
+    session: Session,
+) -> io::Result<Result<i32, String>> {
+    let Session { stdin, stdout, stderr, resize, exit } = session;
+    let (sender, mut messages) = mpsc::channel(MESSAGES);
+    let outputs = join(pump(stdout, STDOUT, sender.clone()), pump(stderr, STDERR, sender));
+    let ended = async {
+        let mut outputs = std::pin::pin!(outputs);
+        let mut exit = exit;
+        let ended = tokio::select! {
+            ended = &mut exit => ended,
+            _ = &mut outputs => return exit.await,
+        };
+        // Whatever is left open belongs to a process that the command left behind.
+        let _ = timeout(DRAIN, outputs).await;
+        ended
+    };
+    let mut ended = std::pin::pin!(ended);
+    let mut taken = std::pin::pin!(take(from, stdin, resize));
+    loop {
+        tokio::select! {
+            biased;
+            Some((channel, bytes)) = messages.recv() => send(to, channel, &bytes).await?,
+            ended = &mut ended => {
+                while let Ok((channel, bytes)) = messages.try_recv() {
+                    send(to, channel, &bytes).await?;
+                }
+                return Ok(ended);
+            }
+            gone = &mut taken => return Err(gone),
+        }
+    }
+}
+
+async fn send(to: &mut SplitSink<Socket, Message>, channel: u8, bytes: &[u8]) -> io::Result<()> {
+    let message: Bytes = [&[channel], bytes].concat().into();
+    to.send(Message::Binary(message)).await.map_err(io::Error::other)
+}
+
+/// Hands on what a command says on one of its streams, until it closes that.
+async fn pump(output: Option<Output>, channel: u8, sender: mpsc::Sender<(u8, Bytes)>) {
+    let Some(mut output) = output else { return };
+    let mut buffer = vec![0; CHUNK];
+    // A terminal whose other side is closed says so with an error.
+    while let Ok(length @ 1..) = output.read(&mut buffer).await {
+        if sender.send((channel, Bytes::copy_from_slice(&buffer[..length]))).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes what the client says, until it goes.
+async fn take(
+    from: &mut SplitStream<Socket>,
+    mut stdin: Option<Input>,
+    resize: Option<Box<dyn Fn(u16, u16) + Send>>,
+) -> io::Error {
+    loop {
+        let bytes = match from.next().await {
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            Some(Ok(Message::Close(_))) | None => return io::ErrorKind::ConnectionAborted.into(),
+            Some(Err(error)) => return io::Error::other(error),
+            // Pings are answered by the socket; text belongs to protocols that are not spoken here.
+            Some(Ok(_)) => continue,
+        };
+        match bytes.split_first() {
+            Some((&STDIN, input)) => {
+                let taken = match &mut stdin {
+                    Some(stdin) => stdin.write_all(input).await.and(stdin.flush().await),
+                    None => Ok(()),
+                };
+                if taken.is_err() {
+                    // The command reads no more, which is its right.
+                    stdin = None;
+                }
+            }
+            Some((&RESIZE, size)) => {
+                if let (Some(resize), Ok(size)) = (&resize, serde_json::from_slice::<Size>(size)) {
+                    resize(size.width, size.height);
+                }
+            }
+            Some((&CLOSE, [STDIN])) => stdin = None,
+            _ => {}
+        }
+    }
+}
