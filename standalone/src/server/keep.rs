@@ -3,10 +3,13 @@
 
 use std::io;
 use std::iter;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 
-use ropewalk_apiserver::{Delta, ResourceTable};
+use nix::sys::statvfs::statvfs;
+use ropewalk_apiserver::{Delta, ResourceTable, Room};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Kernel, Shared};
@@ -14,18 +17,23 @@ use crate::store::{self, Changes, File, Key, StoreError};
 
 /// Requests whose changes may wait to be written. More than arrive while one transaction is written, so that nobody
 /// waits for room while the disk works; when it does not, they hold no more than this many bodies.
-const ROOM: usize = 256;
+const PLACES: usize = 256;
 
 /// The end of the queue that the server has.
 pub(super) struct Keeper {
     sender: mpsc::Sender<Message>,
-    room: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    directory: PathBuf,
+    /// Bytes of all objects in the file.
+    bytes: Arc<AtomicU64>,
 }
 
 /// The end of the queue that the thread has.
 pub(super) struct Queue {
     receiver: mpsc::Receiver<Message>,
     table: ResourceTable,
+    bytes: Arc<AtomicU64>,
+    file: File,
 }
 
 enum Message {
@@ -41,7 +49,7 @@ struct Entry {
     version: u64,
     /// Gets the outcome; closed where nobody waits any longer.
     done: oneshot::Sender<Result<(), Arc<StoreError>>>,
-    /// Held for the room it takes.
+    /// Held for the place it takes.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -59,14 +67,27 @@ impl Pending {
 }
 
 impl Keeper {
-    pub(super) fn new(table: ResourceTable) -> (Self, Queue) {
+    /// Both ends, for objects of these resources.
+    pub(super) fn new(table: ResourceTable, file: File) -> (Self, Queue) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, room: Arc::new(Semaphore::new(ROOM)) }, Queue { receiver, table })
+        let bytes = Arc::new(AtomicU64::new(file.bytes()));
+        let directory = file.directory().to_owned();
+        let places = Arc::new(Semaphore::new(PLACES));
+        let keeper = Self { sender, places, directory, bytes: Arc::clone(&bytes) };
+        (keeper, Queue { receiver, table, bytes, file })
     }
 
-    /// Room for the changes of one request, once there is some.
-    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).acquire_owned().await.ok()
+    /// A place in the queue for one request, once there is one.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// What may be written now.
+    pub(super) fn room(&self) -> Room {
+        // A disk that does not tell is found out about when it is written to.
+        let free =
+            statvfs(&self.directory).map_or(u64::MAX, |disk| disk.blocks_available() * disk.fragment_size());
+        store::room(self.bytes.load(Ordering::Relaxed), free, &self.directory)
     }
 
     /// Lets the thread end; what the lock has seen before is written. The answer is when it has.
@@ -108,9 +129,9 @@ impl Kernel {
 
 impl Queue {
     /// Starts the thread. It ends with the server, or when asked to.
-    pub(super) fn serve(self, file: File, shared: &Arc<Shared>) -> io::Result<()> {
+    pub(super) fn serve(self, shared: &Arc<Shared>) -> io::Result<()> {
         let shared = Arc::downgrade(shared);
-        let mut writer = Writer { file, shared, queue: self, owed: Changes::new() };
+        let mut writer = Writer { shared, queue: self, owed: Changes::new() };
         thread::Builder::new().name("store".to_owned()).spawn(move || {
             while let Ok(first) = writer.queue.receiver.recv() {
                 if let Some(closed) = writer.work(first) {
@@ -125,7 +146,6 @@ impl Queue {
 }
 
 struct Writer {
-    file: File,
     shared: Weak<Shared>,
     queue: Queue,
     /// What has to be written to undo a transaction of which nobody knows whether it is on disk.
@@ -176,8 +196,9 @@ impl Writer {
         }
         let mut changes = self.owed.clone();
         changes.extend(store::changes(&self.queue.table, deltas));
-        self.file.commit(version, &changes)?;
+        self.queue.file.commit(version, &changes)?;
         self.owed.clear();
+        self.queue.bytes.store(self.queue.file.bytes(), Ordering::Relaxed);
         Ok(())
     }
 }

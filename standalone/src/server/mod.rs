@@ -104,8 +104,8 @@ impl Server {
     /// As [`Server::with_keys`], for one that keeps its objects in this file. The state is what was in the file, and no
     /// change of it is still to be taken.
     ///
-    /// Nothing is answered and nobody who watches is told before it is on disk. What cannot be written is taken back and
-    /// refused with status 507.
+    /// Nothing is answered and nobody who watches is told before it is on disk. What there is no room for, and what then
+    /// cannot be written, is refused with status 507; the latter is taken back.
     pub fn durable(
         state: State,
         admission: Arc<dyn Admission + Send + Sync>,
@@ -113,9 +113,9 @@ impl Server {
         keys: Keys,
         file: File,
     ) -> io::Result<Self> {
-        let (keeper, queue) = Keeper::new(state.table().clone());
+        let (keeper, queue) = Keeper::new(state.table().clone(), file);
         let server = Self::build(state, admission, logs, Some(keys), Some(keeper));
-        queue.serve(file, &server.shared)?;
+        queue.serve(&server.shared)?;
         Ok(server)
     }
 
@@ -183,7 +183,7 @@ impl Server {
 
     async fn answer(&self, request: &Request<Bytes>, user: &User) -> Response<ResponseBody> {
         let permit = match &self.shared.keeper {
-            Some(keeper) if !matches!(*request.method(), Method::GET | Method::HEAD) => keeper.room().await,
+            Some(keeper) if !matches!(*request.method(), Method::GET | Method::HEAD) => keeper.place().await,
             _ => None,
         };
         let client = request.extensions().get::<Arc<Client>>();
@@ -229,7 +229,12 @@ impl Server {
         let context = Context { now, admission: &*self.shared.admission };
         let tokens = self.shared.keys.as_ref().map_or(&NoTokens as &dyn Tokens, |keys| keys);
         let caller = Caller { user, tokens };
+        // Who takes no place in the queue wants nothing written.
+        let room = self.shared.keeper.as_ref().filter(|_| permit.is_some()).map(Keeper::room);
         let mut kernel = self.shared.lock();
+        if let Some(room) = room {
+            kernel.state.set_room(room);
+        }
         let handled = handle_for(&mut kernel.state, request, &context, &caller);
         let pending = kernel.tell(self.shared.keeper.as_ref(), handled.deltas, permit);
         let answer = match handled.outcome {

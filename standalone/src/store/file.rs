@@ -33,6 +33,9 @@ const VERSION: &str = "version";
 /// to those that change.
 const CACHE: usize = 8 << 20;
 
+/// Bytes of a file that nobody minds.
+const SMALL: u64 = 64 << 20;
+
 /// Brings a file from the schema of its index, counted from one, to the next.
 pub(super) type Upgrade = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
@@ -74,20 +77,37 @@ pub struct File {
     path: PathBuf,
     /// None after an error, until it could be opened again.
     database: Option<Database>,
+    /// Bytes of all objects.
+    bytes: u64,
 }
 
 impl File {
     /// Opens the file, or makes it, readable to its owner alone, and reads what is in it. Every page is checked; a file
-    /// that is damaged is not touched.
+    /// that is damaged is not touched. One that is mostly holes is made smaller.
     pub fn open(path: &Path) -> Result<(Self, Kept), StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         if !path.try_exists().map_err(failed)? {
             make(path)?;
         }
-        let database = open(path)?;
-        let file = Self { path: path.to_owned(), database: Some(database) };
-        let kept = file.load(UPGRADES)?;
+        let (mut file, kept) = Self::load(path, open(path)?, UPGRADES)?;
+        let length = fs::metadata(path).map_err(failed)?.len();
+        if is_worth_compacting(length, file.bytes)
+            && let Some(database) = &mut file.database
+        {
+            // It says whether it could do more.
+            while database.compact().map_err(|error| file_error(path, &error.into()))? {}
+        }
         Ok((file, kept))
+    }
+
+    /// The directory it is in.
+    pub(crate) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// Bytes of all objects, as JSON.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Makes all changes or none, and returns when they are on disk. After an error either may be the case.
@@ -96,29 +116,33 @@ impl File {
             Some(database) => database,
             None => open(&self.path)?,
         };
-        write(&database, version, changes).map_err(|error| self.failed(&error))?;
+        let written = write(&database, version, changes).map_err(|error| file_error(&self.path, &error))?;
+        self.bytes = (self.bytes + written.added).saturating_sub(written.removed);
         self.database = Some(database);
         Ok(())
     }
 
-    fn failed(&self, error: &redb::Error) -> StoreError {
-        StoreError::Write { path: self.path.clone(), why: error.to_string() }
-    }
-
-    fn load(&self, upgrades: &[Upgrade]) -> Result<Kept, StoreError> {
-        let Some(database) = &self.database else { return Ok(Kept::default()) };
-        let damaged = |why: String| StoreError::Damaged { path: self.path.clone(), why };
+    fn load(path: &Path, database: Database, upgrades: &[Upgrade]) -> Result<(Self, Kept), StoreError> {
+        let path = path.to_owned();
+        let damaged = |error: redb::Error| StoreError::Damaged { path: path.clone(), why: error.to_string() };
         let known = newest(upgrades);
-        let found = prepare(database, upgrades).map_err(|error| damaged(error.to_string()))?;
+        let found = prepare(&database, upgrades).map_err(damaged)?;
         if found > known {
-            return Err(StoreError::Newer { path: self.path.clone(), found, known });
+            return Err(StoreError::Newer { path, found, known });
         }
-        let (version, values) = read(database).map_err(|error| damaged(error.to_string()))?;
-        let parse = |(name, json): (String, Vec<u8>)| {
-            serde_json::from_slice(&json).map_err(|error| damaged(format!("{name}: {error}")))
-        };
-        Ok(Kept { version, objects: values.into_iter().map(parse).collect::<Result<_, _>>()? })
+        let (kept, bytes) = read(&database).map_err(damaged)?;
+        Ok((Self { path, database: Some(database), bytes }, kept))
     }
+}
+
+fn file_error(path: &Path, error: &redb::Error) -> StoreError {
+    StoreError::Write { path: path.to_owned(), why: error.to_string() }
+}
+
+/// Whether a file of this length is mostly holes. Compaction writes every object, so small files, which cost nothing, are
+/// left as they are.
+fn is_worth_compacting(length: u64, bytes: u64) -> bool {
+    length > SMALL && length / 3 > bytes
 }
 
 /// Makes a file beside the place and puts it there when it is whole: one that a crash leaves half made is no database,
@@ -133,8 +157,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
     let mut options = fs::File::options();
     options.read(true).write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
     let database = open(&beside)?;
-    let write = |error: redb::Error| StoreError::Write { path: path.to_owned(), why: error.to_string() };
-    prepare(&database, UPGRADES).map_err(write)?;
+    prepare(&database, UPGRADES).map_err(|error| file_error(path, &error))?;
     drop(database);
     fs::rename(&beside, path).map_err(failed)?;
     let directory = path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all());
@@ -188,32 +211,50 @@ fn newest(upgrades: &[Upgrade]) -> u64 {
     upgrades.len() as u64 + 1
 }
 
-fn read(database: &Database) -> Result<(u64, Vec<(String, Vec<u8>)>), redb::Error> {
+/// What is in it, and the bytes of all objects.
+fn read(database: &Database) -> Result<(Kept, u64), redb::Error> {
     let transaction = database.begin_read()?;
     let version = transaction.open_table(FACTS)?.get(VERSION)?.map_or(0, |version| version.value());
-    let mut values = Vec::new();
+    let (mut objects, mut bytes) = (Vec::new(), 0);
     for entry in transaction.open_table(OBJECTS)?.iter()? {
         let (key, value) = entry?;
         let (resource, namespace, name) = key.value();
-        values.push((format!("{resource} {namespace}/{name}"), value.value().to_vec()));
+        let object = serde_json::from_slice(value.value());
+        let object = object.map_err(|error| {
+            redb::Error::Corrupted(format!("the object {resource} \"{namespace}/{name}\": {error}"))
+        })?;
+        objects.push(object);
+        bytes += value.value().len() as u64;
     }
-    Ok((version, values))
+    Ok((Kept { version, objects }, bytes))
 }
 
-fn write(database: &Database, version: u64, changes: &Changes) -> Result<(), redb::Error> {
+/// Bytes of objects that a transaction brought and took.
+#[derive(Default)]
+struct Written {
+    added: u64,
+    removed: u64,
+}
+
+fn write(database: &Database, version: u64, changes: &Changes) -> Result<Written, redb::Error> {
     let transaction = begin(database)?;
+    let mut written = Written::default();
     {
         let mut objects = transaction.open_table(OBJECTS)?;
         for (key, value) in changes {
             let place = (key.resource.as_str(), key.namespace.as_str(), key.name.as_str());
-            match value {
-                Some(value) => objects.insert(place, value.to_string().as_bytes())?,
+            let json = value.as_ref().map(|value| value.to_string());
+            let previous = match &json {
+                Some(json) => objects.insert(place, json.as_bytes())?,
                 None => objects.remove(place)?,
             };
+            written.added += json.map_or(0, |json| json.len() as u64);
+            written.removed += previous.map_or(0, |previous| previous.value().len() as u64);
         }
         transaction.open_table(FACTS)?.insert(VERSION, version)?;
     }
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    Ok(written)
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {

@@ -6,9 +6,10 @@
 //! seen, no crash takes back. For the same reason what could not be written is taken back in memory, and whoever waited
 //! for it is told that it failed.
 //!
-//! This is the file, which decides nothing about objects; the queue before it is in [`crate::server`].
+//! [`file`] is the file, [`room`] decides how full it may get; the queue before it is in [`crate::server`].
 
 mod file;
+mod room;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use ropewalk_apiserver::{Delta, DeltaKind, ResourceTable};
 pub use file::File;
 pub use file::Kept;
 pub(crate) use file::{Changes, Key};
+pub(crate) use room::room;
 
 /// Why objects cannot be kept.
 #[derive(Debug, thiserror::Error)]
