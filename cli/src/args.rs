@@ -25,8 +25,17 @@ pub enum Command {
     ///
     /// Prints where, and the path of a kubeconfig that only its owner can read. Pods get tokens of their service accounts
     /// and what RBAC gives these. Objects, tokens and the authority of its certificate stay in the directory: the next
-    /// `up` there goes on with them, however this one ended. Containers end when the command does.
+    /// `up` there goes on with them, however this one ended.
+    ///
+    /// So do containers: they run on when the command ends, by a signal, an update or a kill. The next one takes them
+    /// over, and no step is executed twice. Under systemd that needs KillMode=process. To end containers too, end the
+    /// command and then use `ropewalk down`.
     Up(Up),
+    /// End what a `ropewalk up` that has ended left running
+    ///
+    /// That is containers, mounts, namespaces and cgroups. Objects, logs and what claims hold stay in the directory; to
+    /// the next `up` there, steps that ran have failed.
+    Down(Down),
     /// Print the pods that the files' runs become, the same every time
     ///
     /// They are those of `ropewalk run`: without an init container, the entrypoint a volume made of its image. A cluster
@@ -90,6 +99,14 @@ pub struct Up {
     /// What runs the containers
     #[arg(long, value_enum, default_value_t = Runtime::Builtin, value_name = "WHICH")]
     pub runtime: Runtime,
+}
+
+/// Arguments of `ropewalk down`.
+#[derive(Args, Debug)]
+pub struct Down {
+    /// The directory of the `ropewalk up`
+    #[arg(long, default_value = "/var/lib/ropewalk", value_name = "DIR")]
+    pub data_dir: PathBuf,
 }
 
 /// Arguments of `ropewalk render`.

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use ropewalk_standalone::Standalone;
+use ropewalk_standalone::node::home;
 
 use crate::args;
 use crate::diagnostic::Diagnostic;
 use crate::run::{self, REFUSED, interrupted};
 
-/// Runs the command. Everything started has ended when it returns.
+/// Runs the command. Containers run on when it returns.
 pub async fn up(args: args::Up) -> ExitCode {
     match attempt(args).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,6 +22,7 @@ pub async fn up(args: args::Up) -> ExitCode {
 
 async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
     let interrupt = interrupted();
+    let directory = args.data_dir.clone();
     let config = ropewalk_standalone::Config {
         data_root: args.data_dir,
         listen: Some(args.listen),
@@ -34,6 +36,13 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
     if told.is_ok() {
         interrupt.await;
     }
-    let stopped = standalone.stop().await.map_err(|error| crate::from_chain(&error));
-    told.and(stopped)
+    standalone.stop().await.map_err(|error| crate::from_chain(&error))?;
+    told?;
+    let running = home::running(&directory);
+    if running == 0 {
+        return Ok(());
+    }
+    crate::print(&format!(
+        "{running} containers run on: the next \"ropewalk up\" takes them over, \"ropewalk down\" ends them\n"
+    ))
 }

@@ -26,16 +26,18 @@ use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use node::{Instance, NodeConfig, NodeError, RootfsMode, RuntimeKind};
+use node::{Instance, NodeConfig, NodeError, RootfsMode, RuntimeKind, home};
 use server::secrets::{Secrets, SecretsError};
 use server::tls::{Identity, TlsError};
 use server::tokens::Keys;
 use server::{Server, kubeconfig, private};
 use store::{Kept, StoreError};
 
-/// How long the parts may take to end what they are doing once asked to. What containers still run then is killed with
-/// their instance anyway.
+/// How long the parts may take to end what they are doing once asked to: what is on its way to the disk gets there.
 const STOP: Duration = Duration::from_secs(5);
+
+/// The file whose lock the process that serves from a directory holds.
+const LOCK: &str = "up.lock";
 
 /// How the process runs.
 #[derive(Clone, Debug)]
@@ -44,12 +46,13 @@ pub struct Config {
     pub rootfs: RootfsMode,
     /// Who makes containers.
     pub runtime: RuntimeKind,
-    /// Where instances keep their directories; only its owner may write there.
+    /// Where everything on disk is, of instances and of the process that serves; only its owner may write there.
     pub data_root: PathBuf,
     /// The ConfigMaps' settings.
     pub engine: ropewalk_api::config::Config,
-    /// Where others than this process reach the API, over HTTPS and with a token, and objects are kept in `data_root`;
-    /// `None` keeps both to the process and its time. At most one process serves from a `data_root`.
+    /// Where others than this process reach the API, over HTTPS and with a token. Objects are kept in `data_root` then,
+    /// and containers run on when the process ends, for the next one; `None` keeps all to the process and its time. At
+    /// most one process serves from a `data_root`.
     pub listen: Option<SocketAddr>,
 }
 
@@ -87,6 +90,12 @@ pub enum Error {
         directory: PathBuf,
         /// Process id, or `unknown`.
         process: String,
+    },
+    /// There is nothing to end.
+    #[error("no \"ropewalk up\" has used \"{directory}\"; name its directory with --data-dir")]
+    Unused {
+        /// The directory.
+        directory: PathBuf,
     },
     /// A file of the server cannot be used.
     #[error("cannot {what} \"{path}\"")]
@@ -147,7 +156,8 @@ pub struct Standalone {
     served: Option<Served>,
     /// Held for its lock until everything has ended.
     _lock: Option<Flock<File>>,
-    instance: Instance,
+    /// What ends with this process; none where containers run on.
+    instance: Option<Instance>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -159,18 +169,23 @@ impl Standalone {
     /// Where the API is served, every object is as the last process left it, however that ended, before controllers and
     /// node see the API at all: with the same UIDs and resource versions, pods with the status that was last written.
     /// Later resource versions are higher, a watch from an earlier one is told to list again. From then on nothing is
-    /// answered before it is on disk.
+    /// answered before it is on disk. Containers that still run are adopted.
     pub fn start(config: Config) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
         }
         let door = config.listen.map(|address| Door::open(&config.data_root, address)).transpose()?;
-        let instance = Instance::create(&config.data_root)?;
+        let (data_dir, instance) = if door.is_some() {
+            (home::open(&config.data_root)?, None)
+        } else {
+            let instance = Instance::create(&config.data_root)?;
+            (instance.data_dir().to_owned(), Some(instance))
+        };
         let settings = Arc::new(Settings::default());
         let engine = Arc::new(config.engine);
 
         let admission = admission::Webhooks::new(Arc::clone(&engine), &settings);
-        let logs = node::logs::Logs::new(instance.data_dir());
+        let logs = node::logs::Logs::new(&data_dir);
         // Names and UIDs have to differ from those of other instances, no more: the clock is seed enough.
         let now = Timestamp::now();
         let seed =
@@ -198,7 +213,7 @@ impl Standalone {
                 (server, Some(door.served), Some(door.lock))
             }
         };
-        let commands = node::exec::Commands::new(instance.data_dir(), node::OWN_EXECUTABLE);
+        let commands = node::exec::Commands::new(&data_dir, node::OWN_EXECUTABLE);
         server.run_commands_with(Arc::new(commands));
         let client = server.client();
         // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
@@ -212,7 +227,7 @@ impl Standalone {
             runtime: config.runtime,
             private_dirs: vec![config.data_root],
             api: served.as_ref().map(|served| served.address),
-            ..NodeConfig::new(instance.data_dir(), node::OWN_EXECUTABLE)
+            ..NodeConfig::new(data_dir, node::OWN_EXECUTABLE)
         };
         let node = node::run(client.clone(), node, stopping);
         tasks.spawn(async move {
@@ -233,7 +248,8 @@ impl Standalone {
         self.client.clone()
     }
 
-    /// Stops every part, ends every container and removes all that was made.
+    /// Stops every part. Where the API was served containers run on, for the next process; elsewhere they are ended, and
+    /// all that was made is removed.
     pub async fn stop(mut self) -> Result<(), Error> {
         // A receiver that is gone has stopped already.
         let _ = self.shutdown.send(true);
@@ -245,8 +261,21 @@ impl Standalone {
             self.tasks.shutdown().await;
         }
         self.server.close().await;
-        Ok(self.instance.remove()?)
+        Ok(self.instance.map_or(Ok(()), Instance::remove)?)
     }
+}
+
+/// Ends what a process that served from this directory and does so no longer left on the machine: containers, mounts,
+/// namespaces, cgroups. Returns how many containers that were. Objects, claims and logs stay.
+pub fn down(directory: &Path) -> Result<usize, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(NodeError::NotRoot.into());
+    }
+    if !directory.join(LOCK).exists() {
+        return Err(Error::Unused { directory: directory.to_owned() });
+    }
+    let _lock = lock(directory)?;
+    Ok(home::end(directory)?)
 }
 
 impl Error {
@@ -287,7 +316,7 @@ fn restore(kept: Kept, door: &mut Door, seed: u64, now: Timestamp) -> Result<Sta
 
 /// Makes this the one process that serves from the directory. The kernel lets go of the lock however the process ends.
 fn lock(directory: &Path) -> Result<Flock<File>, Error> {
-    let path = directory.join("up.lock");
+    let path = directory.join(LOCK);
     let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let file = file.map_err(Error::file("open", &path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -42,7 +42,7 @@ fn ended(name: &str, attempt: u32, code: i32) -> Found {
 }
 
 /// What the API server was told of a container.
-fn told(attempt: u32, state: Value) -> ContainerStatus {
+fn told(attempt: u32, state: &Value) -> ContainerStatus {
     let status = json!({"name": "a", "image": "i", "imageID": "", "ready": false, "restartCount": attempt, "state": state});
     serde_json::from_value(status).expect("a status")
 }
@@ -65,42 +65,42 @@ fn what_becomes_of_each_container() {
     let completed = Adoption::Report(exit(0, ExitReason::Completed));
     let failed = Adoption::Report(exit(3, ExitReason::Error));
     let starting = Found { supervised: true, ..prepared("a", 0) };
-    for (case, found, told, expected) in [
+    for (case, found, told, expected) in vec![
         ("nobody has heard of it", None, None, Adoption::Start),
-        ("it waited for its turn", None, Some(told(0, waits())), Adoption::Start),
-        ("it was prepared", Some(prepared("a", 0)), Some(told(0, waits())), Adoption::Start),
-        ("its supervisor has not begun yet", Some(starting), Some(told(0, waits())), Adoption::Follow),
-        ("it runs", Some(running("a", 0)), Some(told(0, runs())), Adoption::Follow),
+        ("it waited for its turn", None, Some(told(0, &waits())), Adoption::Start),
+        ("it was prepared", Some(prepared("a", 0)), Some(told(0, &waits())), Adoption::Start),
+        ("its supervisor has not begun yet", Some(starting), Some(told(0, &waits())), Adoption::Follow),
+        ("it runs", Some(running("a", 0)), Some(told(0, &runs())), Adoption::Follow),
         ("it runs, untold", Some(running("a", 0)), None, Adoption::Follow),
-        ("it ended, untold", Some(ended("a", 0, 0)), Some(told(0, runs())), completed.clone()),
+        ("it ended, untold", Some(ended("a", 0, 0)), Some(told(0, &runs())), completed.clone()),
         (
             "it ended and its supervisor is still there",
             Some(Found { supervised: true, ..ended("a", 0, 0) }),
-            Some(told(0, runs())),
+            Some(told(0, &runs())),
             completed.clone(),
         ),
-        ("it ended, told", Some(ended("a", 0, 3)), Some(told(0, terminated(3, "Error"))), failed.clone()),
-        ("it was begun, untold", Some(begun("a", 0)), Some(told(0, waits())), Adoption::Lost),
-        ("it was begun, told", Some(begun("a", 0)), Some(told(0, runs())), Adoption::Lost),
-        ("it was told to run, and nothing is left", None, Some(told(0, runs())), Adoption::Lost),
+        ("it ended, told", Some(ended("a", 0, 3)), Some(told(0, &terminated(3, "Error"))), failed.clone()),
+        ("it was begun, untold", Some(begun("a", 0)), Some(told(0, &waits())), Adoption::Lost),
+        ("it was begun, told", Some(begun("a", 0)), Some(told(0, &runs())), Adoption::Lost),
+        ("it was told to run, and nothing is left", None, Some(told(0, &runs())), Adoption::Lost),
         (
             "it was told to run, its mark is gone",
             Some(prepared("a", 0)),
-            Some(told(0, runs())),
+            Some(told(0, &runs())),
             Adoption::Lost,
         ),
-        ("it was told to have ended", None, Some(told(0, terminated(0, "Completed"))), completed.clone()),
-        ("a newer attempt runs, untold", Some(running("a", 1)), Some(told(0, runs())), Adoption::Follow),
+        ("it was told to have ended", None, Some(told(0, &terminated(0, "Completed"))), completed.clone()),
+        ("a newer attempt runs, untold", Some(running("a", 1)), Some(told(0, &runs())), Adoption::Follow),
         (
             "a newer attempt was prepared",
             Some(prepared("a", 1)),
-            Some(told(0, terminated(3, "Error"))),
+            Some(told(0, &terminated(3, "Error"))),
             Adoption::Start,
         ),
         (
             "a newer attempt needed no process",
             Some(ended("a", 0, 3)),
-            Some(told(1, terminated(0, "Completed"))),
+            Some(told(1, &terminated(0, "Completed"))),
             completed.clone(),
         ),
     ] {
@@ -122,7 +122,7 @@ fn reasons_are_read_as_they_are_written() {
     }
 }
 
-fn state(spec: Value, status: Value) -> PodState {
+fn state(spec: &Value, status: &Value) -> PodState {
     let pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec, "status": status});
     let pod: Pod = serde_json::from_value(pod).expect("a pod");
     PodState::new(pod)
@@ -143,7 +143,7 @@ fn start(name: &str, attempt: u32) -> Command {
 
 #[test]
 fn what_ran_goes_on_and_what_had_not_begun_starts() {
-    let mut state = state(two_steps(), json!({"startTime": at(-60)}));
+    let mut state = state(&two_steps(), &json!({"startTime": at(-60)}));
     let found = [ended("prepare", 0, 0), running("a", 0), prepared("b", 0)];
     assert_eq!(state.adopt(&found, at(9)), [followed("a", 0)]);
     assert_eq!(step(&mut state, Event::Admitted, at(9)), [start("b", 0)], "volumes are there");
@@ -154,7 +154,7 @@ fn what_ran_goes_on_and_what_had_not_begun_starts() {
 
 #[test]
 fn an_init_container_that_ended_meanwhile_is_followed_by_the_next_start() {
-    let mut state = state(two_steps(), json!({}));
+    let mut state = state(&two_steps(), &json!({}));
     assert_eq!(state.adopt(&[ended("prepare", 0, 0)], at(9)), []);
     // No container lives, so the machine may have been restarted, and volumes in memory be gone.
     assert_eq!(step(&mut state, Event::Admitted, at(9)), [Command::PrepareVolumes]);
@@ -163,7 +163,7 @@ fn an_init_container_that_ended_meanwhile_is_followed_by_the_next_start() {
 
 #[test]
 fn a_pod_that_ended_meanwhile_is_reported_and_torn_down() {
-    let mut state = state(two_steps(), json!({}));
+    let mut state = state(&two_steps(), &json!({}));
     let found = [ended("prepare", 0, 0), ended("a", 0, 0), ended("b", 0, 3)];
     assert_eq!(state.adopt(&found, at(9)), []);
     assert!(state.is_finished() && !state.is_unsettled());
@@ -172,7 +172,7 @@ fn a_pod_that_ended_meanwhile_is_reported_and_torn_down() {
 
 #[test]
 fn a_lost_container_ends_the_pod() {
-    let mut state = state(two_steps(), json!({}));
+    let mut state = state(&two_steps(), &json!({}));
     let found = [ended("prepare", 0, 0), begun("a", 0), running("b", 0)];
     assert_eq!(state.adopt(&found, at(9)), [("a".to_owned(), 0, Adoption::Lost), followed("b", 0)]);
     assert_eq!(step(&mut state, Event::Admitted, at(9)), []);
@@ -184,7 +184,7 @@ fn a_lost_container_ends_the_pod() {
 
 #[test]
 fn a_lost_container_is_not_waited_for_by_those_not_begun() {
-    let mut state = state(two_steps(), json!({}));
+    let mut state = state(&two_steps(), &json!({}));
     let found =
         [ended("prepare", 0, 0), Found { exit: Some(exit(137, ExitReason::Unknown)), ..begun("a", 0) }];
     assert_eq!(state.adopt(&found, at(9)), []);
@@ -194,7 +194,7 @@ fn a_lost_container_is_not_waited_for_by_those_not_begun() {
 #[test]
 fn the_wait_for_a_restart_begins_anew() {
     let spec = json!({"nodeName": "here", "restartPolicy": "OnFailure", "containers": [{"name": "a", "image": "i"}]});
-    let mut state = state(spec, json!({}));
+    let mut state = state(&spec, &json!({}));
     let found = Found { last: Some(exit(4, ExitReason::Error)), ..ended("a", 1, 3) };
     assert_eq!(state.adopt(&[found], at(0)), []);
     assert_eq!(state.next_wake(), Some(at(20)));
@@ -208,7 +208,7 @@ fn with_sidecar(image: &str) -> Value {
 
 #[test]
 fn a_sidecar_whose_image_was_changed_is_still_stopped() {
-    let mut state = state(with_sidecar(NOP_IMAGE), json!({}));
+    let mut state = state(&with_sidecar(NOP_IMAGE), &json!({}));
     let found = [ended("a", 0, 0), Found { stopping: true, ..running("side", 0) }];
     assert_eq!(state.adopt(&found, at(9)), [followed("side", 0)]);
     // Whether it was asked before the process was killed is not known.
@@ -219,13 +219,13 @@ fn a_sidecar_whose_image_was_changed_is_still_stopped() {
 #[test]
 fn a_stopped_sidecar_is_replaced_once() {
     let found = [ended("a", 0, 0), Found { stopping: true, ..ended("side", 0, 137) }];
-    let mut before = state(with_sidecar(NOP_IMAGE), json!({}));
+    let mut before = state(&with_sidecar(NOP_IMAGE), &json!({}));
     assert_eq!(before.adopt(&found, at(9)), []);
     step(&mut before, Event::Admitted, at(9));
     let told = json!({"containerStatuses": [{
         "name": "side", "image": NOP_IMAGE, "imageID": "", "ready": false, "restartCount": 1,
         "state": terminated(0, "Completed")}]});
-    let mut after = state(with_sidecar(NOP_IMAGE), told);
+    let mut after = state(&with_sidecar(NOP_IMAGE), &told);
     assert_eq!(after.adopt(&found, at(9)), []);
     for state in [before, after] {
         let side = state.record("side").expect("the sidecar");
@@ -241,7 +241,7 @@ fn a_probe_that_was_content_is_still() {
     for ready in [true, false] {
         let told = json!({"containerStatuses": [{
             "name": "a", "image": "i", "imageID": "", "ready": ready, "restartCount": 0, "state": runs()}]});
-        let mut state = state(probed.clone(), told);
+        let mut state = state(&probed, &told);
         state.adopt(&[running("a", 0)], at(9));
         assert_eq!(state.records()[0].ready, ready);
     }
