@@ -11,9 +11,10 @@ fn lacks_root() -> bool {
 }
 
 /// Says so when something is lacking; the gate lacks nothing.
+#[expect(clippy::print_stderr, reason = "a skipped test says so loudly")]
 fn skip(is_lacking: bool, what: &str) -> bool {
     if is_lacking {
-        println!("SKIPPED: unpacking layers, which needs {what}");
+        eprintln!("SKIPPED: unpacking layers, which needs {what}");
         assert!(std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_none(), "the gate needs {what}");
     }
     is_lacking
