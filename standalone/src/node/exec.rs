@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::container::SHIM_COMMAND;
 use super::files::Process;
-use super::{descriptor, files, logs, shim};
+use super::{descriptor, files, instance, logs, shim};
 use crate::server::{Executor, Session};
 
 /// Directory of the commands run in an attempt of a container, below the attempt's.
@@ -93,6 +93,50 @@ impl Executor for Commands {
         }
         .boxed()
     }
+}
+
+/// Ends the commands that an earlier process ran in the containers of this directory: their clients are gone.
+pub(super) fn end_orphans(data_dir: &Path) {
+    let mut left = orphans(data_dir);
+    for _ in 0..KILL_ROUNDS {
+        for (shim, _) in &left {
+            for command in Process::children_of(shim.pid) {
+                command.signal(Signal::SIGKILL);
+            }
+        }
+        left.retain(|(shim, directory)| {
+            let runs = shim.is_alive();
+            if !runs {
+                // What cannot be removed now goes with its container.
+                let _ = fs::remove_dir_all(directory);
+            }
+            runs
+        });
+        if left.is_empty() {
+            return;
+        }
+        std::thread::sleep(instance::KILL_PAUSE);
+    }
+}
+
+/// The shims of commands that another process started, and their directories.
+fn orphans(data_dir: &Path) -> Vec<(Process, PathBuf)> {
+    // Before there are pods nobody ran a command in one, and `/proc` need not be read.
+    if !data_dir.join(logs::PODS).exists() {
+        return Vec::new();
+    }
+    let own = format!("{}-", std::process::id());
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let found = pids.filter_map(|pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut words = line.split('\0').skip(1);
+        (words.next() == Some(SHIM_COMMAND) && words.next() == Some(shim::COMMAND)).then_some(())?;
+        let directory = PathBuf::from(words.next()?);
+        let others = !directory.file_name()?.to_str()?.starts_with(&own);
+        (others && directory.starts_with(data_dir)).then_some((Process::of(pid)?, directory))
+    });
+    found.collect()
 }
 
 /// The directory of the attempt of a container that runs.

@@ -334,7 +334,10 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     std::fs::create_dir_all(given).map_err(NodeError::path("make", given))?;
     config.data_dir = std::fs::canonicalize(given).map_err(NodeError::path("find", given))?;
     let directory = config.data_dir.clone();
-    let blocking = tokio::task::spawn_blocking(move || install(&directory));
+    let blocking = tokio::task::spawn_blocking(move || {
+        exec::end_orphans(&directory);
+        install(&directory)
+    });
     let (cgroups, known_cgroups) =
         blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;
     if cgroups.is_empty() {

@@ -4,12 +4,7 @@
 //! kubectl spoke before 1.31 and falls back to, is refused: HTTP/2's ancestor has no maintained implementation left
 //! outside of Kubernetes.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -36,9 +31,9 @@ use super::{
     whole,
 };
 
-/// Sessions at a time. People and health checks open a few; each has two processes and a connection of the 256 there
-/// are, so that watches always have room.
-const SESSIONS: usize = 32;
+/// Sessions at a time. People and scripts open a few; each has two processes, up to half a MB of buffers, and one of the
+/// 128 connections of its client, which leaves the others for watches.
+pub(super) const SESSIONS: usize = 32;
 
 /// Bytes of a message from a client: kubectl sends 32 KiB of input at a time, clients in other languages what they were
 /// given, as a rule a file's page or a script.
@@ -97,16 +92,26 @@ struct Size {
     height: u16,
 }
 
+/// An executor, and the room for its sessions.
+pub(super) struct Runner {
+    executor: Arc<dyn Executor>,
+    room: Arc<Semaphore>,
+}
+
+impl Runner {
+    pub(super) fn new(executor: Arc<dyn Executor>) -> Self {
+        Self { executor, room: Arc::new(Semaphore::new(SESSIONS)) }
+    }
+}
+
 /// Answers a request to run a command: with a change of protocol, or why there is none.
 pub(super) fn answer(
-    executor: Option<&Arc<dyn Executor>>,
+    runner: Option<&Runner>,
     request: ExecRequest,
     headers: &HeaderMap,
     offer: Option<Offer>,
 ) -> Response<ResponseBody> {
-    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SESSIONS)));
-
-    let Some(executor) = executor.map(Arc::clone) else {
+    let Some(Runner { executor, room }) = runner else {
         return refusal(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
@@ -122,11 +127,12 @@ pub(super) fn answer(
         let why = format!("the WebSocket must offer one of the subprotocols {}", PROTOCOLS.join(", "));
         return refusal(StatusCode::BAD_REQUEST, "BadRequest", &why);
     };
-    let Ok(room) = Arc::clone(&ROOM).try_acquire_owned() else {
+    let Ok(room) = Arc::clone(room).try_acquire_owned() else {
         let why =
             format!("{SESSIONS} commands run in containers at once already, try again when one has ended");
         return refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", &why);
     };
+    let executor = Arc::clone(executor);
     offer.accept(Some(protocol), MESSAGE, async move |socket| {
         let ended = converse(socket, &*executor, request).await;
         drop(room);

@@ -59,7 +59,7 @@ struct Shared {
     admission: Arc<dyn Admission + Send + Sync>,
     logs: Arc<dyn LogSource>,
     /// Unset where there are no containers.
-    executor: OnceLock<Arc<dyn Executor>>,
+    runner: OnceLock<exec::Runner>,
     /// None where nobody is let in from outside.
     keys: Option<Keys>,
     /// None where objects end with the process.
@@ -127,8 +127,8 @@ impl Server {
         keeper: Option<Keeper>,
     ) -> Self {
         let kernel = Kernel { told: state.version(), state, fanout: Fanout::default(), waiting: 0 };
-        let (kernel, executor) = (Mutex::new(kernel), OnceLock::new());
-        Self { shared: Arc::new(Shared { kernel, admission, logs, executor, keys, keeper }) }
+        let (kernel, runner) = (Mutex::new(kernel), OnceLock::new());
+        Self { shared: Arc::new(Shared { kernel, admission, logs, runner, keys, keeper }) }
     }
 
     /// Closes the file once what was accepted is in it. Later writes are refused.
@@ -142,7 +142,7 @@ impl Server {
 
     /// Runs commands in containers with this from now on, unless something else does already.
     pub fn run_commands_with(&self, executor: Arc<dyn Executor>) {
-        let _ = self.shared.executor.set(executor);
+        let _ = self.shared.runner.set(exec::Runner::new(executor));
     }
 
     /// A client that calls this server without a socket; its default namespace is `default`. Needs a tokio
@@ -206,8 +206,8 @@ impl Server {
                 }
             }
             Answer::Exec(wanted) => {
-                let (executor, offer) = (self.shared.executor.get(), websocket::Offer::of(request));
-                exec::answer(executor, wanted, request.headers(), offer)
+                let (runner, offer) = (self.shared.runner.get(), websocket::Offer::of(request));
+                exec::answer(runner, wanted, request.headers(), offer)
             }
             Answer::Log(request) => {
                 let frames = futures::StreamExt::map(self.shared.logs.open(request), |chunk| {

@@ -1,6 +1,7 @@
 //! The service under the clients it is made for: kube's `Api`, its watcher in both modes, a `Controller`, and HTTP.
 
 mod durable;
+mod exec;
 mod http_listener;
 mod https;
 mod kubectl;

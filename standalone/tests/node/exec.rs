@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use futures::{SinkExt, StreamExt};
+use ropewalk_standalone::node::OWN_EXECUTABLE;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         ("a_terminal_has_the_size_of_the_window", a_terminal_has_the_size_of_the_window),
         ("a_terminal_with_runc", a_terminal_with_runc),
         ("a_command_ends_with_its_client", a_command_ends_with_its_client),
+        ("a_command_ends_with_the_process_that_ran_it", a_command_ends_with_the_process_that_ran_it),
         ("only_the_protocols_that_are_spoken", only_the_protocols_that_are_spoken),
     ]
 }
@@ -219,9 +221,7 @@ fn a_terminal_with_runc() {
 fn a_command_ends_with_its_client() {
     test(async |world: &mut World| {
         // The container sees its command, as both are in one namespace of processes.
-        let text = "until [ -s /tmp/pid ]; do sleep 0.01; done; echo seen; \
-                    while kill -0 $(cat /tmp/pid); do sleep 0.01; done; exit 7";
-        world.create(pod("p", json!({ "containers": [script("c", text)] }))).await;
+        world.create(pod("p", json!({ "containers": [script("c", UNTIL_GONE)] }))).await;
         world.wait("p", phase(&["Running"])).await;
         let address = serve(world).await;
         let script = encoded("echo $$ >/tmp/pid; echo begun; exec sleep 1000");
@@ -229,6 +229,31 @@ fn a_command_ends_with_its_client() {
         assert_eq!(hear(&mut socket, 1, "\n").await, "begun\n");
         drop(socket);
         assert_eq!(outcome(&world.ended("p").await, "c").0, 7);
+    });
+}
+
+/// A container that ends with code 7 when the process whose id is in its `/tmp/pid` does.
+const UNTIL_GONE: &str = "until [ -s /tmp/pid ]; do sleep 0.01; done; echo seen; \
+                          while kill -0 $(cat /tmp/pid); do sleep 0.01; done; exit 7";
+
+fn a_command_ends_with_the_process_that_ran_it() {
+    test(async |world: &mut World| {
+        let made = world.create(pod("p", json!({ "containers": [script("c", UNTIL_GONE)] }))).await;
+        world.wait("p", phase(&["Running"])).await;
+        // As a process would have left it that was killed and had the id 1.
+        let data_dir = world.instance.as_ref().expect("an instance").data_dir().to_owned();
+        let uid = made.metadata.uid.expect("a uid");
+        let directory = data_dir.join("pods").join(uid).join("containers/c/0/exec/1-0");
+        std::fs::create_dir_all(&directory).expect("made");
+        let command = json!(["sh", "-c", "echo $$ >/tmp/pid; exec sleep 1000"]);
+        let wanted = json!({ "command": command, "tty": false }).to_string();
+        std::fs::write(directory.join("wanted.json"), wanted).expect("written");
+        let mut shim = Command::new(OWN_EXECUTABLE);
+        let mut shim = shim.args(["__shim", "command"]).arg(&directory).spawn().expect("started");
+        while !world.log("p", "c").await.contains("seen") {}
+        world.restart().await;
+        assert_eq!(outcome(&world.ended("p").await, "c").0, 7);
+        shim.wait().await.expect("ended");
     });
 }
 
