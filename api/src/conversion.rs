@@ -114,14 +114,9 @@ fn dotted(pointer: &str) -> String {
     path
 }
 
-/// The errors of an object in v1 with the names its fields have in v1beta1.
-#[must_use]
-pub fn errors_in_v1beta1(kind: &str, errors: FieldErrors) -> FieldErrors {
-    errors.map_paths(|path| path_in_v1beta1(kind, path))
-}
-
-/// As far as the path follows the schema: some of upstream's do not.
-fn path_in_v1beta1(kind: &str, path: &str) -> String {
+/// The path of a field of v1 as v1beta1 has it: `spec.steps[0].resources` for `spec.steps[0].computeResources`. It is
+/// followed as far as it follows the schema: some of upstream's do not.
+pub fn path_in_v1beta1(kind: &str, path: &str) -> String {
     let Some(kind) = kinds::find(kind) else { return path.to_owned() };
     let (mut schema, mut renamed, mut rest) = (schema::full(kind.kind, kind.version), Vec::new(), path);
     while let Some(object) = schema {

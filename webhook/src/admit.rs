@@ -152,7 +152,12 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
         _ => mutate_as::<CustomRun>(&mut object, config, release),
     }?;
     if !spec_is_unchanged(request) {
-        let doubts = warnings::check(request.kind, &object);
+        let mut doubts = warnings::check(request.kind, &object);
+        if conversion::is_converted(request.object) {
+            for doubt in &mut doubts {
+                doubt.path = conversion::path_in_v1beta1(request.kind, &doubt.path);
+            }
+        }
         let more = doubts.len().saturating_sub(WARNING_LIMIT);
         warnings.extend(doubts.iter().take(WARNING_LIMIT).map(ToString::to_string));
         warnings.extend((more > 0).then(|| format!("and {more} more; `ropewalk lint` shows all")));
@@ -195,7 +200,7 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
     if conversion::is_converted(request.object) {
         let before = request.old_object.map(|old| conversion::refused(old, false)).unwrap_or_default();
         let refused = conversion::refused(request.object, request.operation == Operation::Create);
-        errors = conversion::errors_in_v1beta1(request.kind, errors);
+        errors = errors.map_paths(|path| conversion::path_in_v1beta1(request.kind, path));
         errors.also(refused.without(&before));
     }
     if errors.is_empty() {
@@ -334,7 +339,7 @@ pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
         }
         Ok(mut errors) => {
             if conversion::is_converted(object) {
-                errors = conversion::errors_in_v1beta1(kind, errors);
+                errors = errors.map_paths(|path| conversion::path_in_v1beta1(kind, path));
                 errors.also(conversion::refused(object, true));
             }
             errors

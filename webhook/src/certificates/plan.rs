@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 
 use super::Service;
-use super::configuration::Configuration;
+use super::configuration::{Configuration, Kind};
 use super::stored::{self, Certificate, Flaw, Leaf, Stored};
 
 /// Life of an authority. Long, because where the webhook may not write the configurations, an administrator does by
@@ -284,10 +284,14 @@ fn waiting(
         return Some("the certificate has expired".to_owned());
     }
     if configurations.contains(&View::Unknown) {
-        return Some("the webhook configurations are not known yet".to_owned());
+        return Some("the webhook configurations and definitions are not known yet".to_owned());
     }
     let doubting = present(configurations).find(|configuration| !configuration.trusts(&leaf.signer))?;
-    Some(format!("the webhook configuration \"{}\" does not trust our certificate", doubting.name))
+    let kind = match doubting.kind {
+        Kind::Mutating | Kind::Validating => "webhook configuration",
+        Kind::Definition => "definition",
+    };
+    Some(format!("the {kind} \"{}\" does not trust our certificate", doubting.name))
 }
 
 fn wake(
