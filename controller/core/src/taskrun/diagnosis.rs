@@ -1,5 +1,6 @@
 //! What keeps a TaskRun's pod from starting, and why one that failed never ran: the text of the diagnosis.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use ropewalk_entrypoint_protocol::termination::Termination;
 use serde_json::Value;
@@ -52,13 +53,18 @@ fn joined(mut parts: Vec<String>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Why containers of a failed pod never ran what they should have: what the entrypoint could not start, and what the
-/// runtime says of a container it could not make. Never a container's own words: those may be anything, secrets too.
+/// Why a pod failed, other than by what its containers ran: somebody deleted it, the entrypoint could not start something,
+/// the runtime could not make a container. Never a container's own words: those may be anything, secrets too.
 pub(super) fn of_failure(pod: &Pod) -> Option<String> {
-    let parts: Vec<String> = containers::init(pod)
-        .iter()
-        .chain(&containers::regular(pod))
-        .filter_map(|container| {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let deleted = was_deleted(pod).then(|| {
+        format!("pod \"{name}\" was deleted before its steps had ended, as when its node is drained")
+    });
+    let init = containers::init(pod);
+    let regular = containers::regular(pod);
+    let parts = deleted
+        .into_iter()
+        .chain(init.iter().chain(&regular).filter_map(|container| {
             let terminated = container.terminated().filter(|terminated| terminated.exit_code != 0)?;
             let message = terminated.message.as_deref().filter(|message| !message.is_empty())?;
             let text = match terminated.reason.as_deref() {
@@ -66,9 +72,20 @@ pub(super) fn of_failure(pod: &Pod) -> Option<String> {
                 _ => Termination::parse(message).ok()?.failure?,
             };
             Some(format!("container \"{}\": {}", container.name, quoted(&text)))
-        })
+        }))
         .collect();
     joined(parts)
+}
+
+/// Whether a step was still to end when somebody asked for the pod's deletion: its timestamp is the end of its grace.
+fn was_deleted(pod: &Pod) -> bool {
+    let Some(gone_by) = &pod.metadata.deletion_timestamp else { return false };
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+    let asked = gone_by.0.saturating_sub(SignedDuration::from_secs(grace)).unwrap_or(Timestamp::MIN);
+    containers::regular(pod).iter().filter(|container| container.is_step()).any(|step| {
+        let ended = step.terminated().and_then(|terminated| terminated.finished_at.as_ref());
+        ended.is_none_or(|ended| ended.0 >= asked)
+    })
 }
 
 /// Names of ConfigMaps, Secrets and claims that begin or end with a blank: nothing of that name can exist.

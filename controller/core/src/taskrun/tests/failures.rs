@@ -321,3 +321,26 @@ fn a_slow_pod_is_reported_after_a_while() {
 fn what_never_ran_is_diagnosed(#[case] status: &str, #[case] expected: Option<&str>) {
     assert_eq!(diagnosis::of_failure(&pod_of(status)).as_deref(), expected);
 }
+
+/// By when deletion was asked for, a grace period before its timestamp, against when the step ended.
+#[rstest]
+#[case::while_it_ran(Some("2026-01-01T00:00:35Z"), Some("2026-01-01T00:00:05Z"), true)]
+#[case::before_it_told(Some("2026-01-01T00:00:35Z"), None, true)]
+#[case::after_its_end(Some("2026-01-01T00:00:36Z"), Some("2026-01-01T00:00:05Z"), false)]
+#[case::never(None, Some("2026-01-01T00:00:05Z"), false)]
+fn a_deleted_pod_is_diagnosed(
+    #[case] deletion: Option<&str>,
+    #[case] finished: Option<&str>,
+    #[case] expected: bool,
+) {
+    let ends = "ends: {step-a: [143, Error, ''], step-b: [1, Error, '']}";
+    let mut pod = serde_json::to_value(pod_of(ends)).expect("JSON");
+    pod["metadata"]["deletionTimestamp"] = json!(deletion);
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(deletion.map(|_| 30));
+    for step in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+        step["state"]["terminated"]["finishedAt"] = json!(finished);
+    }
+    let pod = serde_json::from_value(pod).expect("a pod");
+    let text = "pod \"t-pod\" was deleted before its steps had ended, as when its node is drained";
+    assert_eq!(diagnosis::of_failure(&pod).as_deref(), expected.then_some(text));
+}
