@@ -16,6 +16,8 @@ readonly SYSCTLS=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic
 
 debian_up() {
     ((EUID == 0)) || fail "the debian cluster needs root: use sudo, or ROPEWALK_CLUSTER=kind"
+    # The node has a /tmp of its own.
+    [[ $CACHE != /tmp/* ]] || fail "the cache cannot be in /tmp: set XDG_CACHE_HOME to another place"
     lock
     if ready; then
         echo "$STATE/kubeconfig"
@@ -77,6 +79,22 @@ debian_registry() {
     mkdir -p "$STATE/registries/$1"
     printf 'server = "http://%s"\n[host."http://%s"]\ncapabilities = ["pull", "resolve"]\n' "$1" "$1" \
         >"$STATE/registries/$1/hosts.toml"
+}
+
+# Kills the process, as a crash would, and waits until what the node starts in its stead answers.
+debian_restart() {
+    local name=$1 first
+    [[ $name == kube-apiserver ]] || fail "only kube-apiserver can be started again, not \"$name\""
+    [[ -e $STATE/ready ]] || fail "the cluster is not up: run hack/cluster up"
+    first=$(cat "$STATE/pid")
+    first=$(cat "/proc/$first/task/$first/children")
+    touch "$STATE/restart-$name"
+    pkill -KILL --parent "${first// /}" --exact "$name" || fail "there is no $name to be killed"
+    within 60 restarted "$name" || fail "$name was not back within 60 s"
+}
+
+restarted() {
+    [[ ! -e $STATE/restart-$1 ]] && kubectl --kubeconfig "$STATE/kubeconfig" get --raw /readyz
 }
 
 node_ctr() {

@@ -15,11 +15,13 @@
 //! }
 //! ```
 //!
-//! - [`World`]: `start`, `namespace`, `client`, `features`, and on a cluster [`World::audit`] and
-//!   [`World::admission_calls`]. Images need no thought: every image that applied YAML names is one image of our own on
-//!   the node, unless its registry ends in `.invalid`, which is how a test names an image that cannot be pulled. There is
-//!   one node: of `nodeSelector`, only Kubernetes' own labels count.
-//! - [`Namespace`]: `apply`, `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `event`, `history`, `finish`.
+//! - [`World`]: `start`, `namespace`, `client`, `features`, and on a cluster [`World::audit`]. Images need no thought: every
+//!   image that applied YAML names is one image of our own on the node, unless its registry ends in `.invalid`, which is how
+//!   a test names an image that cannot be pulled. Nor do nodes: they get the labels that the YAML selects by, unless these
+//!   are Kubernetes' own or filled in by the run.
+//! - [`Namespace`]: `apply`, `start` (one run), `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `event`,
+//!   `history`, `finish`.
+//! - [`level`]: what to wait for with any other object.
 //! - [`State`]: a run as it was found: `status`, `reason`, `message`, `diagnosis`, `uid`, `value` for the rest.
 //! - [`audit::Audit`]: who asked the API server for what in a namespace.
 //! - [`installation::Installation`] and [`processes::Process`]: what a test takes away, kills or cuts off, and brings back.
@@ -33,23 +35,42 @@ mod fitting;
 mod history;
 pub mod images;
 pub mod installation;
+pub mod level;
 mod namespace;
+mod nodes;
 pub mod processes;
 mod state;
 mod world;
 
 use std::collections::BTreeSet;
+use std::process::ExitCode;
 use std::time::Duration;
+
+use ropewalk_standalone::node::shim;
+use tracing_subscriber::EnvFilter;
 
 pub use features::Features;
 pub use history::History;
-pub use namespace::{Namespace, RunKey, is_run};
+pub use namespace::{Namespace, RunKey, is_run, one_task, taskrun};
 pub use state::State;
 pub use world::{Kind, World};
 
 /// Longer than what is waited for takes on a busy machine with two cores; a level that is not reached by then is a
 /// failure.
 pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long a pod that is to end may take: its grace period when it names none, and a moment for the node to see to it.
+pub const GONE: Duration = Duration::from_secs(35);
+
+/// What a program that starts worlds does first. One that was started as a container's shim does that work, and ends with
+/// this; all others log what `ROPEWALK_LOG` asks for from now on.
+pub fn begin() -> Option<ExitCode> {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__shim") {
+        return Some(shim::main(std::env::args_os().skip(2)));
+    }
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_env("ROPEWALK_LOG")).init();
+    None
+}
 
 /// The elements as [`Namespace::children`] returns them.
 pub fn set<const N: usize>(elements: [&str; N]) -> BTreeSet<String> {

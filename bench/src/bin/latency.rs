@@ -26,8 +26,7 @@ use ropewalk_bench::requests::Counting;
 use ropewalk_bench::timeline::{Kind as Object, Sample, Timeline};
 use ropewalk_bench::world::World;
 use ropewalk_entrypoint_protocol::termination::Termination;
-use ropewalk_standalone::node::shim;
-use ropewalk_test::harness::Kind as WorldKind;
+use ropewalk_test::harness::{self, Kind as WorldKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -124,8 +123,8 @@ impl Kind {
 }
 
 fn main() -> Result<ExitCode> {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__shim") {
-        return Ok(shim::main(std::env::args_os().skip(2)));
+    if let Some(ended) = harness::begin() {
+        return Ok(ended);
     }
     let args = Args::parse();
     if let Some(lacking) = args.world.lacks() {

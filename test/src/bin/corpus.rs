@@ -14,8 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use futures::{StreamExt, stream};
 use ropewalk_cli::documents;
-use ropewalk_standalone::node::shim;
-use ropewalk_test::harness::{Features, Kind, Namespace, RunKey, World, is_run};
+use ropewalk_test::harness::{self, Features, Kind, Namespace, RunKey, World, is_run};
 
 /// Files at once. They mostly sleep; the machine's cores bound what they do besides.
 const AT_ONCE: usize = 6;
@@ -61,10 +60,9 @@ enum Outcome {
 }
 
 fn main() -> Result<ExitCode> {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__shim") {
-        return Ok(shim::main(std::env::args_os().skip(2)));
+    if let Some(ended) = harness::begin() {
+        return Ok(ended);
     }
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("ROPEWALK_LOG")).init();
     let args = Args::parse();
     if let Some(lacking) = args.world.lacks() {
         bail!("the world {} needs {lacking}", args.world);

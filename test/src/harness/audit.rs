@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+/// What annotations about mutating webhooks begin with, one for each that was asked.
+const ASKED: &str = "mutation.webhook.admission.k8s.io/";
+
 /// The user our controller is, as installed.
 pub const CONTROLLER: &str = "system:serviceaccount:tekton-pipelines:tekton-pipelines-controller";
 
@@ -35,6 +38,8 @@ pub struct Request {
     pub name: String,
     /// The answer's HTTP status.
     pub code: u16,
+    /// The mutating webhooks that were asked, in this order.
+    pub asked: Vec<String>,
 }
 
 impl Audit {
@@ -95,6 +100,8 @@ struct Line {
     object_ref: Option<Object>,
     response_status: Option<Status>,
     stage: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +118,12 @@ struct Object {
     subresource: String,
     namespace: String,
     name: String,
+}
+
+/// What is said about a webhook.
+#[derive(Deserialize)]
+struct Asked {
+    webhook: String,
 }
 
 #[derive(Deserialize)]
@@ -132,14 +145,18 @@ fn parse(line: &str, namespace: &str) -> Result<Option<Request>> {
     };
     let code = line.response_status.map_or(0, |status| status.code);
     let agent = line.user_agent.split('/').next().unwrap_or_default().to_owned();
-    Ok(Some(Request { user: line.user.username, agent, verb: line.verb, resource, name: object.name, code }))
+    let asked = line.annotations.iter().filter(|(key, _)| key.starts_with(ASKED));
+    let asked = asked.map(|(_, text)| serde_json::from_str(text).map(|asked: Asked| asked.webhook));
+    let asked = asked.collect::<Result<_, _>>().context("the audit log tells of a webhook in another way")?;
+    let user = line.user.username;
+    Ok(Some(Request { user, agent, verb: line.verb, resource, name: object.name, code, asked }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"kind":"Event","stage":"ResponseComplete","requestURI":"/x","verb":"patch","user":{"username":"me","groups":["g"]},"userAgent":"kubectl/v1 (linux)","objectRef":{"resource":"taskruns","namespace":"n","name":"a","apiGroup":"tekton.dev","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
+    const LINE: &str = r#"{"kind":"Event","stage":"ResponseComplete","requestURI":"/x","verb":"patch","user":{"username":"me","groups":["g"]},"userAgent":"kubectl/v1 (linux)","objectRef":{"resource":"taskruns","namespace":"n","name":"a","apiGroup":"tekton.dev","subresource":"status"},"responseStatus":{"metadata":{},"code":200},"annotations":{"authorization.k8s.io/decision":"allow","mutation.webhook.admission.k8s.io/round_0_index_2":"{\"configuration\":\"c\",\"webhook\":\"w\",\"mutated\":false}"}}"#;
 
     #[test]
     fn a_request_by_what_it_asked_for() {
@@ -152,6 +169,7 @@ mod tests {
             (request.resource.as_str(), request.name.as_str(), request.code),
             ("taskruns/status", "a", 200)
         );
+        assert_eq!(request.asked, ["w"]);
         assert_eq!(tally([&request, &request]), BTreeMap::from([(("me", "patch", "taskruns/status"), 2)]));
     }
 

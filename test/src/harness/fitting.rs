@@ -1,6 +1,6 @@
 //! A mutating webhook that exists in tests only, and fits pods of test namespaces to the node there is: they pull only
-//! images that are not there, as there may be no registry to ask, and need none of a node's labels but Kubernetes' own.
-//! Served by this process on loopback, where the API server of `hack/cluster` reaches it.
+//! images that are not there, as there may be no registry to ask, and need only labels that nodes can be given. Served by
+//! this process on loopback, where the API server of `hack/cluster` reaches it.
 
 use std::sync::Arc;
 
@@ -16,13 +16,14 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use super::nodes::Labels;
 
 /// On the configurations, and on the namespaces they are for: the process that serves them.
 pub(super) const LABEL: &str = "test.ropewalk.dev/process";
@@ -35,7 +36,7 @@ pub(super) struct Fitting {
 
 impl Fitting {
     /// Serves, and tells the API server. What dead processes have left there is removed.
-    pub(super) async fn start(client: &Client) -> Result<Self> {
+    pub(super) async fn start(client: &Client, labels: &Labels) -> Result<Self> {
         let process = std::process::id();
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
@@ -43,7 +44,7 @@ impl Fitting {
             ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
         let url = format!("https://{}/", listener.local_addr()?);
-        let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config))));
+        let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), labels.clone()));
 
         let api = Api::<MutatingWebhookConfiguration>::all(client.clone());
         for stale in api.list(&ListParams::default().labels(LABEL)).await?.items {
@@ -81,8 +82,9 @@ impl Fitting {
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
-    let router = Router::new().route("/", post(async |Json(review): Json<Value>| Json(answer(&review))));
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, labels: Labels) {
+    let answer = async move |Json(review): Json<Value>| Json(answer(&review, &labels));
+    let router = Router::new().route("/", post(answer));
     loop {
         let Ok((connection, _)) = listener.accept().await else { continue };
         let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));
@@ -98,7 +100,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
 }
 
 /// The review's answer: allowed, as it fits.
-fn answer(review: &Value) -> Value {
+fn answer(review: &Value, labels: &Labels) -> Value {
     let spec = &review["request"]["object"]["spec"];
     let mut patch = Vec::new();
     for list in ["initContainers", "containers"] {
@@ -108,7 +110,7 @@ fn answer(review: &Value) -> Value {
         }
     }
     for label in spec["nodeSelector"].as_object().into_iter().flat_map(|labels| labels.keys()) {
-        if !label.starts_with("kubernetes.io/") {
+        if !labels.has(label) {
             let path = format!("/spec/nodeSelector/{}", label.replace('~', "~0").replace('/', "~1"));
             patch.push(json!({ "op": "remove", "path": path }));
         }
@@ -134,9 +136,10 @@ mod tests {
         let review = json!({ "request": { "uid": "u", "object": { "spec": {
             "initContainers": [{ "name": "a" }],
             "containers": [{ "name": "b", "imagePullPolicy": "Always" }, { "name": "c" }],
-            "nodeSelector": { "kubernetes.io/os": "windows", "example.com/disk": "ssd" },
+            "nodeSelector": { "kubernetes.io/os": "windows", "example.com/disk": "ssd", "pool": "two" },
         } } } });
-        let response = &answer(&review)["response"];
+        let labels = Labels::of("example.com/disk", "ssd");
+        let response = &answer(&review, &labels)["response"];
         assert_eq!((&response["uid"], &response["allowed"]), (&json!("u"), &json!(true)));
         let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
         let mut pod = review["request"]["object"].clone();
@@ -149,7 +152,7 @@ mod tests {
                     { "name": "b", "imagePullPolicy": "IfNotPresent" },
                     { "name": "c", "imagePullPolicy": "IfNotPresent" },
                 ],
-                "nodeSelector": { "kubernetes.io/os": "windows" },
+                "nodeSelector": { "kubernetes.io/os": "windows", "example.com/disk": "ssd" },
             })
         );
     }

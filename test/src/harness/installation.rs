@@ -1,6 +1,5 @@
 //! Our own processes on a cluster, for tests that take them away. Reads and writes the cluster.
 
-use std::fmt::Debug;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::World;
+use super::level::{gone, until};
 
 /// Where it is.
 const NAMESPACE: &str = "tekton-pipelines";
@@ -93,7 +93,7 @@ impl Installation {
             statuses.unwrap_or_default().iter().map(|status| status.restart_count).sum::<i32>()
         };
         let before = restarts(pod);
-        self.until(name, SETTLED, |pod| restarts(pod) > before).await.map(drop)
+        until(self.api(), name, SETTLED, |pod| restarts(pod) > before).await.map(drop)
     }
 
     /// Waits until exactly as many pods as the Deployment asks for are there, and ready.
@@ -108,50 +108,17 @@ impl Installation {
         };
         // Pods that are asked to end are no replicas any more, but there; one that was asked just now may still be counted.
         self.ending_are_gone(deployment).await?;
-        self.until(deployment, SETTLED, settled).await?;
+        until(self.api(), deployment, SETTLED, settled).await?;
         self.ending_are_gone(deployment).await
     }
 
     async fn ending_are_gone(&self, deployment: &str) -> Result<()> {
         for pod in self.pods(deployment).await? {
             if pod.metadata.deletion_timestamp.is_some() {
-                self.gone(&pod).await?;
+                gone(self.api::<Pod>(), pod.metadata.name.as_deref().unwrap_or_default(), SETTLED).await?;
             }
         }
         Ok(())
-    }
-
-    async fn gone(&self, pod: &Pod) -> Result<()> {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let mut states = pin!(watch_object(self.api::<Pod>(), name).default_backoff());
-        let gone = async { while !matches!(states.next().await, None | Some(Ok(None))) {} };
-        tokio::time::timeout(SETTLED, gone)
-            .await
-            .with_context(|| format!("pod \"{name}\" is still there after {SETTLED:?}"))
-    }
-
-    async fn until<K>(&self, name: &str, patience: Duration, wanted: impl Fn(&K) -> bool) -> Result<K>
-    where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Send
-            + serde::de::DeserializeOwned
-            + 'static,
-    {
-        let mut states = pin!(watch_object(self.api::<K>(), name).default_backoff());
-        let reached = async {
-            while let Some(state) = states.next().await {
-                if let Ok(Some(object)) = state
-                    && wanted(&object)
-                {
-                    return Some(object);
-                }
-            }
-            None
-        };
-        let reached = tokio::time::timeout(patience, reached).await.ok().flatten();
-        reached.with_context(|| format!("{} \"{name}\" is not as wanted after {patience:?}", K::kind(&())))
     }
 
     /// Where pods find the API server.

@@ -15,9 +15,11 @@ use kube::runtime::watcher::watch_object;
 use ropewalk_cli::documents::{self, Document, Source};
 pub use ropewalk_cli::run::RunKey;
 use ropewalk_cli::run::{Objects, apply};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::images::Images;
+use super::level::gone;
+use super::nodes::Labels;
 use super::state::State;
 
 /// Objects of this kind are started, and end.
@@ -25,11 +27,28 @@ pub fn is_run(kind: &str) -> bool {
     matches!(kind, "TaskRun" | "PipelineRun")
 }
 
+/// The TaskRun of this name, beside another run.
+pub fn taskrun(beside: &RunKey, name: &str) -> RunKey {
+    RunKey { kind: "TaskRun", name: name.to_owned(), ..beside.clone() }
+}
+
+/// A PipelineRun of one task with this `taskSpec`; its TaskRun is called as both, with a dash between.
+pub fn one_task(name: &str, task: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "tekton.dev/v1",
+        "kind": "PipelineRun",
+        "metadata": { "name": name },
+        "spec": { "pipelineSpec": { "tasks": [{ "name": task, "taskSpec": spec }] } },
+    })
+}
+
 /// A namespace that nobody else uses.
 pub struct Namespace<'a> {
     pub(super) client: Client,
     /// Where the world's nodes get their images; None where every image is the machine's root file system.
     pub(super) images: Option<&'a Images>,
+    /// What its nodes are labelled with; None where nothing is scheduled.
+    pub(super) labels: Option<&'a Labels>,
     pub(super) name: String,
 }
 
@@ -46,7 +65,12 @@ impl Namespace<'_> {
         self.apply_documents(documents).await
     }
 
-    /// The same for documents. The error is what the API server says to the first that it refuses.
+    /// Creates one run.
+    pub async fn start(&self, run: &Value) -> Result<RunKey> {
+        self.apply(&run.to_string()).await?.pop().context("no run was created")
+    }
+
+    /// What [`apply`](Self::apply) does, for documents. The error is what the API server says to the first that it refuses.
     pub async fn apply_documents(&self, documents: Vec<Document>) -> Result<Vec<RunKey>> {
         let mut objects = Objects::default();
         for document in documents {
@@ -57,9 +81,12 @@ impl Namespace<'_> {
             let list = if is_run(document.kind()) { &mut objects.runs } else { &mut objects.definitions };
             list.push(ropewalk_cli::run::Object { value, document: Some(document) });
         }
+        let all = objects.definitions.iter().chain(&objects.runs).map(|object| &object.value);
         if let Some(images) = self.images {
-            let all = objects.definitions.iter().chain(&objects.runs);
-            images.provide(all.map(|object| &object.value)).await?;
+            images.provide(all.clone()).await?;
+        }
+        if let Some(labels) = self.labels {
+            labels.provide(&self.client, all).await?;
         }
         apply(&self.client, &objects).await.map_err(|refused| {
             anyhow!(refused.first().map_or_else(String::new, |refused| refused.message().to_owned()))
@@ -138,12 +165,7 @@ impl Namespace<'_> {
 
     /// Waits until there is no such pod.
     pub async fn pod_gone(&self, name: &str, patience: Duration) -> Result<()> {
-        let api = Api::<Pod>::namespaced(self.client.clone(), &self.name);
-        let mut states = pin!(watch_object(api, name).default_backoff());
-        let gone = async { while !matches!(states.next().await, None | Some(Ok(None))) {} };
-        tokio::time::timeout(patience, gone)
-            .await
-            .with_context(|| format!("pod \"{name}\" is still there after {patience:?}"))
+        gone(Api::<Pod>::namespaced(self.client.clone(), &self.name), name, patience).await
     }
 
     /// Every event as `Kind name Reason: message`.

@@ -1,31 +1,27 @@
 //! The worlds tests run in.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace as Object, ServiceAccount};
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
 use ropewalk_standalone::Standalone;
 use ropewalk_standalone::node::RootfsMode;
 use serde_json::json;
 
-use super::admission;
 use super::audit::Audit;
 use super::features::Features;
 use super::fitting::{self, Fitting};
 use super::images::Images;
+use super::level::until;
 use super::namespace::Namespace;
+use super::nodes::Labels;
 
 /// Where the installation is.
 const SYSTEM_NAMESPACE: &str = "tekton-pipelines";
@@ -74,7 +70,7 @@ pub struct World {
 
 enum Parts {
     Standalone(Box<Standalone>),
-    Cluster { fitting: Fitting, images: Images },
+    Cluster { fitting: Fitting, images: Images, labels: Labels },
 }
 
 impl World {
@@ -95,8 +91,9 @@ impl World {
                 let client = ropewalk_cluster::client::connect(None).await?;
                 installed(&client).await?;
                 set_features(&client, features).await?;
-                let fitting = Fitting::start(&client).await?;
-                (client, Parts::Cluster { fitting, images: Images::default() })
+                let labels = Labels::default();
+                let fitting = Fitting::start(&client, &labels).await?;
+                (client, Parts::Cluster { fitting, images: Images::default(), labels })
             }
         };
         Ok(Self { client, parts, count: AtomicUsize::new(0) })
@@ -106,8 +103,9 @@ impl World {
     pub async fn stop(self) -> Result<()> {
         match self.parts {
             Parts::Standalone(standalone) => standalone.stop().await.context("cannot stop the world"),
-            Parts::Cluster { fitting, .. } => {
+            Parts::Cluster { fitting, labels, .. } => {
                 fitting.stop(&self.client).await?;
+                labels.take_back(&self.client).await?;
                 set_features(&self.client, &Features::default()).await
             }
         }
@@ -130,11 +128,11 @@ impl World {
     pub async fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
         let process = std::process::id();
         let name = format!("{name}-{process}-{}", self.count.fetch_add(1, Ordering::Relaxed));
-        let images = match &self.parts {
-            Parts::Standalone(_) => None,
-            Parts::Cluster { images, .. } => Some(images),
+        let (images, labels) = match &self.parts {
+            Parts::Standalone(_) => (None, None),
+            Parts::Cluster { images, labels, .. } => (Some(images), Some(labels)),
         };
-        let namespace = Namespace { client: self.client(), images, name };
+        let namespace = Namespace { client: self.client(), images, labels, name };
         let object: Object = serde_json::from_value(json!({
             "metadata": { "name": namespace.name, "labels": { fitting::LABEL: process.to_string() } },
         }))?;
@@ -142,7 +140,7 @@ impl World {
         if self.kind() == Kind::Cluster {
             // No pod is admitted before its service account is there.
             let accounts = Api::<ServiceAccount>::namespaced(self.client(), &namespace.name);
-            until(accounts, "default", |account| account.is_some()).await?;
+            until(accounts, "default", SOON, |_| true).await?;
         }
         Ok(namespace)
     }
@@ -154,20 +152,14 @@ impl World {
             Parts::Cluster { .. } => Audit::find(),
         }
     }
-
-    /// How often the API server of the cluster has called each webhook since it started.
-    pub async fn admission_calls(&self) -> Result<BTreeMap<String, u64>> {
-        admission::calls(&self.client).await
-    }
 }
 
 /// Waits until our installation answers.
 async fn installed(client: &Client) -> Result<()> {
     let deployments = Api::<Deployment>::namespaced(client.clone(), SYSTEM_NAMESPACE);
     for name in ["tekton-pipelines-controller", "tekton-pipelines-webhook"] {
-        let available = |deployment: Option<&Deployment>| {
-            let conditions =
-                deployment.and_then(|deployment| deployment.status.as_ref()?.conditions.as_ref());
+        let available = |deployment: &Deployment| {
+            let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
             conditions.is_some_and(|all| {
                 all.iter().any(|condition| {
                     condition.type_.as_deref() == Some("Available")
@@ -180,7 +172,7 @@ async fn installed(client: &Client) -> Result<()> {
                 "Ropewalk is not installed in the cluster: there is no deployment \"{name}\"; install it with hack/install"
             );
         }
-        until(deployments.clone(), name, available).await?;
+        until(deployments.clone(), name, SOON, available).await?;
     }
     Ok(())
 }
@@ -224,22 +216,4 @@ async fn takes_enums(client: &Client) -> bool {
     }));
     let Ok(task) = task else { return false };
     api.create(&PostParams { dry_run: true, ..PostParams::default() }, &task).await.is_ok()
-}
-
-/// Waits for a level of an object.
-async fn until<K>(api: Api<K>, name: &str, wanted: impl Fn(Option<&K>) -> bool) -> Result<()>
-where
-    K: kube::Resource + Clone + fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
-{
-    let mut states = pin!(watch_object(api, name).default_backoff());
-    let reached = async {
-        while let Some(state) = states.next().await {
-            if state.is_ok_and(|object| wanted(object.as_ref())) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(SOON, reached)
-        .await
-        .with_context(|| format!("\"{name}\" was not ready within {SOON:?}"))
 }

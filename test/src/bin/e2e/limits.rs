@@ -1,68 +1,31 @@
 //! Limits that runs meet: memory, quotas, nodes that do not fit, Secrets that are not there, and their users' own word.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::await_condition;
-use ropewalk_test::harness::{Namespace, PATIENCE, RunKey, State, World, set};
+use ropewalk_test::harness::{PATIENCE, State, World, one_task, set, taskrun};
 use serde_json::json;
 
-/// How soon a run says what the scheduler and the kubelet say.
-const SAID: Duration = Duration::from_secs(15);
-
-/// A TaskRun of a PipelineRun.
-fn taskrun(of: &RunKey, name: &str) -> RunKey {
-    RunKey { kind: "TaskRun", name: name.to_owned(), ..of.clone() }
-}
-
-/// Waits until the PipelineRun and its TaskRun both say this while they wait.
-async fn both_say(
-    namespace: &Namespace<'_>,
-    pipeline: &RunKey,
-    task: &RunKey,
-    words: &[&str],
-) -> Result<(State, State)> {
-    let says = |state: &State| words.iter().all(|word| state.diagnosis().contains(word));
-    let found = tokio::try_join!(namespace.until(pipeline, SAID, says), namespace.until(task, SAID, says),)?;
-    assert_eq!((found.0.status(), found.1.status()), ("Unknown", "Unknown"));
-    Ok(found)
-}
+use crate::marked::is_running;
+use crate::waiting::{SAID, both_say};
 
 /// The step that is killed is named, and none runs after it.
 pub(crate) async fn memory(world: &World) -> Result<()> {
     let namespace = world.namespace("memory").await?;
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  name: big
-spec:
-  pipelineSpec:
-    tasks:
-      - name: eat
-        taskSpec:
-          steps:
-            - name: eat
-              image: bash
-              script: |
-                tail /dev/zero
-                exit $?
-              computeResources:
-                limits:
-                  memory: 64Mi
-            - name: after
-              image: bash
-              script: "true"
-"#,
-        )
-        .await?;
-    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    let spec = json!({ "steps": [
+        {
+            "name": "eat",
+            "image": "bash",
+            "script": "tail /dev/zero\nexit $?\n",
+            "computeResources": { "limits": { "memory": "64Mi" } },
+        },
+        { "name": "after", "image": "bash", "script": "true" },
+    ] });
+    let run = namespace.start(&one_task("big", "eat", &spec)).await?;
+    let ended = namespace.done(&run, PATIENCE).await?;
     assert_eq!((ended.status(), ended.reason()), ("False", "Failed"), "{ended}");
-    let task = namespace.done(&taskrun(&runs[0], "big-eat"), PATIENCE).await?;
+    let task = namespace.done(&taskrun(&run, "big-eat"), PATIENCE).await?;
     assert_eq!((task.status(), task.reason()), ("False", "StepOOM"), "{task}");
     assert_eq!(task.message(), "\"step-eat\" exited with code 137: OOMKilled");
     let steps = &task.value["status"]["steps"];
@@ -109,28 +72,11 @@ spec:
         .await
         .context("no full quota")??;
 
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  name: wait
-spec:
-  pipelineSpec:
-    tasks:
-      - name: room
-        taskSpec:
-          steps:
-            - name: last
-              image: bash
-              script: "true"
-"#,
-        )
-        .await?;
-    let task = taskrun(&runs[0], "wait-room");
+    let spec = json!({ "steps": [{ "name": "last", "image": "bash", "script": "true" }] });
+    let run = namespace.start(&one_task("wait", "room", &spec)).await?;
+    let task = taskrun(&run, "wait-room");
     let text = "exceeded quota: one, requested: pods=1, used: pods=1, limited: pods=1";
-    let (pipeline, waits) = both_say(&namespace, &runs[0], &task, &["\"wait-room-pod\"", text]).await?;
+    let (pipeline, waits) = both_say(&namespace, &run, &task, &["\"wait-room-pod\"", text]).await?;
     assert_eq!(waits.reason(), "ExceededResourceQuota", "{waits}");
     assert!(waits.message().contains(text), "{waits}");
     assert_eq!(waits.value["status"]["startTime"], json!(null), "its timeout does not run yet");
@@ -138,7 +84,7 @@ spec:
     assert_eq!(namespace.children(&pipeline).await?, set(["TaskRun wait-room"]));
 
     namespace.patch(&holder[0], json!({ "spec": { "status": "TaskRunCancelled" } })).await?;
-    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    let ended = namespace.done(&run, PATIENCE).await?;
     assert_eq!((ended.status(), ended.reason(), ended.diagnosis()), ("True", "Succeeded", ""), "{ended}");
     let task = namespace.done(&task, PATIENCE).await?;
     assert_eq!((task.status(), task.diagnosis()), ("True", ""), "{task}");
@@ -149,34 +95,17 @@ spec:
 /// A container that needs it cannot be made, and that is the end, as upstream has it.
 pub(crate) async fn secret_as_variable(world: &World) -> Result<()> {
     let namespace = world.namespace("variable").await?;
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  name: lack
-spec:
-  pipelineSpec:
-    tasks:
-      - name: token
-        taskSpec:
-          steps:
-            - name: never
-              image: bash
-              script: "true"
-              env:
-                - name: TOKEN
-                  valueFrom:
-                    secretKeyRef:
-                      name: nothing
-                      key: token
-"#,
-        )
-        .await?;
-    let ended = namespace.done(&runs[0], SAID).await?;
+    let secret = json!({ "secretKeyRef": { "name": "nothing", "key": "token" } });
+    let spec = json!({ "steps": [{
+        "name": "never",
+        "image": "bash",
+        "script": "true",
+        "env": [{ "name": "TOKEN", "valueFrom": secret }],
+    }] });
+    let run = namespace.start(&one_task("lack", "token", &spec)).await?;
+    let ended = namespace.done(&run, SAID).await?;
     assert_eq!((ended.status(), ended.reason()), ("False", "Failed"), "{ended}");
-    let task = namespace.done(&taskrun(&runs[0], "lack-token"), SAID).await?;
+    let task = namespace.done(&taskrun(&run, "lack-token"), SAID).await?;
     assert_eq!((task.status(), task.reason()), ("False", "CreateContainerConfigError"), "{task}");
     assert_eq!(task.message(), "Failed to create pod due to config error");
     assert!(task.diagnosis().contains("secret \"nothing\" not found"), "{task}");
@@ -188,34 +117,18 @@ spec:
 /// A volume may still come: the run waits for it.
 pub(crate) async fn secret_as_volume(world: &World) -> Result<()> {
     let namespace = world.namespace("volume").await?;
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  name: lack
-spec:
-  pipelineSpec:
-    tasks:
-      - name: key
-        taskSpec:
-          volumes:
-            - name: key
-              secret:
-                secretName: deploy-key
-          steps:
-            - name: read
-              image: bash
-              script: test "$(cat /key/id)" = "the key"
-              volumeMounts:
-                - name: key
-                  mountPath: /key
-"#,
-        )
-        .await?;
-    let task = taskrun(&runs[0], "lack-key");
-    let (pipeline, _) = both_say(&namespace, &runs[0], &task, &["secret \"deploy-key\" not found"]).await?;
+    let spec = json!({
+        "volumes": [{ "name": "key", "secret": { "secretName": "deploy-key" } }],
+        "steps": [{
+            "name": "read",
+            "image": "bash",
+            "script": "test \"$(cat /key/id)\" = \"the key\"",
+            "volumeMounts": [{ "name": "key", "mountPath": "/key" }],
+        }],
+    });
+    let run = namespace.start(&one_task("lack", "key", &spec)).await?;
+    let task = taskrun(&run, "lack-key");
+    let (pipeline, _) = both_say(&namespace, &run, &task, &["secret \"deploy-key\" not found"]).await?;
     let children = set(["TaskRun lack-key", "Pod lack-key-pod"]);
     assert_eq!(namespace.children(&pipeline).await?, children);
 
@@ -225,7 +138,7 @@ spec:
     Api::<Secret>::namespaced(world.client(), namespace.name())
         .create(&PostParams::default(), &secret)
         .await?;
-    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    let ended = namespace.done(&run, PATIENCE).await?;
     assert_eq!((ended.status(), ended.reason(), ended.diagnosis()), ("True", "Succeeded", ""), "{ended}");
     assert_eq!(namespace.children(&ended).await?, children);
     namespace.finish().await
@@ -234,39 +147,19 @@ spec:
 /// The scheduler's own words, until the run's timeout.
 pub(crate) async fn unschedulable(world: &World) -> Result<()> {
     let namespace = world.namespace("nowhere").await?;
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  name: wait
-spec:
-  timeouts:
-    pipeline: 20s
-  taskRunTemplate:
-    podTemplate:
-      nodeSelector:
-        kubernetes.io/hostname: nobody
-  pipelineSpec:
-    tasks:
-      - name: node
-        taskSpec:
-          steps:
-            - name: never
-              image: bash
-              script: "true"
-"#,
-        )
-        .await?;
-    let task = taskrun(&runs[0], "wait-node");
+    let spec = json!({ "steps": [{ "name": "never", "image": "bash", "script": "true" }] });
+    let mut run = one_task("wait", "node", &spec);
+    run["spec"]["timeouts"]["pipeline"] = "20s".into();
+    run["spec"]["taskRunTemplate"]["podTemplate"]["nodeSelector"]["kubernetes.io/hostname"] = "nobody".into();
+    let run = namespace.start(&run).await?;
+    let task = taskrun(&run, "wait-node");
     let words = ["\"wait-node-pod\" has no node: Unschedulable: ", "nodes are available"];
-    let (pipeline, waits) = both_say(&namespace, &runs[0], &task, &words).await?;
+    let (pipeline, waits) = both_say(&namespace, &run, &task, &words).await?;
     assert_eq!(waits.reason(), "Pending", "{waits}");
     assert!(waits.message().starts_with("pod status \"PodScheduled\":\"False\"; message: "), "{waits}");
     assert_eq!(namespace.children(&pipeline).await?, set(["TaskRun wait-node", "Pod wait-node-pod"]));
 
-    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    let ended = namespace.done(&run, PATIENCE).await?;
     assert_eq!((ended.status(), ended.reason()), ("False", "PipelineRunTimeout"), "{ended}");
     namespace.pod_gone("wait-node-pod", PATIENCE).await?;
     assert_eq!(namespace.children(&ended).await?, set(["TaskRun wait-node"]));
@@ -330,8 +223,7 @@ spec:
     assert_eq!(namespace.children(&never).await?, set([]));
 
     let first = taskrun(&runs[0], "stop-first");
-    let runs_now = |state: &State| state.value["status"]["steps"][0]["running"].is_object();
-    namespace.until(&first, PATIENCE, runs_now).await?;
+    namespace.until(&first, PATIENCE, is_running(0)).await?;
     namespace.patch(&runs[0], json!({ "spec": { "status": "StoppedRunFinally" } })).await?;
     let stopping = |state: &State| state.reason() == "StoppedRunningFinally";
     namespace.until(&runs[0], PATIENCE, stopping).await?;

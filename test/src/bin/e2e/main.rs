@@ -4,7 +4,9 @@
 //! is another one. To add one: a function in a file beside this, and its line in [`CASES`]; `ropewalk_test::harness`
 //! tells what tests have to hand.
 
+mod apiserver;
 mod cancel;
+mod clients;
 mod controller;
 mod crowd;
 mod leader;
@@ -26,8 +28,7 @@ use anyhow::Result;
 use clap::Parser;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use ropewalk_standalone::node::shim;
-use ropewalk_test::harness::{Features, Kind, World, processes};
+use ropewalk_test::harness::{self, Features, Kind, World, processes};
 
 /// Tests at once. They mostly wait; pods of more than a few would wait for each other's cores.
 const AT_ONCE: usize = 4;
@@ -107,8 +108,8 @@ const CASES: &[Case] = &[
         writes::vanishing(world).boxed()
     }),
     Case::new("few writes and events", |world| writes::few(world).boxed()).only(Kind::Cluster),
-    // Whatever else runs would count, too.
-    Case::new("no admission calls but for creations", |world| writes::admission(world).boxed()).breaking(),
+    Case::new("no admission calls but for creations", |world| writes::admission(world).boxed())
+        .only(Kind::Cluster),
     Case::new("nothing is written about finished runs by a new controller", |world| {
         writes::resync(world).boxed()
     })
@@ -120,6 +121,9 @@ const CASES: &[Case] = &[
         .with_processes(),
     Case::new("webhook away", |world| webhook::away(world).boxed()).breaking(),
     Case::new("API server out of reach for 15 s", |world| network::cut(world).boxed())
+        .breaking()
+        .with_processes(),
+    Case::new("API server killed, and started again", |world| apiserver::restarted(world).boxed())
         .breaking()
         .with_processes(),
     Case::new("leader lost, then ended", |world| leader::replaced(world).boxed()).breaking().with_processes(),
@@ -135,10 +139,9 @@ struct Args {
 }
 
 fn main() -> Result<ExitCode> {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__shim") {
-        return Ok(shim::main(std::env::args_os().skip(2)));
+    if let Some(ended) = harness::begin() {
+        return Ok(ended);
     }
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("ROPEWALK_LOG")).init();
     let args = Args::parse();
     if let Some(lacking) = args.world.lacks() {
         return Ok(lacks(args.world, lacking));

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 
 use anyhow::Result;
 use futures::FutureExt;
-use ropewalk_test::harness::{Namespace, RunKey, State};
+use ropewalk_test::harness::{Namespace, RunKey, State, taskrun};
 
 /// A pipeline of tasks, one after the other.
 pub(crate) struct Marked {
@@ -25,7 +25,7 @@ impl Marked {
 
     /// The TaskRun of one of the tasks.
     pub(crate) fn taskrun(&self, run: &RunKey, task: &str) -> RunKey {
-        RunKey { kind: "TaskRun", name: format!("{}-{task}", self.name), ..run.clone() }
+        taskrun(run, &format!("{}-{task}", self.name))
     }
 
     /// The end state: succeeded, with one TaskRun and one pod for each task, and every step ran once.

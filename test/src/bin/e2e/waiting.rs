@@ -1,81 +1,65 @@
-//! Why a run waits is in its status while it does.
+//! Why a run waits is in its status while it does, and why one cannot begin is in its status at its end.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use ropewalk_test::harness::{PATIENCE, RunKey, World, set};
+use ropewalk_test::harness::{Namespace, PATIENCE, RunKey, State, World, one_task, set, taskrun};
 use serde_json::json;
 
 /// How soon a run says what the scheduler and the kubelet say.
-const SAID: Duration = Duration::from_secs(15);
+pub(crate) const SAID: Duration = Duration::from_secs(15);
+
+/// Waits until the PipelineRun and its TaskRun both say this while they wait.
+pub(crate) async fn both_say(
+    namespace: &Namespace<'_>,
+    pipeline: &RunKey,
+    task: &RunKey,
+    words: &[&str],
+) -> Result<(State, State)> {
+    let says = |state: &State| words.iter().all(|word| state.diagnosis().contains(word));
+    let found = tokio::try_join!(namespace.until(pipeline, SAID, says), namespace.until(task, SAID, says))?;
+    assert_eq!((found.0.status(), found.1.status()), ("Unknown", "Unknown"));
+    Ok(found)
+}
 
 /// The leading blank must be seen.
 pub(crate) async fn config_map(world: &World) -> Result<()> {
     let namespace = world.namespace("blank").await?;
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  name: wait
-spec:
-  pipelineSpec:
-    tasks:
-      - name: mount
-        taskSpec:
-          volumes:
-            - name: settings
-              configMap:
-                name: " docker-config"
-          steps:
-            - name: never
-              image: bash
-              script: "true"
-              volumeMounts:
-                - name: settings
-                  mountPath: /settings
-"#,
-        )
-        .await?;
-    let names_it = |diagnosis: &str| diagnosis.contains("\" docker-config\"");
-    let taskrun = RunKey { kind: "TaskRun", name: "wait-mount".to_owned(), ..runs[0].clone() };
-    let (pipeline, task) = tokio::try_join!(
-        namespace.until(&runs[0], SAID, |state| names_it(state.diagnosis())),
-        namespace.until(&taskrun, SAID, |state| names_it(state.diagnosis())),
-    )?;
-    assert_eq!((pipeline.status(), task.status()), ("Unknown", "Unknown"));
+    let spec = json!({
+        "volumes": [{ "name": "settings", "configMap": { "name": " docker-config" } }],
+        "steps": [{
+            "name": "never",
+            "image": "bash",
+            "script": "true",
+            "volumeMounts": [{ "name": "settings", "mountPath": "/settings" }],
+        }],
+    });
+    let run = namespace.start(&one_task("wait", "mount", &spec)).await?;
+    let task = taskrun(&run, "wait-mount");
+    let (pipeline, _) = both_say(&namespace, &run, &task, &["\" docker-config\""]).await?;
     assert_eq!(namespace.children(&pipeline).await?, set(["TaskRun wait-mount", "Pod wait-mount-pod"]));
-    namespace.patch(&runs[0], json!({ "spec": { "status": "Cancelled" } })).await?;
-    let ended = namespace.done(&runs[0], PATIENCE).await?;
+    namespace.patch(&run, json!({ "spec": { "status": "Cancelled" } })).await?;
+    let ended = namespace.done(&run, PATIENCE).await?;
     assert_eq!(ended.reason(), "Cancelled", "{ended}");
     namespace.finish().await
 }
 
-/// The run ends, as upstream's does, and says which image.
+/// The runs end, as upstream's do, and say which image, soon after the kubelet has said so.
 pub(crate) async fn image(world: &World) -> Result<()> {
+    const IMAGE: &str = "registry.invalid/none:1";
     let namespace = world.namespace("image").await?;
-    let runs = namespace
-        .apply(
-            r#"
-apiVersion: tekton.dev/v1
-kind: TaskRun
-metadata:
-  name: pull
-spec:
-  taskSpec:
-    steps:
-      - name: never
-        image: registry.invalid/none:1
-        script: "true"
-"#,
-        )
-        .await?;
-    let ended = namespace.done(&runs[0], PATIENCE).await?;
-    assert_eq!((ended.status(), ended.reason()), ("False", "TaskRunImagePullFailed"), "{ended}");
-    assert!(ended.message().contains("\"never\""), "{ended}");
-    assert!(ended.to_string().contains("registry.invalid/none:1"), "{ended}");
-    namespace.pod_gone("pull-pod", PATIENCE).await?;
-    assert_eq!(namespace.children(&ended).await?, set([]));
+    let spec = json!({ "steps": [{ "name": "never", "image": IMAGE, "script": "true" }] });
+    let run = namespace.start(&one_task("pull", "none", &spec)).await?;
+    namespace.event("Pod", "pull-none-pod", "Failed", PATIENCE).await?;
+    let task = taskrun(&run, "pull-none");
+    let (ended, task) = tokio::try_join!(namespace.done(&run, SAID), namespace.done(&task, SAID))?;
+    assert_eq!((task.status(), task.reason()), ("False", "TaskRunImagePullFailed"), "{task}");
+    assert!(task.message().contains("\"never\""), "{task}");
+    assert_eq!((ended.status(), ended.reason()), ("False", "Failed"), "{ended}");
+    for state in [&ended, &task] {
+        assert!(state.to_string().contains(IMAGE), "{state}");
+    }
+    namespace.pod_gone("pull-none-pod", PATIENCE).await?;
+    assert_eq!(namespace.children(&ended).await?, set(["TaskRun pull-none"]));
     namespace.finish().await
 }
