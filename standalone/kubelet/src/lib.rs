@@ -9,6 +9,7 @@ pub mod env;
 pub mod facts;
 pub mod fields;
 pub mod machine;
+pub mod node;
 pub mod objects;
 pub mod oci;
 pub mod status;

@@ -572,7 +572,8 @@ fn statuses_are_few() {
             use kube::runtime::watcher::Event;
             if let Event::Apply(pod) | Event::InitApply(pod) = event {
                 let ended = phase_of(&pod) == "Succeeded";
-                statuses.extend(pod.status.filter(|status| status.conditions.is_some()));
+                // What else changes before is the scheduler's.
+                statuses.extend(pod.status.filter(|status| status.container_statuses.is_some()));
                 statuses.dedup();
                 if ended {
                     break;

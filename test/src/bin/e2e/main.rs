@@ -17,6 +17,7 @@ mod node;
 mod quickstart;
 mod registry;
 mod traps;
+mod versions;
 mod waiting;
 mod webhook;
 mod writes;
@@ -94,6 +95,7 @@ const CASES: &[Case] = &[
     Case::new("no Secret for a variable", |world| limits::secret_as_variable(world).boxed()),
     Case::new("no Secret for a volume, for a while", |world| limits::secret_as_volume(world).boxed()),
     Case::new("no node that fits", |world| limits::unschedulable(world).boxed()).only(Kind::Cluster),
+    Case::new("objects in either version", |world| versions::run(world).boxed()),
     Case::new("trap_1_status_is_written_four_ways", |world| traps::trap_1(world).boxed()),
     Case::new("trap_2_updates_are_compared_as_what_they_mean", |world| traps::trap_2(world).boxed()),
     Case::new("trap_3_succeeded_first_and_reasons_in_order", |world| traps::trap_3(world).boxed()),
