@@ -19,6 +19,7 @@ pub mod logs;
 mod objects;
 mod pod;
 mod probe;
+mod register;
 mod report;
 pub mod shim;
 mod volumes;
@@ -222,7 +223,7 @@ pub async fn run(
     tokio::select! {
         // A sender that is gone means the same as a signal.
         _ = shutdown.wait_for(|stop| *stop) => {}
-        () = watch_pods(client, Arc::clone(&node)) => {}
+        () = Box::pin(watch_pods(client, Arc::clone(&node))) => {}
     }
     node.stopping.cancel();
     node.tasks.close();
@@ -234,7 +235,9 @@ pub async fn run(
 
 /// Gives every pod a task, for as long as the API server is watched.
 async fn watch_pods(client: Client, node: Arc<Node>) {
-    let pods = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff();
+    register::register(&node).await;
+    let ours = watcher::Config::default().fields(&format!("spec.nodeName={}", node.config.node_name));
+    let pods = watcher(Api::<Pod>::all(client), ours).default_backoff();
     let mut pods = std::pin::pin!(pods);
     let mut tasks = Tasks { node, senders: HashMap::new() };
     let (mut listed, mut waiting) = (Vec::new(), Vec::new());
