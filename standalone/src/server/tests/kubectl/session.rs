@@ -27,117 +27,106 @@ fn refused<'a>(line: &'a str, part: &'a str) -> Step<'a> {
     (line, String::new(), false, part)
 }
 
-/// A server with a kubectl, and what to stop it with.
-macro_rules! session {
-    ($kubectl:ident, $listening:ident) => {
-        if !has_kubectl().await {
-            return;
-        }
-        let home = tempfile::tempdir().unwrap();
-        let $listening = Listening::start(server()).await;
-        let $kubectl = Kubectl { server: format!("http://{}", $listening.address), home: home.path() };
-    };
+/// Plays the steps on a server of their own.
+async fn session(steps: Vec<Step<'_>>) {
+    if !has_kubectl().await {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let listening = Listening::start(server()).await;
+    play(&Kubectl { server: format!("http://{}", listening.address), home: home.path() }, steps).await;
+    listening.stop().await;
 }
 
 #[tokio::test]
 async fn generators_send_protobuf_and_are_understood() {
-    session!(kubectl, listening);
     let rules = "{.rules[0].verbs} {.rules[0].resources}";
     let get_role = format!("get role r -n team -o jsonpath={}", rules.replace(' ', ""));
-    play(
-        &kubectl,
-        vec![
-            typed("create namespace team", "namespace/team created"),
-            typed("create configmap c -n team --from-literal=k=v", "configmap/c created"),
-            typed("get configmap c -n team -o jsonpath={.data.k}", "v"),
-            typed("create secret generic s -n team --from-literal=k=v", "secret/s created"),
-            typed("get secret s -n team -o jsonpath={.data.k}", "dg=="),
-            typed("create serviceaccount sa -n team", "serviceaccount/sa created"),
-            typed("create role r -n team --verb=get,list --resource=pods", "r created"),
-            typed(&get_role, "[\"get\",\"list\"][\"pods\"]"),
-            typed("create rolebinding rb -n team --role=r --serviceaccount=team:sa", "rb created"),
-            typed("get rolebinding rb -n team -o jsonpath={.subjects[0].name}", "sa"),
-            typed("create clusterrole cr --verb=get --resource=nodes", "cr created"),
-            typed("create clusterrolebinding crb --clusterrole=cr --user=ann", "crb created"),
-            typed("create quota q -n team --hard=pods=3,cpu=500m", "quota/q created"),
-            typed("get quota q -n team -o jsonpath={.spec.hard}", "{\"cpu\":\"500m\",\"pods\":\"3\"}"),
-            typed("run p -n team --image=one --port=80", "pod/p created"),
-            typed("auth can-i list pods", "yes"),
-            refused("create namespace team", "namespaces \"team\" already exists"),
-            refused("create configmap C_", "Invalid value: \"C_\""),
-            typed("delete namespace team", "namespace \"team\" deleted"),
-            refused("get pod p -n team", "not found"),
-        ],
-    )
+    session(vec![
+        typed("create namespace team", "namespace/team created"),
+        typed("create configmap c -n team --from-literal=k=v", "configmap/c created"),
+        typed("get configmap c -n team -o jsonpath={.data.k}", "v"),
+        typed("create secret generic s -n team --from-literal=k=v", "secret/s created"),
+        typed("get secret s -n team -o jsonpath={.data.k}", "dg=="),
+        typed("create serviceaccount sa -n team", "serviceaccount/sa created"),
+        typed("create role r -n team --verb=get,list --resource=pods", "r created"),
+        typed(&get_role, "[\"get\",\"list\"][\"pods\"]"),
+        typed("create rolebinding rb -n team --role=r --serviceaccount=team:sa", "rb created"),
+        typed("get rolebinding rb -n team -o jsonpath={.subjects[0].name}", "sa"),
+        typed("create clusterrole cr --verb=get --resource=nodes", "cr created"),
+        typed("create clusterrolebinding crb --clusterrole=cr --user=ann", "crb created"),
+        typed("create quota q -n team --hard=pods=3,cpu=500m", "quota/q created"),
+        typed("get quota q -n team -o jsonpath={.spec.hard}", "{\"cpu\":\"500m\",\"pods\":\"3\"}"),
+        typed("run p -n team --image=one --port=80", "pod/p created"),
+        typed("auth can-i list pods", "yes"),
+        refused("create namespace team", "namespaces \"team\" already exists"),
+        refused("create configmap C_", "Invalid value: \"C_\""),
+        typed("delete namespace team", "namespace \"team\" deleted"),
+        refused("get pod p -n team", "not found"),
+    ])
     .await;
-    listening.stop().await;
 }
 
 #[tokio::test]
 async fn fields_have_managers_and_conflicts() {
-    session!(kubectl, listening);
     let theirs = || MAP.replace("a: '1'", "a: '2'");
     let managers = "get cm m --show-managed-fields -o jsonpath={.metadata.managedFields[*].manager}";
-    play(
-        &kubectl,
-        vec![
-            ("apply -f -", MAP.to_owned(), true, "configmap/m created"),
-            typed(managers, "kubectl-client-side-apply"),
-            // kubectl hands over what it managed from its own side before.
-            ("apply --server-side -f -", MAP.to_owned(), true, "configmap/m serverside-applied"),
-            (
-                "apply --server-side --field-manager=other -f -",
-                theirs(),
-                false,
-                "conflict with \"kubectl\": .data.a",
-            ),
-            typed("get cm m -o jsonpath={.data.a}", "1"),
-            (
-                "apply --server-side --field-manager=other --dry-run=server --force-conflicts -f -",
-                theirs(),
-                true,
-                "dry run",
-            ),
-            typed("get cm m -o jsonpath={.data.a}", "1"),
-            (
-                "diff --server-side --field-manager=other --force-conflicts -f -",
-                theirs(),
-                false,
-                "+  a: \"2\"",
-            ),
-            ("diff -f -", MAP.replace("b: '1'", "b: '3'"), false, "+  b: \"3\""),
-            (
-                "apply --server-side --field-manager=other --force-conflicts -f -",
-                theirs(),
-                true,
-                "serverside-applied",
-            ),
-            typed(managers, "kubectl kubectl-last-applied other"),
-            typed("get cm m -o jsonpath={.data}", "{\"a\":\"2\",\"b\":\"1\"}"),
-            // What its only owner leaves out goes.
-            (
-                "apply --server-side --field-manager=other -f -",
-                MAP.replace("a: '1', b", "b"),
-                true,
-                "serverside-applied",
-            ),
-            typed("get cm m -o jsonpath={.data}", "{\"b\":\"1\"}"),
-            ("apply --server-side -f -", WIDGET.to_owned(), true, "widget.example.dev/w serverside-applied"),
-            (
-                "apply --server-side -f -",
-                WIDGET.replace("image", "imagee"),
-                false,
-                ".spec.imagee: field not declared in schema",
-            ),
-        ],
-    )
+    session(vec![
+        ("apply -f -", MAP.to_owned(), true, "configmap/m created"),
+        typed(managers, "kubectl-client-side-apply"),
+        // kubectl hands over what it managed from its own side before.
+        ("apply --server-side -f -", MAP.to_owned(), true, "configmap/m serverside-applied"),
+        (
+            "apply --server-side --field-manager=other -f -",
+            theirs(),
+            false,
+            "conflict with \"kubectl\": .data.a",
+        ),
+        typed("get cm m -o jsonpath={.data.a}", "1"),
+        (
+            "apply --server-side --field-manager=other --dry-run=server --force-conflicts -f -",
+            theirs(),
+            true,
+            "dry run",
+        ),
+        typed("get cm m -o jsonpath={.data.a}", "1"),
+        ("diff --server-side --field-manager=other --force-conflicts -f -", theirs(), false, "+  a: \"2\""),
+        ("diff -f -", MAP.replace("b: '1'", "b: '3'"), false, "+  b: \"3\""),
+        (
+            "apply --server-side --field-manager=other --force-conflicts -f -",
+            theirs(),
+            true,
+            "serverside-applied",
+        ),
+        typed(managers, "kubectl kubectl-last-applied other"),
+        typed("get cm m -o jsonpath={.data}", "{\"a\":\"2\",\"b\":\"1\"}"),
+        // What its only owner leaves out goes.
+        (
+            "apply --server-side --field-manager=other -f -",
+            MAP.replace("a: '1', b", "b"),
+            true,
+            "serverside-applied",
+        ),
+        typed("get cm m -o jsonpath={.data}", "{\"b\":\"1\"}"),
+        ("apply --server-side -f -", WIDGET.to_owned(), true, "widget.example.dev/w serverside-applied"),
+        (
+            "apply --server-side -f -",
+            WIDGET.replace("image", "imagee"),
+            false,
+            ".spec.imagee: field not declared in schema",
+        ),
+    ])
     .await;
-    listening.stop().await;
 }
 
 #[tokio::test]
 async fn objects_are_looked_at_and_changed_in_every_way() {
-    session!(kubectl, listening);
+    if !has_kubectl().await {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let listening = Listening::start(server()).await;
+    let kubectl = Kubectl { server: format!("http://{}", listening.address), home: home.path() };
     let status = r#"--patch={"status":{"conditions":[{"type":"Succeeded","status":"True"}]}}"#;
     let status = format!("patch wd w --subresource=status --type=merge {status}");
     let owner = |uid: &str| {
@@ -207,38 +196,23 @@ async fn objects_are_looked_at_and_changed_in_every_way() {
 
 #[tokio::test]
 async fn kinds_are_explained_and_mistakes_found() {
-    session!(kubectl, listening);
     let pod = || POD.replace("OWNER", "").replace("image", "imagee");
-    play(
-        &kubectl,
-        vec![
-            typed("explain pod.spec.containers", "FIELD: containers <[]Container>"),
-            typed("explain pod.spec.volumes.image.reference", "FIELD: reference <string>"),
-            typed("explain widget.spec.image", "FIELD: image <string>"),
-            typed("explain widget.metadata.ownerReferences.uid --recursive", "FIELD: uid <string>"),
-            refused("explain widget.spec.imagee", "field \"imagee\" does not exist"),
-            (
-                "create -f -",
-                pod(),
-                false,
-                "strict decoding error: unknown field \"spec.containers[0].imagee\"",
-            ),
-            (
-                "create --validate=warn -f -",
-                pod(),
-                true,
-                "Warning: unknown field \"spec.containers[0].imagee\"",
-            ),
-            typed("delete pod p --wait=false", "deleted"),
-            ("create --validate=ignore -f -", pod(), true, "pod/p created"),
-            (
-                "apply -f -",
-                MAP.replace("a: '1'", "a: true"),
-                false,
-                "cannot unmarshal bool into Go struct field ConfigMap.data.a of type string",
-            ),
-        ],
-    )
+    session(vec![
+        typed("explain pod.spec.containers", "FIELD: containers <[]Container>"),
+        typed("explain pod.spec.volumes.image.reference", "FIELD: reference <string>"),
+        typed("explain widget.spec.image", "FIELD: image <string>"),
+        typed("explain widget.metadata.ownerReferences.uid --recursive", "FIELD: uid <string>"),
+        refused("explain widget.spec.imagee", "field \"imagee\" does not exist"),
+        ("create -f -", pod(), false, "strict decoding error: unknown field \"spec.containers[0].imagee\""),
+        ("create --validate=warn -f -", pod(), true, "Warning: unknown field \"spec.containers[0].imagee\""),
+        typed("delete pod p --wait=false", "deleted"),
+        ("create --validate=ignore -f -", pod(), true, "pod/p created"),
+        (
+            "apply -f -",
+            MAP.replace("a: '1'", "a: true"),
+            false,
+            "cannot unmarshal bool into Go struct field ConfigMap.data.a of type string",
+        ),
+    ])
     .await;
-    listening.stop().await;
 }
