@@ -9,6 +9,7 @@ mod cancel;
 mod clients;
 mod controller;
 mod crowd;
+mod kubectl;
 mod leader;
 mod limits;
 mod marked;
@@ -44,15 +45,15 @@ struct Case {
     only: Option<Kind>,
     /// It disturbs others: no other test runs at the same time.
     alone: bool,
-    /// It reaches for processes on this machine.
-    processes: bool,
+    /// Tells what it lacks on this machine, if anything.
+    needs: fn() -> Option<&'static str>,
     run: for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>,
 }
 
 impl Case {
     /// In any world, beside others.
     const fn new(name: &'static str, run: for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>) -> Self {
-        Self { name, only: None, alone: false, processes: false, run }
+        Self { name, only: None, alone: false, needs: || None, run }
     }
 
     const fn only(self, world: Kind) -> Self {
@@ -68,8 +69,13 @@ impl Case {
         self.only(Kind::Cluster).alone()
     }
 
+    /// It reaches for processes on this machine.
     const fn with_processes(self) -> Self {
-        Self { processes: true, ..self }
+        self.needing(processes::lacks)
+    }
+
+    const fn needing(self, needs: fn() -> Option<&'static str>) -> Self {
+        Self { needs, ..self }
     }
 
     /// It makes sense in this world.
@@ -79,12 +85,15 @@ impl Case {
 
     /// What is missing for it here, if anything.
     fn lacks(&self) -> Option<&'static str> {
-        self.processes.then(processes::lacks).flatten()
+        (self.needs)()
     }
 }
 
 const CASES: &[Case] = &[
     Case::new("quickstart", |world| quickstart::run(world).boxed()),
+    Case::new("kubectl session", |world| kubectl::machines(world).boxed()).needing(kubectl::lacks),
+    Case::new("kubectl session with the newest", |world| kubectl::newest(world).boxed())
+        .needing(kubectl::lacks_newest),
     Case::new("missing ConfigMap with a blank in its name", |world| waiting::config_map(world).boxed()),
     // Images of the other world are the machine's own root file system.
     Case::new("image that cannot be pulled", |world| waiting::image(world).boxed()).only(Kind::Cluster),
