@@ -2,6 +2,7 @@
 //! and so does one machine at two times; only ratios to the floor of the same run can be compared.
 //!
 //! - `latency`: how long pods and runs take, and what one run asks of the API server.
+//! - `api`: what the API server of `ropewalk up` does in a second, holds, and takes to start.
 //! - `load`: how many runs end in a second when pods take no time.
 
 pub mod fake_node;

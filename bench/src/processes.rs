@@ -52,6 +52,12 @@ impl Processes {
     }
 }
 
+/// The process of this id.
+pub fn of(id: i32) -> Result<Usage> {
+    let usage = Process::new(id).ok().and_then(|process| read(&process)).map(|(_, (_, usage))| usage);
+    usage.with_context(|| format!("cannot read /proc/{id}"))
+}
+
 /// This process.
 pub fn own() -> Result<Usage> {
     let usage = Process::myself().ok().and_then(|process| read(&process)).map(|(_, (_, usage))| usage);
