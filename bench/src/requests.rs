@@ -87,7 +87,7 @@ mod tests {
 
     fn request(user: &str, agent: &str, verb: &str, resource: &str) -> Request {
         let [user, agent, verb, resource] = [user, agent, verb, resource].map(str::to_owned);
-        Request { user, agent, verb, resource, name: String::new(), code: 200 }
+        Request { user, agent, verb, resource, name: String::new(), code: 200, asked: Vec::new() }
     }
 
     #[test]
