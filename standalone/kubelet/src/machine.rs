@@ -177,9 +177,8 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
     match event {
         Event::PodChanged(pod) => {
             let metadata = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-            if metadata(&pod) != metadata(&state.pod) && state.volumes == Volumes::Ready {
-                commands.push(Command::RefreshVolumes);
-            }
+            state.stale |= metadata(&pod) != metadata(&state.pod);
+            refresh(state, &mut commands);
             if pod.metadata.deletion_timestamp.is_some() && state.ending != Some(Ending::Gone) {
                 if state.ending != Some(Ending::Deleted) {
                     state.urgent = true;
@@ -196,7 +195,10 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
                 commands.push(Command::Bind);
             }
         }
-        Event::VolumesReady if state.volumes == Volumes::Preparing => state.volumes = Volumes::Ready,
+        Event::VolumesReady if state.volumes == Volumes::Preparing => {
+            state.volumes = Volumes::Ready;
+            refresh(state, &mut commands);
+        }
         Event::VolumesFailed(message) if state.volumes == Volumes::Preparing => {
             announce(state, "FailedMount", message.clone(), &mut commands);
             state.volumes = Volumes::Failed(message);
@@ -244,6 +246,13 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
     }
     advance(state, now, &mut commands);
     commands
+}
+
+/// The files that follow the pod's metadata are written again if that may have changed since.
+fn refresh(state: &mut PodState, commands: &mut Vec<Command>) {
+    if state.volumes == Volumes::Ready && std::mem::take(&mut state.stale) {
+        commands.push(Command::RefreshVolumes);
+    }
 }
 
 /// Most of what is missing announces itself when it appears; a full disk or an API server that fails does not.
@@ -299,6 +308,7 @@ fn advance(state: &mut PodState, now: Timestamp, commands: &mut Vec<Command>) {
         match state.volumes {
             Volumes::None => {
                 state.volumes = Volumes::Preparing;
+                state.stale = false;
                 commands.push(Command::PrepareVolumes);
             }
             Volumes::Ready => run(state, now, commands),

@@ -20,6 +20,10 @@ pub(crate) fn all() -> Vec<Test> {
         ("what_nobody_saw_end_has_failed", what_nobody_saw_end_has_failed),
         ("what_never_began_starts", what_never_began_starts),
         ("a_pod_deleted_meanwhile_is_cleared_away", a_pod_deleted_meanwhile_is_cleared_away),
+        (
+            "metadata_that_changed_meanwhile_reaches_the_container",
+            metadata_that_changed_meanwhile_reaches_the_container,
+        ),
         ("volumes_of_an_ended_pod_are_removed", volumes_of_an_ended_pod_are_removed),
         ("a_sidecar_is_stopped_by_the_next_node", a_sidecar_is_stopped_by_the_next_node),
     ]
@@ -132,6 +136,25 @@ fn a_pod_deleted_meanwhile_is_cleared_away() {
         }
         let process = std::fs::read(format!("/proc/{init}/cmdline")).unwrap_or_default();
         assert!(process.is_empty(), "it still runs");
+    });
+}
+
+fn metadata_that_changed_meanwhile_reaches_the_container() {
+    test(async |world: &mut World| {
+        // As steps wait for sidecars.
+        let items = json!([{"path": "go", "fieldRef": {"fieldPath": "metadata.annotations['go']"}}]);
+        let waits = with(
+            script("c", "until [ \"$(cat /d/go)\" = now ]; do sleep 0.05; done"),
+            json!({"volumeMounts": [{"name": "d", "mountPath": "/d"}]}),
+        );
+        let volumes = json!([{"name": "d", "downwardAPI": {"items": items}}]);
+        world.create(pod("p", json!({"volumes": volumes, "containers": [waits]}))).await;
+        world.wait("p", phase(&["Running"])).await;
+        world.leave().await;
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"go": "now"}}}));
+        world.pods().patch("p", &PatchParams::default(), &patch).await.expect("patched");
+        world.come_back();
+        assert_eq!(outcome(&world.ended("p").await, "c").0, 0);
     });
 }
 

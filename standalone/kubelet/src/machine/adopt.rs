@@ -120,6 +120,7 @@ impl PodState {
             // Without all of them nothing would have been started; making them again could fail. Where no container lives
             // the machine may have been restarted, and what is started next needs those in memory.
             self.volumes = Volumes::Ready;
+            self.stale = true;
         }
         for ((name, attempt), exit) in ended {
             exited(self, &name, attempt, exit, now);

@@ -104,6 +104,8 @@ pub struct PodState {
     pub(crate) ending: Option<Ending>,
     pub(crate) conditions: Vec<PodCondition>,
     pub(super) volumes: Volumes,
+    /// Whether the metadata may have changed since the files that follow it were written.
+    pub(super) stale: bool,
     pub(super) urgent: bool,
     /// When to try again what failed, and how often that was.
     pub(super) again_at: Option<Timestamp>,
@@ -144,6 +146,7 @@ impl PodState {
             ending: None,
             conditions,
             volumes: Volumes::None,
+            stale: false,
             urgent: false,
             again_at: None,
             tries: 0,

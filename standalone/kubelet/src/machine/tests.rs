@@ -290,6 +290,15 @@ fn changed_metadata_refreshes_the_downward_volumes() {
 }
 
 #[test]
+fn metadata_that_changes_while_volumes_are_made_reaches_them() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.send(Event::Admitted);
+    let annotate = |pod: &mut Pod| pod.metadata.annotations = Some([("k".to_owned(), "v".to_owned())].into());
+    assert_eq!(drive.change(annotate), NOTHING);
+    assert_eq!(drive.send(Event::VolumesReady), ["refresh", "start a/0"]);
+}
+
+#[test]
 fn writes_wait_for_starts_but_not_for_ends() {
     let mut drive = Drive::new(two_steps());
     drive.ready();

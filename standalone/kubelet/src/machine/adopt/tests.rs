@@ -153,6 +153,17 @@ fn what_ran_goes_on_and_what_had_not_begun_starts() {
 }
 
 #[test]
+fn files_that_follow_the_metadata_are_written_again() {
+    let mut state = state(&two_steps(), &json!({}));
+    state.adopt(&[ended("prepare", 0, 0), running("a", 0), running("b", 0)], at(9));
+    // It may have changed while nobody was there, or right before the process was killed.
+    let same = || Event::PodChanged(Box::new(state.pod().clone()));
+    let (first, second) = (same(), same());
+    assert_eq!(step(&mut state, first, at(9)), [Command::RefreshVolumes]);
+    assert_eq!(step(&mut state, second, at(9)), []);
+}
+
+#[test]
 fn an_init_container_that_ended_meanwhile_is_followed_by_the_next_start() {
     let mut state = state(&two_steps(), &json!({}));
     assert_eq!(state.adopt(&[ended("prepare", 0, 0)], at(9)), []);
