@@ -346,3 +346,15 @@ fn what_v1beta1_does_not_take_any_more_may_stay() {
     let asked = request(Operation::Update, &cancelled, Some(&old));
     assert_eq!(allowed(admit(&asked, &Config::default(), &settings())), cancelled);
 }
+
+#[test]
+fn problems_of_v1beta1_are_found_where_it_has_them() {
+    let object = pipeline_run_in_v1beta1(json!({
+        "pipelineRef": {"name": "p", "bundle": "b"},
+        "taskRunSpecs": [{"pipelineTaskName": "a", "sidecarOverrides": [{"resources": {}}]}],
+    }));
+    let mut places: Vec<_> =
+        lint(&object, &Config::default()).into_iter().flat_map(|problem| problem.paths).collect();
+    places.sort();
+    assert_eq!(places, ["spec.pipelineRef.bundle", "spec.taskRunSpecs[0].sidecarOverrides[0].name"]);
+}
