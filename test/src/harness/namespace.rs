@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::images::Images;
 use super::level::gone;
-use super::nodes::Labels;
+use super::nodes::{self, Labels};
 use super::state::State;
 
 /// Objects of this kind are started, and end.
@@ -47,8 +47,8 @@ pub struct Namespace<'a> {
     pub(super) client: Client,
     /// Where the world's nodes get their images; None where every image is the machine's root file system.
     pub(super) images: Option<&'a Images>,
-    /// What its nodes are labelled with; None where nothing is scheduled.
-    pub(super) labels: Option<&'a Labels>,
+    /// What the world's nodes are labelled with.
+    pub(super) labels: &'a Labels,
     pub(super) name: String,
 }
 
@@ -78,6 +78,9 @@ impl Namespace<'_> {
             if value["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
                 value["metadata"]["namespace"] = self.name.clone().into();
             }
+            if self.images.is_none() {
+                nodes::drop_filled_in(&mut value);
+            }
             let list = if is_run(document.kind()) { &mut objects.runs } else { &mut objects.definitions };
             list.push(ropewalk_cli::run::Object { value, document: Some(document) });
         }
@@ -85,9 +88,7 @@ impl Namespace<'_> {
         if let Some(images) = self.images {
             images.provide(all.clone()).await?;
         }
-        if let Some(labels) = self.labels {
-            labels.provide(&self.client, all).await?;
-        }
+        self.labels.provide(&self.client, all).await?;
         apply(&self.client, &objects).await.map_err(|refused| {
             anyhow!(refused.first().map_or_else(String::new, |refused| refused.message().to_owned()))
         })

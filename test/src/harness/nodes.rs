@@ -1,4 +1,4 @@
-//! The labels of a cluster's nodes: they get those that the YAML of tests selects nodes by. Writes nodes.
+//! The labels of a world's nodes: they get those that the YAML of tests selects nodes by. Writes nodes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +78,20 @@ fn collect(value: &Value, labels: &mut BTreeMap<String, String>) {
     }
 }
 
+/// Takes the selectors away whose values a run fills in, as the webhook of a test cluster takes them from pods.
+pub(super) fn drop_filled_in(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(selector) = fields.get_mut("nodeSelector").and_then(Value::as_object_mut) {
+                selector.retain(|_, value| !value.as_str().is_some_and(|value| value.contains("$(")));
+            }
+            fields.values_mut().for_each(drop_filled_in);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_filled_in),
+        _ => {}
+    }
+}
+
 fn is_kubernetes_own(key: &str) -> bool {
     key.starts_with("kubernetes.io/")
 }
@@ -95,5 +109,13 @@ mod tests {
             &mut labels,
         );
         assert_eq!(labels, BTreeMap::from([("disktype".to_owned(), "ssd".to_owned())]));
+    }
+
+    #[test]
+    fn what_runs_fill_in_is_taken_away() {
+        let mut object =
+            json!({ "spec": [{ "nodeSelector": { "disktype": "ssd", "pool": "$(params.pool)" } }] });
+        drop_filled_in(&mut object);
+        assert_eq!(object, json!({ "spec": [{ "nodeSelector": { "disktype": "ssd" } }] }));
     }
 }

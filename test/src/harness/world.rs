@@ -64,19 +64,22 @@ impl fmt::Display for Kind {
 pub struct World {
     client: Client,
     parts: Parts,
+    /// What its nodes have been labelled with.
+    labels: Labels,
     /// Namespaces so far.
     count: AtomicUsize,
 }
 
 enum Parts {
     Standalone(Box<Standalone>),
-    Cluster { fitting: Fitting, images: Images, labels: Labels },
+    Cluster { fitting: Fitting, images: Images },
 }
 
 impl World {
     /// Starts a world with these feature flags. One cluster has one set of them: tests that need others must not run at
     /// the same time, whichever process they are in.
     pub async fn start(kind: Kind, features: &Features) -> Result<Self> {
+        let labels = Labels::default();
         let (client, parts) = match kind {
             Kind::Standalone => {
                 let config = ropewalk_standalone::Config {
@@ -91,21 +94,20 @@ impl World {
                 let client = ropewalk_cluster::client::connect(None).await?;
                 installed(&client).await?;
                 set_features(&client, features).await?;
-                let labels = Labels::default();
                 let fitting = Fitting::start(&client, &labels).await?;
-                (client, Parts::Cluster { fitting, images: Images::default(), labels })
+                (client, Parts::Cluster { fitting, images: Images::default() })
             }
         };
-        Ok(Self { client, parts, count: AtomicUsize::new(0) })
+        Ok(Self { client, parts, labels, count: AtomicUsize::new(0) })
     }
 
     /// Ends what was started, and leaves the cluster with its default feature flags.
     pub async fn stop(self) -> Result<()> {
         match self.parts {
             Parts::Standalone(standalone) => standalone.stop().await.context("cannot stop the world"),
-            Parts::Cluster { fitting, labels, .. } => {
+            Parts::Cluster { fitting, .. } => {
                 fitting.stop(&self.client).await?;
-                labels.take_back(&self.client).await?;
+                self.labels.take_back(&self.client).await?;
                 set_features(&self.client, &Features::default()).await
             }
         }
@@ -128,11 +130,11 @@ impl World {
     pub async fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
         let process = std::process::id();
         let name = format!("{name}-{process}-{}", self.count.fetch_add(1, Ordering::Relaxed));
-        let (images, labels) = match &self.parts {
-            Parts::Standalone(_) => (None, None),
-            Parts::Cluster { images, labels, .. } => (Some(images), Some(labels)),
+        let images = match &self.parts {
+            Parts::Standalone(_) => None,
+            Parts::Cluster { images, .. } => Some(images),
         };
-        let namespace = Namespace { client: self.client(), images, labels, name };
+        let namespace = Namespace { client: self.client(), images, labels: &self.labels, name };
         let object: Object = serde_json::from_value(json!({
             "metadata": { "name": namespace.name, "labels": { fitting::LABEL: process.to_string() } },
         }))?;
