@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{NodeError, files, instance, logs};
+use super::{NodeError, exec, files, instance, logs};
 
 /// The directory, below the root.
 const NODE: &str = "node";
@@ -36,6 +36,7 @@ pub fn end(root: &Path) -> Result<usize, NodeError> {
         return Ok(0);
     }
     let directory = fs::canonicalize(&directory).map_err(NodeError::path("find", &directory))?;
+    exec::end_orphans(&directory);
     instance::end(&directory);
     let mut ended = 0;
     for attempt in unended(&directory) {
