@@ -192,7 +192,7 @@ fn a_command_is_contained_as_its_container_is() {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
 async fn try_terminal(world: &World) {
