@@ -57,6 +57,8 @@ async fn generators_send_protobuf_and_are_understood() {
         typed("create clusterrolebinding crb --clusterrole=cr --user=ann", "crb created"),
         typed("create quota q -n team --hard=pods=3,cpu=500m", "quota/q created"),
         typed("get quota q -n team -o jsonpath={.spec.hard}", "{\"cpu\":\"500m\",\"pods\":\"3\"}"),
+        refused("run p -n team --image=one", "failed quota: q: must specify cpu"),
+        typed("delete quota q -n team", "\"q\" deleted"),
         typed("run p -n team --image=one --port=80", "pod/p created"),
         typed("auth can-i list pods", "yes"),
         refused("create namespace team", "namespaces \"team\" already exists"),
