@@ -264,7 +264,7 @@ impl Tracker<'_> {
             object::set_meta(new, "managedFields", None);
             return Ok(());
         }
-        let nothing = json!({});
+        let nothing = nothing(self.resource);
         let mut comparisons = self.comparisons(old.unwrap_or(&nothing), new, &mut entries)?;
         let mut own = self.entry(self.manager, Operation::Update, FieldSet::default());
         for entry in &mut entries {
@@ -303,7 +303,8 @@ impl Tracker<'_> {
         let old = live.unwrap_or(&nothing);
         let mut entries = entries(old);
         if entries.is_empty() && live.is_some() {
-            let fields = self.comparison(self.version, &nothing, old).changed;
+            let empty = self::nothing(self.resource);
+            let fields = self.comparison(self.version, &empty, old).changed;
             entries
                 .push(Entry { subresource: String::new(), ..self.entry(BEFORE, Operation::Update, fields) });
         }
@@ -376,6 +377,21 @@ impl Tracker<'_> {
 fn shape(resource: &Resource, version: usize) -> Shape<'_> {
     let version = &resource.versions[version];
     Shape::of(version.schema.as_ref(), &version.group, &version.name, &resource.kind)
+}
+
+/// What an object of a kind is before anything is in it. Go's types always have the structs that are no pointers: whoever
+/// makes an object owns what is in those, and not that they are there.
+fn nothing(resource: &Resource) -> Value {
+    if resource.custom {
+        return json!({});
+    }
+    match resource.plural.as_str() {
+        "events" => json!({ "involvedObject": {}, "source": {} }),
+        "persistentvolumeclaims" => json!({ "spec": { "resources": {} }, "status": {} }),
+        "services" => json!({ "spec": {}, "status": { "loadBalancer": {} } }),
+        "configmaps" | "secrets" | "serviceaccounts" | "roles" | "clusterroles" => json!({}),
+        _ => json!({ "spec": {}, "status": {} }),
+    }
 }
 
 /// Joins the oldest updates where there are too many.

@@ -35,55 +35,36 @@ pub(crate) fn resources() -> Vec<Resource> {
         }
         resource
     };
-    let phase = || column("Status", "string", ".status.phase");
-    let mut namespace = with(core("Namespace", "namespaces", &["ns"]), true, vec![phase(), age()]);
+    let mut namespace = with(core("Namespace", "namespaces", &["ns"]), true, Vec::new());
     namespace.namespaced = false;
     namespace.behaviour = Behaviour::Namespace;
     namespace.returns_deleted = true;
 
-    let node = column("Node", "string", ".spec.nodeName");
-    let mut pod = with(core("Pod", "pods", &["po"]), true, vec![phase(), age(), node]);
+    let mut pod = with(core("Pod", "pods", &["po"]), true, Vec::new());
     pod.categories = vec!["all".into()];
     pod.behaviour = Behaviour::Pod;
     pod.returns_deleted = true;
     pod.counts_generations = true;
 
-    let mut secret =
-        with(core("Secret", "secrets", &[]), false, vec![column("Type", "string", ".type"), age()]);
+    let mut secret = core("Secret", "secrets", &[]);
     secret.behaviour = Behaviour::Secret;
 
-    let volume = column("Volume", "string", ".spec.volumeName");
     let claim = core("PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"]);
-    let mut claim = with(claim, true, vec![phase(), volume, age()]);
+    let mut claim = with(claim, true, Vec::new());
     claim.behaviour = Behaviour::PersistentVolumeClaim;
     claim.returns_deleted = true;
 
-    let mut account = with(core("ServiceAccount", "serviceaccounts", &["sa"]), false, vec![age()]);
+    let mut account = core("ServiceAccount", "serviceaccounts", &["sa"]);
     account.returns_deleted = true;
     account.behaviour = Behaviour::ServiceAccount;
 
-    let mut host = with(core("Node", "nodes", &["no"]), true, vec![age()]);
+    let mut host = with(core("Node", "nodes", &["no"]), true, Vec::new());
     host.namespaced = false;
 
     let mut event = core("Event", "events", &["ev"]);
     event.versions.push(Version::new("events.k8s.io", "v1"));
     event.convert = convert_event;
     event.behaviour = Behaviour::Event;
-    let columns = vec![
-        column("Type", "string", ".type"),
-        column("Reason", "string", ".reason"),
-        column("Object", "string", ".involvedObject.name"),
-        column("Message", "string", ".message"),
-        age(),
-    ];
-    let mut event = with(event, false, columns);
-    event.versions[1].columns = vec![
-        column("Type", "string", ".type"),
-        column("Reason", "string", ".reason"),
-        column("Object", "string", ".regarding.name"),
-        column("Message", "string", ".note"),
-        age(),
-    ];
 
     let mut stateful = Resource::new("apps", "v1", "StatefulSet", "statefulsets");
     stateful.short_names = vec!["sts".into()];
@@ -120,8 +101,7 @@ pub(crate) fn resources() -> Vec<Resource> {
         let mut resource = Resource::new("rbac.authorization.k8s.io", "v1", kind, plural);
         resource.namespaced = namespaced;
         resource.behaviour = behaviour;
-        let role = column("Role", "string", ".roleRef.name");
-        with(resource, false, if kind.ends_with("Binding") { vec![role, age()] } else { vec![age()] })
+        resource
     });
     let reviews = [
         ("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews"),
@@ -141,7 +121,7 @@ pub(crate) fn resources() -> Vec<Resource> {
     let mut resources = vec![
         namespace,
         pod,
-        with(core("ConfigMap", "configmaps", &["cm"]), false, vec![age()]),
+        core("ConfigMap", "configmaps", &["cm"]),
         secret,
         account,
         claim,
@@ -206,6 +186,11 @@ pub(crate) fn prepare_create(behaviour: Behaviour, object: &mut Value) {
 
 /// What the server itself changes at every write of a built-in kind.
 pub(crate) fn prepare_write(behaviour: Behaviour, object: &mut Value) {
+    if behaviour == Behaviour::PersistentVolumeClaim
+        && let Some(Value::Object(spec)) = object.get_mut("spec")
+    {
+        spec.entry("volumeMode").or_insert_with(|| Value::from("Filesystem"));
+    }
     if behaviour == Behaviour::LimitRange {
         admission::complete(object);
     }
@@ -280,6 +265,13 @@ pub(crate) fn validate_update(behaviour: Behaviour, old: &Value, new: &Value) ->
             } else {
                 vec![FieldError::forbidden("data", "field is immutable when `immutable` is set")]
             }
+        }
+        // Whom a binding trusts with what is decided once: another role needs another binding.
+        Behaviour::RoleBinding | Behaviour::ClusterRoleBinding
+            if old.get("roleRef") != new.get("roleRef") =>
+        {
+            let role = new.get("roleRef").unwrap_or(&Value::Null);
+            vec![FieldError::invalid("roleRef", role, "cannot change roleRef")]
         }
         _ => Vec::new(),
     }

@@ -14,7 +14,7 @@ use crate::{
     read,
     route::Target,
     state::{ObjectKey, State, stamp},
-    status::{self, Failure, Result},
+    status::{self, Failure, FieldError, Result},
     table::{Behaviour, Resource, ResourceId},
 };
 
@@ -55,13 +55,19 @@ impl Options {
         let orphan = object::at(&options, "orphanDependents").and_then(Value::as_bool);
         let orphan = orphan.or(call.query.get("orphanDependents").map(|text| text == "true"));
         let policy = own("propagationPolicy").or(call.query.get("propagationPolicy").map(str::to_owned));
+        let invalid = |fault: FieldError| Err(Failure::invalid_options("DeleteOptions", &[fault]));
         let policy = match (policy.as_deref(), orphan) {
+            (Some(policy), Some(_)) => {
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                return invalid(FieldError::invalid("propagationPolicy", &Value::from(policy), why));
+            }
             (Some("Background"), _) | (None, Some(false)) => Some(Policy::Background),
             (Some("Foreground"), _) => Some(Policy::Foreground),
             (Some("Orphan"), _) | (None, Some(true)) => Some(Policy::Orphan),
             (None, None) => None,
-            (Some(other), _) => {
-                return Err(Failure::bad_request(format!("propagationPolicy: Unsupported value: {other:?}")));
+            (Some(other), None) => {
+                let known = ["Foreground", "Background", "Orphan", "nil"].map(Value::from);
+                return invalid(FieldError::not_supported("propagationPolicy", &Value::from(other), &known));
             }
         };
         let in_query = call.query.number("gracePeriodSeconds")?.and_then(|grace| i64::try_from(grace).ok());
@@ -74,17 +80,18 @@ impl Options {
     }
 
     fn check(&self, resource: &Resource, object: &Value) -> Result<()> {
-        let compare = |what: &str, wanted: &Option<String>, found: &str| match wanted {
+        let compare = |what: &str, wanted: &Option<String>, found: &str, hint: &str| match wanted {
             Some(wanted) if wanted != found => {
                 let why = format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The \
+                     object might have been {hint}"
                 );
                 Err(Failure::conflict(resource, object::name(object), &why))
             }
             _ => Ok(()),
         };
-        compare("UID", &self.uid, object::uid(object))?;
-        compare("ResourceVersion", &self.resource_version, object::resource_version(object))
+        compare("UID", &self.uid, object::uid(object), "deleted and then recreated")?;
+        compare("ResourceVersion", &self.resource_version, object::resource_version(object), "modified")
     }
 }
 
@@ -187,6 +194,9 @@ pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target) -> Result
 pub(crate) fn collection(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
     let options = Options::parse(call)?;
     let resource = state.resource(target.id);
+    if resource.behaviour == Behaviour::Namespace || resource.namespaced && target.namespace.is_none() {
+        return Err(Failure::method_not_allowed());
+    }
     let selector = read::selector(state, call, target)?;
     let found: Vec<(ObjectKey, Arc<Value>)> = state
         .objects(target.id, target.namespace.as_deref())

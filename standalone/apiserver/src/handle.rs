@@ -17,7 +17,7 @@ use crate::{
     route::{self, Format, Query, Route, Target},
     scheduler,
     state::{Delta, State},
-    status::{Failure, Result},
+    status::{Failure, FieldError, Result},
     table::{Behaviour, Resource},
     watch::{self, WatchPlan},
     write,
@@ -163,18 +163,32 @@ fn respond<B: AsRef<[u8]>>(
                 && delete::asks_for_dry_run(&body::decode(headers, body)?)
         }
         "All" => true,
-        other => return Err(Failure::bad_request(format!("dryRun: Unsupported value: {other:?}"))),
+        other => {
+            let options = match *method {
+                Method::POST => "CreateOptions",
+                Method::PUT => "UpdateOptions",
+                Method::PATCH => "PatchOptions",
+                _ => "DeleteOptions",
+            };
+            let why = format!("Unsupported value: []string{{{other:?}}}: supported values: \"All\"");
+            let fault = FieldError { field: "dryRun".into(), reason: "FieldValueNotSupported", message: why };
+            return Err(Failure::invalid_options(options, &[fault]));
+        }
     };
     let call = Call { method, headers, query, body, dry_run, context, caller };
     if dry_run {
-        // The whole path runs, on a copy that is thrown away.
-        return act(&mut state.clone(), &call, &target);
+        // The whole path runs, on a copy that is thrown away. What is made up there is not made up again.
+        let mut rehearsal = state.rehearsal();
+        let reply = act(&mut rehearsal, &call, &target);
+        state.names = rehearsal.names;
+        return reply;
     }
     let reply = act(state, &call, &target)?;
     gc::settle(state, context.now);
     access::aggregate(state);
     scheduler::settle(state, context.now);
     admission::settle(state);
+    state.expire_events(context.now);
     Ok(reply)
 }
 
@@ -236,7 +250,12 @@ fn act_on_subresource(
         _ => false,
     };
     if !has_it {
-        return Err(Failure::unknown_path());
+        let name = target.name.as_deref().unwrap_or_default();
+        return Err(if resource.custom {
+            Failure::not_found(resource, name)
+        } else {
+            Failure::unknown_path()
+        });
     }
     let writable = resource.behaviour != Behaviour::ReadOnly;
     match (call.method.as_str(), subresource) {

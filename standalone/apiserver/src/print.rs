@@ -1,31 +1,77 @@
-//! Tables: the columns kubectl prints, from the JSON paths of the resource table. Pure.
+//! Tables: the columns kubectl prints, from the JSON paths of the resource table, or of a kind's own. Pure.
+
+mod builtin;
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{object, read::partial, table::Version};
+use crate::{
+    object,
+    read::partial,
+    route::Query,
+    status::{Failure, Result},
+    table::{Resource, Version},
+};
 
-/// A `meta.k8s.io/v1` Table of these objects.
-pub(crate) fn table(version: &Version, objects: &[Cow<'_, Value>], now: Timestamp) -> Value {
-    let mut columns = vec![json!({
-        "name": "Name", "type": "string", "format": "name", "description": "Name of the object", "priority": 0,
-    })];
-    columns.extend(version.columns.iter().map(|column| {
-        json!({
-            "name": column.name, "type": if column.kind == "date" { "string" } else { column.kind.as_str() },
-            "format": "", "description": column.description, "priority": column.priority,
-        })
-    }));
+/// What the rows of a table carry besides their cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    /// Nothing.
+    Nothing,
+    /// The object's metadata, without the query's asking.
+    Metadata,
+    /// The whole object.
+    Object,
+}
+
+impl Include {
+    /// `includeObject` of a query.
+    pub(crate) fn of(query: &Query) -> Result<Self> {
+        match query.text("includeObject") {
+            "None" => Ok(Self::Nothing),
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            other => Err(Failure::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// A `meta.k8s.io/v1` Table of these objects, which are in the version with this index.
+pub(crate) fn table(
+    resource: &Resource,
+    version: usize,
+    objects: &[Cow<'_, Value>],
+    include: Include,
+    now: Timestamp,
+) -> Value {
+    let version = &resource.versions[version];
+    let own = builtin::printer(&resource.plural).filter(|_| !resource.custom);
+    let columns = match &own {
+        Some(own) => own
+            .columns
+            .iter()
+            .map(|(name, kind, format, priority)| definition(name, kind, format, "", i64::from(*priority)))
+            .collect(),
+        None => defined(version, resource.custom),
+    };
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
-            let mut cells = vec![Value::from(object::name(object))];
-            cells.extend(
-                version.columns.iter().map(|column| cell(object, &column.json_path, &column.kind, now)),
-            );
-            json!({ "cells": cells, "object": partial(object) })
+            let cells = if let Some(own) = &own {
+                (own.cells)(object, now)
+            } else {
+                let found = version.columns.iter();
+                let found = found.map(|column| cell(object, &column.json_path, &column.kind, now));
+                std::iter::once(Value::from(object::name(object))).chain(found).collect()
+            };
+            let shown = match include {
+                Include::Nothing => Value::Null,
+                Include::Metadata => partial(object),
+                Include::Object => object.clone().into_owned(),
+            };
+            json!({ "cells": cells, "object": shown })
         })
         .collect();
     let resource_version = match objects {
@@ -38,38 +84,59 @@ pub(crate) fn table(version: &Version, objects: &[Cow<'_, Value>], now: Timestam
     })
 }
 
+fn definition(name: &str, kind: &str, format: &str, description: &str, priority: i64) -> Value {
+    json!({ "name": name, "type": kind, "format": format, "description": description, "priority": priority })
+}
+
+/// The name, and what the resource table says.
+fn defined(version: &Version, custom: bool) -> Vec<Value> {
+    let mut columns = vec![definition("Name", "string", "name", "", 0)];
+    columns.extend(version.columns.iter().map(|column| {
+        // Kubernetes' own kinds call an age what it is in the cell; definitions say what it is in the object.
+        let kind = if column.kind == "date" && !custom { "string" } else { &column.kind };
+        definition(&column.name, kind, "", &column.description, column.priority)
+    }));
+    columns
+}
+
 fn cell(object: &Value, path: &str, kind: &str, now: Timestamp) -> Value {
     let found = find(object, path);
     match found {
         None | Some(Value::Null) => Value::Null,
-        Some(value) if kind == "date" => match value.as_str().and_then(|text| text.parse::<Timestamp>().ok())
-        {
-            Some(time) => Value::from(age(now.duration_since(time).as_secs())),
-            None => Value::from("<unknown>"),
-        },
+        Some(value) if kind == "date" => Value::from(since(value.as_str().unwrap_or_default(), now)),
         Some(value @ (Value::Object(_) | Value::Array(_))) => Value::from(value.to_string()),
         Some(value) if kind == "string" && !value.is_string() => Value::from(value.to_string()),
         Some(value) => value.clone(),
     }
 }
 
-/// A duration as kubectl shortens it.
+/// How long ago a time is, as kubectl shortens it.
+fn since(time: &str, now: Timestamp) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(time) => age(now.duration_since(time).as_secs()),
+        Err(_) => "<unknown>".into(),
+    }
+}
+
 fn age(seconds: i64) -> String {
-    let (minute, hour, day) = (60, 3600, 86400);
+    let (minute, hour, day, year) = (60, 3600, 86400, 365 * 86400);
     let pair = |unit: i64, name: &str, small: i64, small_name: &str| {
         let rest = seconds % unit / small;
         let rest = if rest == 0 { String::new() } else { format!("{rest}{small_name}") };
         format!("{}{name}{rest}", seconds / unit)
     };
     match seconds {
-        ..0 => "<invalid>".into(),
+        ..-1 => "<invalid>".into(),
+        -1 => "0s".into(),
         s if s < 2 * minute => format!("{s}s"),
         s if s < 10 * minute => pair(minute, "m", 1, "s"),
         s if s < 3 * hour => format!("{}m", s / minute),
         s if s < 8 * hour => pair(hour, "h", minute, "m"),
         s if s < 2 * day => format!("{}h", s / hour),
         s if s < 8 * day => pair(day, "d", hour, "h"),
-        s => format!("{}d", s / day),
+        s if s < 2 * year => format!("{}d", s / day),
+        s if s < 8 * year => pair(year, "y", day, "d"),
+        s => format!("{}y", s / year),
     }
 }
 

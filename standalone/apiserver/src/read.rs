@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     handle::{Call, Reply, key_of},
-    print,
+    print::{self, Include},
     route::{Format, Target},
     selector::Selector,
     state::{ObjectKey, State},
@@ -49,11 +49,10 @@ pub(crate) fn present<'a>(
     Ok(match format {
         Format::Json => object,
         Format::Metadata => Cow::Owned(partial(&object)),
-        Format::Table => Cow::Owned(print::table(
-            &resource.versions[version],
-            std::slice::from_ref(&object),
-            call.context.now,
-        )),
+        Format::Table => {
+            let (include, one) = (Include::of(&call.query)?, std::slice::from_ref(&object));
+            Cow::Owned(print::table(resource, version, one, include, call.context.now))
+        }
     })
 }
 
@@ -67,6 +66,9 @@ pub(crate) fn partial(object: &Value) -> Value {
 
 /// GET of one object, or of its status.
 pub(crate) fn get(state: &State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+    if let Some(wanted) = call.query.version()?.filter(|wanted| *wanted > state.version()) {
+        return Err(Failure::version_too_large(wanted, state.version()));
+    }
     let stored = fetch(state, target)?;
     let resource = state.table().get(target.id);
     present(resource, target.version, call.format()?, &stored, call).map(|object| Reply::json(&object))
@@ -137,7 +139,8 @@ pub(crate) fn list(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
     }
     let body = match format {
         Format::Table => {
-            let mut table = print::table(&resource.versions[target.version], &items, call.context.now);
+            let include = Include::of(&call.query)?;
+            let mut table = print::table(resource, target.version, &items, include, call.context.now);
             table["metadata"] = metadata;
             table.to_string().into_bytes()
         }

@@ -198,7 +198,10 @@ fn selectable(resource: &Resource) -> &'static [&'static str] {
 
 fn parse_fields(resource: &Resource, text: &str) -> Result<Vec<Field>> {
     let mut fields = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    // In the order kube-apiserver looks at them, so that of several faults the same one is told.
+    let mut parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    parts.sort_unstable();
+    for part in parts {
         let (path, value, equal) = if let Some((path, value)) = part.split_once("!=") {
             (path, value, false)
         } else if let Some((path, value)) = part.split_once('=') {
@@ -214,7 +217,14 @@ fn parse_fields(resource: &Resource, text: &str) -> Result<Vec<Field>> {
         if !["metadata.name", "metadata.namespace"].contains(&path.as_str())
             && !selectable(resource).contains(&path.as_str())
         {
-            return Err(Failure::bad_request(format!("field label not supported: {path}")));
+            let why = if selectable(resource).is_empty() && !resource.custom {
+                format!(
+                    "{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )
+            } else {
+                format!("field label not supported: {path}")
+            };
+            return Err(Failure::bad_request(why));
         }
         fields.push(Field { path, value: value.to_owned(), equal });
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,9 +21,11 @@ use crate::{
 /// writes of more than 200 task runs while a client reconnects; a client that was away for longer lists again.
 pub const HISTORY: usize = 8192;
 
-/// Events kept, the oldest dropped first. Kubernetes drops them by age (one hour); a count bounds memory however
-/// fast they come, and needs no clock.
+/// Events kept, the oldest dropped first: a count bounds memory however fast they come.
 const EVENTS: usize = 10_000;
+
+/// How long an event is kept after it last happened, as in Kubernetes.
+const EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Namespace (empty for cluster-scoped objects) and name, in the order lists are in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,13 +104,15 @@ pub struct State {
     history: VecDeque<Arc<Delta>>,
     /// Version of the newest change that fell off the history; watches can resume from here on.
     horizon: u64,
-    /// Events in the order they were made, to drop the oldest.
+    /// Events in the order they were last written, to drop the oldest.
     events: VecDeque<ObjectKey>,
     /// The pods that have not ended.
     line: Line,
     pub(crate) names: Names,
     /// Changes made since they were last taken.
     fresh: Vec<Arc<Delta>>,
+    /// Nothing done here counts: objects keep the versions they have.
+    rehearsal: bool,
 }
 
 impl State {
@@ -158,7 +162,6 @@ impl State {
             state.index(id, &key, &object);
             state.objects[id.0].insert(key, Arc::new(object));
         }
-        // Close enough to the order they were made in: few events are changed once they are there.
         events.sort_unstable();
         state.events = events.into_iter().map(|(_, key)| key).collect();
         state.version = version;
@@ -184,6 +187,7 @@ impl State {
             line: Line::default(),
             names: Names::new(seed),
             fresh: Vec::new(),
+            rehearsal: false,
         }
     }
 
@@ -227,6 +231,11 @@ impl State {
             });
             self.create(id, definition, now);
         }
+    }
+
+    /// A copy for a dry run.
+    pub(crate) fn rehearsal(&self) -> Self {
+        Self { rehearsal: true, ..self.clone() }
     }
 
     /// The resource table.
@@ -418,17 +427,41 @@ impl State {
         }
     }
 
+    /// Drops events that have not happened for an hour.
+    pub(crate) fn expire_events(&mut self, now: Timestamp) {
+        let Some(id) = self.table.by_behaviour(Behaviour::Event) else { return };
+        while let Some(oldest) = self.events.front() {
+            let last = self.get(id, oldest).and_then(|event| happened(event, now));
+            if last.is_some_and(|last| now.duration_since(last) < EVENT_AGE) {
+                break;
+            }
+            if let Some(oldest) = self.events.pop_front() {
+                self.remove(id, &oldest);
+            }
+        }
+    }
+
     /// Stores an object under its own namespace and name with the next resourceVersion.
     pub(crate) fn put(&mut self, id: ResourceId, mut object: Value) -> Arc<Value> {
         self.version += 1;
-        object::set_meta(&mut object, "resourceVersion", Some(Value::from(self.version.to_string())));
         let key = ObjectKey::of(&object);
+        let version = if self.rehearsal {
+            self.objects[id.0].get(&key).map(|known| Value::from(object::resource_version(known)))
+        } else {
+            Some(Value::from(self.version.to_string()))
+        };
+        object::set_meta(&mut object, "resourceVersion", version);
         let object = Arc::new(object);
         let previous = self.objects[id.0].insert(key.clone(), Arc::clone(&object));
         if let Some(previous) = &previous {
             self.unindex(id, &key, previous);
         }
         self.index(id, &key, &object);
+        if previous.is_some() && self.table.get(id).behaviour == Behaviour::Event {
+            // One that happens again is as good as new.
+            self.events.retain(|known| *known != key);
+            self.events.push_back(key.clone());
+        }
         let kind = if previous.is_some() { DeltaKind::Modified } else { DeltaKind::Added };
         self.record(Delta {
             resource_version: self.version,
@@ -533,6 +566,12 @@ impl State {
             self.horizon = lost.resource_version;
         }
     }
+}
+
+/// When an event last happened, or was made; what lies in the future is a client's mistake.
+fn happened(event: &Value, now: Timestamp) -> Option<Timestamp> {
+    let times = ["metadata.creationTimestamp", "lastTimestamp", "series.lastObservedTime"];
+    times.iter().filter_map(|path| object::text(event, path).parse().ok()).filter(|time| *time <= now).max()
 }
 
 /// A time as Kubernetes writes it: RFC 3339 in UTC, whole seconds.

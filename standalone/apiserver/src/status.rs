@@ -105,6 +105,13 @@ impl Failure {
             .about(resource, name)
     }
 
+    /// The name is still taken by an object that is on its way out.
+    pub(crate) fn still_there(resource: &Resource, name: &str) -> Self {
+        let mut failure = Self::already_exists(resource, name);
+        failure.message = format!("object is being deleted: {}", failure.message);
+        failure
+    }
+
     pub(crate) fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
         Self::new(409, "Conflict", message).about(resource, name)
@@ -167,7 +174,10 @@ impl Failure {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        let why = "the server does not allow this method on the requested resource";
+        let mut failure = Self::new(405, "MethodNotAllowed", why);
+        failure.details = Box::new(json!({}));
+        failure
     }
 
     pub(crate) fn unsupported_media_type(accepted: &[&str]) -> Self {

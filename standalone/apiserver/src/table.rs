@@ -246,7 +246,13 @@ fn texts(value: &Value, path: &str) -> Vec<String> {
 
 fn columns(version: &Value) -> Vec<Column> {
     let Some(list) = version.get("additionalPrinterColumns").and_then(Value::as_array) else {
-        return Vec::new();
+        return vec![Column {
+            name: "Age".into(),
+            kind: "date".into(),
+            description: String::new(),
+            json_path: ".metadata.creationTimestamp".into(),
+            priority: 0,
+        }];
     };
     list.iter()
         .map(|column| Column {
@@ -314,7 +320,9 @@ impl ResourceTable {
     /// Converts the versions of this group's custom resources by `convert`.
     #[must_use]
     pub fn converting(mut self, group: &str, convert: Convert) -> Self {
-        for resource in self.resources.iter_mut().filter(|resource| resource.custom && resource.group == group) {
+        for resource in
+            self.resources.iter_mut().filter(|resource| resource.custom && resource.group == group)
+        {
             Arc::make_mut(resource).convert = convert;
         }
         self

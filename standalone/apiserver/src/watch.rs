@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     handle::{Call, Reply},
-    object, print,
+    object,
+    print::{self, Include},
     read::{self, in_version, partial},
     route::{Format, Target},
     selector::Selector,
@@ -28,6 +29,8 @@ pub struct WatchPlan {
     namespace: Option<String>,
     selector: Selector,
     format: Format,
+    /// What rows of tables carry.
+    include: Include,
     /// Events to send first.
     pub initial: Vec<Vec<u8>>,
     /// The resourceVersion up to which `initial` has told everything.
@@ -47,6 +50,7 @@ pub(crate) fn plan(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
         namespace: target.namespace.clone(),
         selector: read::selector(state, call, target)?,
         format: call.format()?,
+        include: Include::of(&call.query)?,
         initial: Vec::new(),
         position: state.version(),
         bookmarks: call.query.flag("allowWatchBookmarks"),
@@ -164,8 +168,8 @@ impl WatchPlan {
             Format::Json => object,
             Format::Metadata => Cow::Owned(partial(&object)),
             Format::Table => {
-                let columns = &self.resource.versions[self.version];
-                Cow::Owned(print::table(columns, std::slice::from_ref(&object), now))
+                let one = std::slice::from_ref(&object);
+                Cow::Owned(print::table(&self.resource, self.version, one, self.include, now))
             }
         };
         event_line(kind, &object)
@@ -176,7 +180,9 @@ impl WatchPlan {
         let mut object = match self.format {
             Format::Json => json!({ "apiVersion": version_of.api_version(), "kind": self.resource.kind }),
             Format::Metadata => json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata" }),
-            Format::Table => print::table(version_of, &[], Timestamp::UNIX_EPOCH),
+            Format::Table => {
+                print::table(&self.resource, self.version, &[], self.include, Timestamp::UNIX_EPOCH)
+            }
         };
         object["metadata"] = json!({ "resourceVersion": version.to_string(), "creationTimestamp": null });
         if initial_events_end {

@@ -104,6 +104,14 @@ impl<'a> Writer<'a> {
         self.resource.behaviour
     }
 
+    /// Whether a PUT makes what is missing, as in Kubernetes for these kinds (`AllowCreateOnUpdate`).
+    fn creates_by_put(&self) -> bool {
+        self.call.method == Method::PUT
+            && (self.behaviour() == Behaviour::Event
+                || matches!(self.resource.plural.as_str(), "leases" | "limitranges")
+                || self.resource.group == "rbac.authorization.k8s.io")
+    }
+
     fn schema(&self) -> Option<&Value> {
         self.resource.versions[self.version].schema.as_ref()
     }
@@ -304,8 +312,9 @@ fn create_object(
     writer.check(&object, Vec::new())?;
     writer.warnings.extend(admission::judge(state, &writer.resource, None, &object)?);
     let key = ObjectKey::of(&object);
-    if state.get(target.id, &key).is_some() {
-        return Err(Failure::already_exists(&writer.resource, &key.name));
+    if let Some(found) = state.get(target.id, &key) {
+        let refused = if object::is_deleting(found) { Failure::still_there } else { Failure::already_exists };
+        return Err(refused(&writer.resource, &key.name));
     }
     if managed.is_some() {
         object::set_meta(&mut object, "managedFields", managed);
@@ -395,9 +404,13 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     let status = target.subresource.is_some();
     let media_type = route::content_type(call.headers);
     let applies = call.method == Method::PATCH && media_type == patch::APPLY;
+    if call.method == Method::PUT {
+        check_name(target, &call.json()?)?;
+    }
     let stored = match read::fetch(state, target) {
         Ok(stored) => stored,
         Err(_) if applies && !status => return create_by_apply(state, writer, target),
+        Err(_) if writer.creates_by_put() && !status => return create_by_put(state, writer, target),
         Err(not_found) => {
             // The media type of a patch is judged before the object is looked for.
             if call.method == Method::PATCH && !applies {
@@ -477,6 +490,29 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     writer.reply(200, &stored)
 }
 
+/// The name in the body of a PUT, which is judged before the object is looked for.
+fn check_name(target: &Target, object: &Value) -> Result<()> {
+    let (sent, known) = (object::text(object, "metadata.name"), target.name.as_deref().unwrap_or_default());
+    if sent.is_empty() || sent == known {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "the name of the object ({sent}) does not match the name on the URL ({known})"
+    )))
+}
+
+/// A PUT of an object of one of the kinds that clients may so create.
+fn create_by_put(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
+    // Whoever may change what is there may not for that reason make what is not.
+    access::check_create(state, writer.call.caller.user, target)?;
+    let mut object = writer.call.json()?;
+    if !object::resource_version(&object).is_empty() || !object::uid(&object).is_empty() {
+        return Err(Failure::not_found(&writer.resource, target.name.as_deref().unwrap_or_default()));
+    }
+    object::set_meta(&mut object, "name", target.name.as_deref().map(Value::from));
+    create_object(state, writer, target, object, None)
+}
+
 /// An applied configuration for which there is no object yet.
 fn create_by_apply(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
     // Whoever may patch what is there may not for that reason make what is not.
@@ -516,7 +552,7 @@ fn check_identity(writer: &Writer<'_>, target: &Target, old: &Value, object: &mu
         if sent == known || (sent.is_empty() && !patched && field == "namespace") {
             continue;
         }
-        if patched {
+        if patched && sent.is_empty() {
             let error =
                 FieldError::invalid(format!("metadata.{field}"), &Value::from(sent), "field is immutable");
             return Err(Failure::invalid(&writer.resource, &name, &[error]));
@@ -531,13 +567,17 @@ fn check_identity(writer: &Writer<'_>, target: &Target, old: &Value, object: &mu
         object::set_meta(object, "namespace", Some(Value::from(namespace.as_str())));
     }
     let uid = object::uid(object);
+    if !uid.is_empty() && uid != object::uid(old) && patched {
+        let error = FieldError::invalid("metadata.uid", &Value::from(uid), "field is immutable");
+        return Err(Failure::invalid(&writer.resource, &name, &[error]));
+    }
     if !uid.is_empty() && uid != object::uid(old) {
         let found = object::uid(old);
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
         return Err(Failure::conflict(&writer.resource, &name, &why));
     }
     match object::resource_version(object) {
-        "" if writer.resource.custom && !patched => {
+        "" if (writer.resource.custom || writer.resource.plural == "leases") && !patched => {
             let error = FieldError {
                 field: "metadata.resourceVersion".into(),
                 reason: "FieldValueInvalid",

@@ -92,7 +92,8 @@ fn names_and_uids_cannot_change() {
     assert_eq!(code, 400);
     assert_eq!(status["message"], "the name of the object (b) does not match the name on the URL (a)");
     let (code, _) = world.merge(&url, &json!({ "metadata": { "name": "b" } }));
-    assert_eq!(code, 422);
+    assert_eq!(code, 400);
+    assert_eq!(world.merge(&url, &json!({ "metadata": { "uid": "other" } })).0, 422);
     let mut other = old.clone();
     other["metadata"]["uid"] = json!("other");
     assert_eq!(world.put(&url, &other).0, 409);
@@ -171,7 +172,7 @@ fn a_dry_run_goes_all_the_way_and_leaves_nothing() {
     assert_eq!(world.get(&format!("{MAPS}/a")).0, 200);
     assert_eq!(world.merge(&format!("{MAPS}/a?dryRun=All"), &json!({ "data": { "k": "v" } })).0, 200);
     assert_eq!(world.state.version(), before + 1);
-    assert_eq!(world.post(&format!("{MAPS}?dryRun=Some"), &json!({ "metadata": { "name": "b" } })).0, 400);
+    assert_eq!(world.post(&format!("{MAPS}?dryRun=Some"), &json!({ "metadata": { "name": "b" } })).0, 422);
 }
 
 #[test]

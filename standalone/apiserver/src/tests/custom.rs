@@ -224,7 +224,7 @@ fn tables_have_the_columns_of_the_definition() {
     assert_eq!(widgets["rows"][0]["cells"], json!(["a", "Done", "2m30s", "array"]));
     assert_eq!(widgets["rows"][0]["object"]["metadata"]["name"], "a");
     let maps = table(&format!("{MAPS}/m"));
-    assert_eq!((&maps["kind"], &maps["rows"][0]["cells"]), (&json!("Table"), &json!(["m", "2m30s"])));
+    assert_eq!((&maps["kind"], &maps["rows"][0]["cells"]), (&json!("Table"), &json!(["m", 0, "2m30s"])));
 }
 
 #[test]

@@ -59,6 +59,9 @@ fn field_selectors_select() {
     assert_eq!(names(&world.get(&format!("{MAPS}?fieldSelector=metadata.name%3Db")).1), ["b"]);
     assert_eq!(names(&world.get(&format!("{MAPS}?fieldSelector=metadata.name!%3Db")).1), ["a", "c", "d"]);
     let (code, status) = world.get(&format!("{MAPS}?fieldSelector=data.k%3Db"));
+    let known = "\"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"";
+    assert_eq!((code, &status["message"]), (400, &json!(known)));
+    let (code, status) = world.get(&format!("{PODS}?fieldSelector=data.k%3Db"));
     assert_eq!((code, &status["message"]), (400, &json!("field label not supported: data.k")));
     for (name, node) in [("p", "n1"), ("q", "n2"), ("r", "")] {
         world.make(PODS, &json!({ "metadata": { "name": name }, "spec": { "nodeName": node } }));

@@ -1,0 +1,158 @@
+//! Making answers of two servers comparable: what a server chooses itself becomes a word that says where it was first
+//! seen, so that it still shows whether two answers speak of the same object or the same version. No IO.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use crate::server::Answer;
+
+/// An answer as it came.
+pub(crate) struct Raw {
+    pub(crate) step: String,
+    pub(crate) code: u16,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) body: Value,
+}
+
+/// Letters that `generateName` adds.
+const SUFFIX: usize = 5;
+
+/// What was given a word, within one case.
+struct Words<'a> {
+    namespace: &'a str,
+    now: Timestamp,
+    uids: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
+    generated: Vec<(String, String)>,
+}
+
+/// The answers of a case in order, by step.
+pub(crate) fn normalise(raw: &[Raw], namespace: &str) -> Vec<(String, Answer)> {
+    let mut words = Words {
+        namespace,
+        now: Timestamp::now(),
+        uids: BTreeMap::new(),
+        versions: BTreeMap::new(),
+        generated: Vec::new(),
+    };
+    let mut answers = Vec::new();
+    for answer in raw {
+        words.learn(&answer.step, &answer.body);
+        let mut normal = json!({ "code": answer.code, "body": words.value(&answer.body, "", false) });
+        if !answer.warnings.is_empty() {
+            normal["warnings"] = json!(answer.warnings);
+        }
+        answers.push((answer.step.clone(), normal));
+    }
+    answers
+}
+
+impl Words<'_> {
+    /// Notes what the objects in an answer have for the first time.
+    fn learn(&mut self, step: &str, value: &Value) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::Object(metadata)) = map.get("metadata") {
+                    self.learn_metadata(step, metadata);
+                }
+                map.values().for_each(|value| self.learn(step, value));
+            }
+            Value::Array(list) => list.iter().for_each(|value| self.learn(step, value)),
+            _ => {}
+        }
+    }
+
+    fn learn_metadata(&mut self, step: &str, metadata: &Map<String, Value>) {
+        let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (name, base) = (text("name"), text("generateName"));
+        let mut shown = name.replace(self.namespace, "<ns>");
+        let generated = !base.is_empty() && name.len() == base.len() + SUFFIX && name.starts_with(base);
+        if generated {
+            shown = format!("{}*****", base.replace(self.namespace, "<ns>"));
+            if self.generated.iter().all(|(known, _)| known != name) {
+                self.generated.push((name.to_owned(), shown.clone()));
+            }
+        }
+        if !text("uid").is_empty() {
+            self.uids.entry(text("uid").to_owned()).or_insert_with(|| format!("<uid of {shown} at {step}>"));
+            // A list has a version and no UID; which one depends on what else happens on the server.
+            self.versions
+                .entry(text("resourceVersion").to_owned())
+                .or_insert_with(|| format!("<version of {shown} at {step}>"));
+        }
+    }
+
+    fn value(&self, value: &Value, key: &str, object: bool) -> Value {
+        match value {
+            Value::Object(map) => {
+                let object = if key == "metadata" { map.contains_key("uid") } else { object };
+                map.iter().map(|(key, value)| (self.text(key), self.value(value, key, object))).collect()
+            }
+            Value::Array(list) if key == "cells" => list.iter().map(|cell| self.cell(cell)).collect(),
+            Value::Array(list) => {
+                let mut list: Vec<Value> = list.iter().map(|value| self.value(value, key, object)).collect();
+                if key == "managedFields" {
+                    // They are in the order of their times, which are whole seconds.
+                    list.sort_by_key(|entry| {
+                        ["manager", "operation", "subresource"].map(|key| entry[key].to_string())
+                    });
+                }
+                if ["resources", "verbs"].contains(&key) {
+                    // Discovery lists definitions in the order they came.
+                    list.sort_by_key(|entry| entry.get("name").unwrap_or(entry).to_string());
+                }
+                Value::Array(list)
+            }
+            Value::String(text) => Value::from(match key {
+                "resourceVersion" if object => {
+                    self.versions.get(text).cloned().unwrap_or_else(|| "<version>".to_owned())
+                }
+                "resourceVersion" if !text.is_empty() => "<version>".to_owned(),
+                "continue" => "<token>".to_owned(),
+                _ => self.text(text),
+            }),
+            other => other.clone(),
+        }
+    }
+
+    /// Ages differ by how long the case took.
+    fn cell(&self, cell: &Value) -> Value {
+        let is_age = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_digit())
+                && text.ends_with(['s', 'm', 'h', 'd'])
+                && text.chars().all(|c| c.is_ascii_digit() || "smhd".contains(c))
+        };
+        match cell {
+            Value::String(text) if is_age(text) => Value::from("<age>"),
+            other => self.value(other, "", false),
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        // Times that requests brought along are long past.
+        let recent = |time: Timestamp| self.now.duration_since(time).abs() < SignedDuration::from_hours(24);
+        if text.parse().is_ok_and(recent) {
+            return "<time>".to_owned();
+        }
+        let mut text = text.to_owned();
+        for (uid, word) in &self.uids {
+            text = text.replace(uid, word);
+        }
+        for (name, word) in &self.generated {
+            text = text.replace(name, word);
+        }
+        text = text.replace(self.namespace, "<ns>");
+        // Messages about versions quote them.
+        if text.to_lowercase().contains("resource version") || text.contains("ResourceVersion in") {
+            let parts = text.split_inclusive(|c: char| !c.is_ascii_digit());
+            let parts = parts.map(|part| {
+                let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+                if rest.len() == part.len() { part.to_owned() } else { format!("<n>{rest}") }
+            });
+            text = parts.collect();
+        }
+        text
+    }
+}
