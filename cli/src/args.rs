@@ -99,6 +99,18 @@ pub struct Up {
     /// What runs the containers
     #[arg(long, value_enum, default_value_t = Runtime::Builtin, value_name = "WHICH")]
     pub runtime: Runtime,
+
+    /// How many finished runs are kept; older ones are deleted, with their pods and logs
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
+    pub keep_runs: usize,
+
+    /// For how many days a finished run is kept
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    pub keep_days: u32,
+
+    /// How many GiB of logs are kept of finished runs; those of the newest are, however many
+    #[arg(long, default_value_t = 8, value_name = "GIB")]
+    pub keep_gib: u32,
 }
 
 /// Arguments of `ropewalk down`.

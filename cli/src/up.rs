@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use jiff::SignedDuration;
 use ropewalk_standalone::Standalone;
 use ropewalk_standalone::node::home;
+use ropewalk_standalone::prune::Limits;
 
 use crate::args;
 use crate::diagnostic::Diagnostic;
@@ -26,6 +28,11 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
     let config = ropewalk_standalone::Config {
         data_root: args.data_dir,
         listen: Some(args.listen),
+        keep: Limits {
+            count: args.keep_runs,
+            age: SignedDuration::from_hours(i64::from(args.keep_days) * 24),
+            log_bytes: u64::from(args.keep_gib) << 30,
+        },
         ..run::config(args.rootfs, args.runtime)
     };
     let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;

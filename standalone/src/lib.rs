@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod node;
+pub mod prune;
 pub mod server;
 pub mod store;
 
@@ -54,6 +55,8 @@ pub struct Config {
     /// and containers run on when the process ends, for the next one; `None` keeps all to the process and its time. At
     /// most one process serves from a `data_root`.
     pub listen: Option<SocketAddr>,
+    /// What is kept of finished runs where the API is served.
+    pub keep: prune::Limits,
 }
 
 impl Default for Config {
@@ -64,6 +67,7 @@ impl Default for Config {
             data_root: PathBuf::from("/var/lib/ropewalk"),
             engine: ropewalk_api::config::Config::default(),
             listen: None,
+            keep: prune::Limits::default(),
         }
     }
 }
@@ -213,6 +217,17 @@ impl Standalone {
                 (server, Some(door.served), Some(door.lock))
             }
         };
+        if served.is_some() {
+            let pruner = prune::run(server.client(), data_dir.clone(), config.keep);
+            let mut stopping = stopping.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = pruner => {}
+                    // A sender that is gone means the same as a signal.
+                    _ = stopping.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
         let commands = node::exec::Commands::new(&data_dir, node::OWN_EXECUTABLE);
         server.run_commands_with(Arc::new(commands));
         let client = server.client();

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod common;
+mod durable;
 mod examples;
 mod kill;
 mod lint;

@@ -35,6 +35,15 @@ pub(super) fn container_dir(data_dir: &Path, uid: &str, container: &str) -> Path
     data_dir.join(PODS).join(uid).join(CONTAINERS).join(container)
 }
 
+/// Bytes of all logs of a pod.
+pub(crate) fn bytes(data_dir: &Path, uid: &str) -> u64 {
+    let list = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+    let containers = list(data_dir.join(PODS).join(uid).join(CONTAINERS));
+    let attempts = containers.flat_map(|container| list(container.path()));
+    let sizes = attempts.filter_map(|attempt| fs::metadata(attempt.path().join(files::LOG)).ok());
+    sizes.map(|log| log.len()).sum()
+}
+
 /// Reads the logs of the node with this data directory.
 pub struct Logs {
     data_dir: PathBuf,

@@ -164,7 +164,9 @@ impl Writer {
         let mut kernel = shared.lock();
         match &outcome {
             Ok(()) => {
-                entries.iter().for_each(|entry| kernel.fanout.publish(&entry.deltas));
+                for entry in &entries {
+                    kernel.fanout.publish(&entry.deltas);
+                }
                 kernel.told = kernel.told.max(version);
             }
             Err(error) => {

@@ -66,13 +66,12 @@ impl Secrets {
         builder.recursive(true).mode(0o700).create(directory).map_err(file("make", directory))?;
         let text = |name: &str, make: &dyn Fn(&Path) -> Result<String, SecretsError>| {
             let path = directory.join(name);
-            let text = match private::read(&path).map_err(file("read", &path))? {
-                Some(text) => text,
-                None => {
-                    let text = make(&path)?;
-                    private::write(&path, &text).map_err(file("write", &path))?;
-                    text
-                }
+            let text = if let Some(text) = private::read(&path).map_err(file("read", &path))? {
+                text
+            } else {
+                let text = make(&path)?;
+                private::write(&path, &text).map_err(file("write", &path))?;
+                text
             };
             Ok((text, path))
         };

@@ -72,9 +72,13 @@ pub struct Kept {
     pub objects: Vec<Value>,
 }
 
+/// Opens the database at a path.
+type Opener = Box<dyn Fn(&Path) -> Result<Database, StoreError> + Send>;
+
 /// The open file. Nobody else opens it meanwhile.
 pub struct File {
     path: PathBuf,
+    open: Opener,
     /// None after an error, until it could be opened again.
     database: Option<Database>,
     /// Bytes of all objects.
@@ -89,7 +93,7 @@ impl File {
         if !path.try_exists().map_err(failed)? {
             make(path)?;
         }
-        let (mut file, kept) = Self::load(path, open(path)?, UPGRADES)?;
+        let (mut file, kept) = Self::load(path, Box::new(open), UPGRADES)?;
         let length = fs::metadata(path).map_err(failed)?.len();
         if is_worth_compacting(length, file.bytes)
             && let Some(database) = &mut file.database
@@ -114,7 +118,7 @@ impl File {
     pub(crate) fn commit(&mut self, version: u64, changes: &Changes) -> Result<(), StoreError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open(&self.path)?,
+            None => (self.open)(&self.path)?,
         };
         let written = write(&database, version, changes).map_err(|error| file_error(&self.path, &error))?;
         self.bytes = (self.bytes + written.added).saturating_sub(written.removed);
@@ -122,8 +126,8 @@ impl File {
         Ok(())
     }
 
-    fn load(path: &Path, database: Database, upgrades: &[Upgrade]) -> Result<(Self, Kept), StoreError> {
-        let path = path.to_owned();
+    fn load(path: &Path, open: Opener, upgrades: &[Upgrade]) -> Result<(Self, Kept), StoreError> {
+        let (path, database) = (path.to_owned(), open(path)?);
         let damaged = |error: redb::Error| StoreError::Damaged { path: path.clone(), why: error.to_string() };
         let known = newest(upgrades);
         let found = prepare(&database, upgrades).map_err(damaged)?;
@@ -131,7 +135,16 @@ impl File {
             return Err(StoreError::Newer { path, found, known });
         }
         let (kept, bytes) = read(&database).map_err(damaged)?;
-        Ok((Self { path, database: Some(database), bytes }, kept))
+        Ok((Self { path, open, database: Some(database), bytes }, kept))
+    }
+
+    /// A file on another disk than the machine's.
+    #[cfg(test)]
+    pub(crate) fn on(disk: &super::testing::Disk) -> (Self, Kept) {
+        let disk = disk.clone();
+        let open: Opener =
+            Box::new(move |path| database(disk.clone()).map_err(|error| file_error(path, &error.into())));
+        Self::load(Path::new("objects.redb"), open, UPGRADES).expect("loaded")
     }
 }
 
@@ -243,7 +256,7 @@ fn write(database: &Database, version: u64, changes: &Changes) -> Result<Written
         let mut objects = transaction.open_table(OBJECTS)?;
         for (key, value) in changes {
             let place = (key.resource.as_str(), key.namespace.as_str(), key.name.as_str());
-            let json = value.as_ref().map(|value| value.to_string());
+            let json = value.as_ref().map(ToString::to_string);
             let previous = match &json {
                 Some(json) => objects.insert(place, json.as_bytes())?,
                 None => objects.remove(place)?,

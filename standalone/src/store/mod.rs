@@ -10,6 +10,8 @@
 
 mod file;
 mod room;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::io;
 use std::path::PathBuf;

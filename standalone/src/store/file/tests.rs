@@ -1,132 +1,12 @@
 //! The file under crashes between any two steps, under damage, and through versions of its schema.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Mutex, MutexGuard};
 
 use redb::TableHandle as _;
 use serde_json::json;
 
+use super::super::testing::{Disk, Random};
 use super::*;
-
-/// A disk in memory that a crash can stop before any of its operations.
-#[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<Plates>>);
-
-#[derive(Debug, Default)]
-struct Plates {
-    /// What the kernel has: all that was written.
-    cached: Vec<u8>,
-    /// What is there when the power is back.
-    synced: Vec<u8>,
-    /// What was done since the last synchronisation: where, and which bytes; or a new length.
-    unsynced: Vec<Step>,
-    /// How many steps are done before the crash.
-    left: usize,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Write(usize, Vec<u8>),
-    Resize(usize),
-}
-
-impl Step {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Write(offset, data) => {
-                // The write may survive, and the growth before it not.
-                let end = offset + data.len();
-                bytes.resize(bytes.len().max(end), 0);
-                bytes[*offset..end].copy_from_slice(data);
-            }
-            Self::Resize(length) => bytes.resize(*length, 0),
-        }
-    }
-}
-
-impl Disk {
-    fn new(bytes: &[u8], left: usize) -> Self {
-        let plates = Plates { cached: bytes.to_vec(), synced: bytes.to_vec(), unsynced: Vec::new(), left };
-        Self(Arc::new(Mutex::new(plates)))
-    }
-
-    fn plates(&self) -> MutexGuard<'_, Plates> {
-        self.0.lock().unwrap()
-    }
-
-    fn step(&self, step: Option<Step>) -> io::Result<()> {
-        let mut plates = self.plates();
-        plates.left = plates.left.checked_sub(1).ok_or_else(|| io::Error::other("crashed"))?;
-        match step {
-            Some(step) => {
-                step.apply(&mut plates.cached);
-                plates.unsynced.push(step);
-            }
-            None => {
-                plates.synced = plates.cached.clone();
-                plates.unsynced.clear();
-            }
-        }
-        Ok(())
-    }
-
-    /// What a process that was killed leaves.
-    fn after_kill(&self) -> Vec<u8> {
-        self.plates().cached.clone()
-    }
-
-    /// What a machine without power leaves: of what was not synchronised, any part, in any order.
-    fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
-        let plates = self.plates();
-        let mut bytes = plates.synced.clone();
-        for step in &plates.unsynced {
-            if random.below(2) == 0 {
-                step.apply(&mut bytes);
-            }
-        }
-        bytes
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.plates().cached.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        let plates = self.plates();
-        let bytes = plates.cached.get(start..start + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.step(Some(Step::Resize(usize::try_from(len).unwrap())))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.step(None)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.step(Some(Step::Write(usize::try_from(offset).unwrap(), data.to_vec())))
-    }
-}
-
-/// splitmix64, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 type Objects = BTreeMap<String, Value>;
 
@@ -188,7 +68,7 @@ fn a_crash_between_any_two_steps_loses_nothing_acknowledged() {
         let whole = Disk::new(&new, usize::MAX);
         let (kept, _) = work(&whole, seed, COMMITS);
         assert_eq!(kept.0, COMMITS);
-        let steps = usize::MAX - whole.plates().left;
+        let steps = usize::MAX - whole.left();
         assert!(steps > 50, "{steps} steps are too few to have been counted");
         let mut seen = [0, 0];
         for crash in 0..steps {
@@ -266,7 +146,7 @@ fn damage_is_told_and_the_file_left_alone() {
             Err(error) => {
                 let error = error.to_string();
                 assert!(error.contains("objects.redb") && error.contains("put a copy of it back"), "{error}");
-                assert_eq!(fs::read(&path).expect("read") == bytes, true, "change {index}: {error}");
+                assert!(fs::read(&path).expect("read") == bytes, "change {index}: {error}");
                 damaged.push(error);
             }
         }
@@ -339,8 +219,7 @@ fn a_file_shrinks_when_most_of_it_is_gone() {
         file.commit(version, &some.map(large).collect()).expect("written");
     }
     // What stays is all over the file, so that it does not end earlier by itself.
-    let gone: Changes =
-        (0..72).filter(|index| index % 24 != 0).map(|index| (large(index).0, None)).collect();
+    let gone: Changes = (0..72).filter(|index| index % 24 != 0).map(|index| (large(index).0, None)).collect();
     file.commit(11, &gone).expect("written");
     drop(file);
     let before = fs::metadata(&path).expect("there").len();
@@ -395,7 +274,7 @@ fn upgrades_run_once_and_in_order_and_a_newer_schema_is_refused() {
     let (_root, path) = in_directory();
     first_version(&path);
     for known in [&LATER[..1], LATER, LATER] {
-        let (_, kept) = File::load(&path, open(&path).expect("opened"), known).expect("loaded");
+        let (_, kept) = File::load(&path, Box::new(open), known).expect("loaded");
         let labels = if known.len() == 1 { "first " } else { "first second " };
         assert_eq!((kept.version, &kept.objects[0]["labels"]), (41, &json!(labels)));
     }
@@ -415,7 +294,7 @@ fn an_upgrade_that_fails_changes_nothing() {
     }];
     let (_root, path) = in_directory();
     first_version(&path);
-    let loaded = File::load(&path, open(&path).expect("opened"), FAILS);
+    let loaded = File::load(&path, Box::new(open), FAILS);
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })));
     let database = open(&path).expect("opened");
     let transaction = database.begin_read().expect("begun");
