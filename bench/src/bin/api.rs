@@ -116,6 +116,8 @@ impl Up {
         let mut process = Command::new(program)
             .args(["up", "--rootfs", "host", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(directory)
+            // None of the runs that are to be measured is to be pruned.
+            .args(["--keep-runs", "1000000"])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
