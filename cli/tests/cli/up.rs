@@ -214,6 +214,11 @@ fn a_second_one_on_a_directory_is_refused() {
     let pid = server.process.id().to_string();
     assert!(said.contains(&format!("another \"ropewalk up\" (process {pid}) uses")), "{said}");
     assert!(said.contains("--data-dir"), "{said}");
+    // Nor are its containers ended under it.
+    let down =
+        || ropewalk().args(["down", "--data-dir"]).arg(server.directory.path()).output().expect("it starts");
+    let said = String::from_utf8(down().stderr).expect("text");
+    assert!(said.contains(&format!("another \"ropewalk up\" (process {pid}) uses")), "{said}");
     server.stop();
 }
 
