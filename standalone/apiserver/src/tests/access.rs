@@ -269,7 +269,7 @@ fn applying_what_is_not_there_is_creating() {
     let apply = |world: &mut World, verbs: &[&str]| {
         let rules = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": verbs }]);
         world.grant("r", "default", &person("x"), &rules);
-        let request = Request::patch(format!("{}/m?fieldManager=f", MAPS))
+        let request = Request::patch(format!("{MAPS}/m?fieldManager=f"))
             .header("content-type", "application/apply-patch+yaml");
         let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" }, "data": { "k": "v" } });
         world.ask_with(&user("x"), &NoTokens, &request.body(body.to_string().into_bytes()).unwrap()).0
@@ -423,13 +423,13 @@ fn commands_need_leave_to_create_them() {
     let spec = json!({ "nodeName": "n", "containers": [{ "name": "c" }] });
     world.make(PODS, &json!({ "metadata": { "name": "p" }, "spec": spec }));
     let running = json!({ "status": { "containerStatuses": [{ "name": "c", "state": { "running": {} } }] } });
-    assert_eq!(world.merge(&format!("{}/p/status", PODS), &running).0, 200);
+    assert_eq!(world.merge(&format!("{PODS}/p/status"), &running).0, 200);
     let rule =
         |verbs: &[&str]| json!([{ "apiGroups": [""], "resources": ["pods", "pods/exec"], "verbs": verbs }]);
     world.grant("reader", "default", &person("reader"), &rule(&["get"]));
     world.grant("writer", "default", &person("writer"), &rule(&["create"]));
     world.grant("both", "default", &person("both"), &rule(&["get", "create"]));
-    let url = format!("{}/p/exec?command=x&stdout=true", PODS);
+    let url = format!("{PODS}/p/exec?command=x&stdout=true");
     for (name, get, post) in [("reader", 403, 403), ("writer", 403, 200), ("both", 200, 200), ("x", 403, 403)]
     {
         assert_eq!(world.ask(&user(name), "GET", &url, &Value::Null).0, get, "{name}");

@@ -56,7 +56,7 @@ fn tokens_hold_for_as_long_as_what_they_are_bound_to() {
     let (_, answer) = token(&mut world, "default", &json!({ "boundObjectRef": bound }));
     let claims: Value = serde_json::from_str(answer["status"]["token"].as_str().unwrap()).unwrap();
     assert!(name(&world, &claims).is_some());
-    world.delete(&format!("{}/p", PODS), &Value::Null);
+    world.delete(&format!("{PODS}/p"), &Value::Null);
     assert_eq!(name(&world, &claims), None, "its pod is gone");
 
     let (_, answer) = token(&mut world, "default", &json!({}));
