@@ -219,7 +219,9 @@ mod tests {
     fn an_attempt_is_begun_or_withdrawn_for_good() {
         let root = tempfile::tempdir().expect("a directory");
         let (begun, withdrawn) = (root.path().join("b"), root.path().join("w"));
-        [&begun, &withdrawn].map(|path| std::fs::create_dir(path).expect("made"));
+        for path in [&begun, &withdrawn] {
+            std::fs::create_dir(path).expect("made");
+        }
         assert!(!is_begun(&begun));
         assert!(begin(&begun).expect("written"));
         assert!(withdraw(&withdrawn).expect("written"));
