@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 pub(crate) struct Kind {
     /// `v1`, or group and version.
     pub(crate) api: &'static str,
-    pub(crate) kind: &'static str,
+    /// For example `ConfigMap`.
+    pub(crate) title: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) namespaced: bool,
     /// Whether it has a status subresource, and what may be written there.
@@ -57,7 +58,7 @@ impl Kind {
     pub(crate) fn with(&self, metadata: &Value) -> Value {
         let mut object = (self.content)();
         object["apiVersion"] = json!(self.api);
-        object["kind"] = json!(self.kind);
+        object["kind"] = json!(self.title);
         object["metadata"] = metadata.clone();
         object
     }
@@ -84,7 +85,7 @@ impl Kind {
     /// The field's JSON pointer.
     pub(crate) fn pointer(&self) -> String {
         let (parents, key, _) = self.change;
-        parents.iter().chain([&key]).map(|key| format!("/{key}")).collect()
+        format!("/{}", parents.iter().copied().chain([key]).collect::<Vec<_>>().join("/"))
     }
 }
 
@@ -99,7 +100,7 @@ const ANNOTATION: (&[&str], &str, fn(u64) -> Value) =
 pub(crate) static KINDS: &[Kind] = &[
     Kind {
         api: "v1",
-        kind: "ConfigMap",
+        title: "ConfigMap",
         plural: "configmaps",
         namespaced: true,
         status: None,
@@ -108,7 +109,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "v1",
-        kind: "Secret",
+        title: "Secret",
         plural: "secrets",
         namespaced: true,
         status: None,
@@ -119,7 +120,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "v1",
-        kind: "Pod",
+        title: "Pod",
         plural: "pods",
         namespaced: true,
         status: Some(|n| json!({ "phase": "Running", "message": format!("v{n}") })),
@@ -134,7 +135,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "v1",
-        kind: "PersistentVolumeClaim",
+        title: "PersistentVolumeClaim",
         plural: "persistentvolumeclaims",
         namespaced: true,
         // A controller of the cluster writes it, too, whenever it likes.
@@ -149,7 +150,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "v1",
-        kind: "Event",
+        title: "Event",
         plural: "events",
         namespaced: true,
         status: None,
@@ -165,7 +166,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "coordination.k8s.io/v1",
-        kind: "Lease",
+        title: "Lease",
         plural: "leases",
         namespaced: true,
         status: None,
@@ -179,7 +180,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "rbac.authorization.k8s.io/v1",
-        kind: "Role",
+        title: "Role",
         plural: "roles",
         namespaced: true,
         status: None,
@@ -192,7 +193,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "rbac.authorization.k8s.io/v1",
-        kind: "RoleBinding",
+        title: "RoleBinding",
         plural: "rolebindings",
         namespaced: true,
         status: None,
@@ -206,7 +207,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "rbac.authorization.k8s.io/v1",
-        kind: "ClusterRole",
+        title: "ClusterRole",
         plural: "clusterroles",
         namespaced: false,
         status: None,
@@ -215,7 +216,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "rbac.authorization.k8s.io/v1",
-        kind: "ClusterRoleBinding",
+        title: "ClusterRoleBinding",
         plural: "clusterrolebindings",
         namespaced: false,
         status: None,
@@ -229,7 +230,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "tekton.dev/v1",
-        kind: "Task",
+        title: "Task",
         plural: "tasks",
         namespaced: true,
         status: None,
@@ -238,7 +239,7 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         api: "tekton.dev/v1beta1",
-        kind: "CustomRun",
+        title: "CustomRun",
         plural: "customruns",
         namespaced: true,
         status: Some(|n| json!({ "extraFields": { "n": format!("v{n}") } })),

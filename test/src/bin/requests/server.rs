@@ -25,7 +25,7 @@ use crate::normal::{Raw, normalise};
 const AT_ONCE: usize = 16;
 
 /// How long an answer, an event or a state may take. A cluster's controllers work through queues.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Between two looks at a state that something else brings about.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ pub(super) fn of(kind: &Kind) -> Vec<Case> {
         |labels: serde_json::Value| kind.with(&json!({ "name": kind.name("a"), "labels": labels }));
     let bare = |labels: serde_json::Value| {
         json!({
-            "apiVersion": kind.api, "kind": kind.kind,
+            "apiVersion": kind.api, "kind": kind.title,
             "metadata": { "name": kind.name("a"), "labels": labels },
         })
     };
@@ -51,7 +51,7 @@ pub(super) fn of(kind: &Kind) -> Vec<Case> {
             .send("no object", apply(url("?fieldManager=one"), &json!([1])))
             .send("no yaml", apply(url("?fieldManager=one"), &json!({})).body("application/apply-patch+yaml", "a: b: c"))
             .send("unknown field", apply(url("?fieldManager=one"), &json!({
-                "apiVersion": kind.api, "kind": kind.kind, "metadata": { "name": kind.name("a"), "nothing": 1 },
+                "apiVersion": kind.api, "kind": kind.title, "metadata": { "name": kind.name("a"), "nothing": 1 },
             })))
             .send("force elsewhere", merge_patch(url("?force=true"), &json!({})))
             .send("long manager", merge_patch(url(&format!("?fieldManager={}", "m".repeat(129))), &json!({}))),
