@@ -67,6 +67,7 @@ fn a_kill_at_any_moment_leaves_nothing() {
         let mut line = String::new();
         let mut output = BufReader::new(victim.stdout.take().expect("its output"));
         output.read_line(&mut line).expect("its directory");
+        // The moment of the kill is what is tried; no event announces it.
         std::thread::sleep(STEP * moment);
         victim.kill().expect("killed");
         victim.wait().expect("reaped");

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Namespace as Object;
@@ -20,9 +19,6 @@ use tokio::time::timeout;
 
 /// Where the newest kubectl is, as `hack/newest-kubectl` prints it.
 const NEWEST: &str = "ROPEWALK_NEWEST_KUBECTL";
-
-/// Time between looks at what kubectl cannot wait for.
-const PAUSE: Duration = Duration::from_millis(200);
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {a: '1', b: '1'}\n";
 
@@ -348,17 +344,13 @@ impl Kubectl {
         Ok(Followed { child, lines: BufReader::new(output).lines() })
     }
 
-    /// Follows the log of a container that may have yet to start, which kubectl does not wait for.
+    /// Follows the log of a container that may have yet to start, which `kubectl logs` does not wait for.
     async fn log_of(&self, pod: &str, container: &str) -> Result<Followed> {
-        let started = async {
-            while self.run(["logs", pod, "-c", container, "--tail=1"], "").await?.1.is_empty() {
-                tokio::time::sleep(PAUSE).await;
-            }
-            anyhow::Ok(())
-        };
-        timeout(PATIENCE, started)
-            .await
-            .with_context(|| format!("container \"{container}\" does not start"))??;
+        let named = format!("pod/{pod}");
+        let started =
+            format!("--for=jsonpath={{.status.containerStatuses[?(@.name==\"{container}\")].containerID}}");
+        self.says(["wait", &named, "--for=create", "--timeout=120s"], "condition met").await?;
+        self.says(["wait", &named, &started, "--timeout=120s"], "condition met").await?;
         self.follow(["logs", "--follow", pod, "-c", container])
     }
 }

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::client::{Client, Stream, code, first};
 use crate::server::Server;
@@ -28,6 +28,9 @@ const AT_ONCE: usize = 400;
 
 /// How long the slow attacks go on: much longer than the honest client may wait.
 const SLOW: Duration = Duration::from_secs(8);
+
+/// Between two bytes of a slow client: short, so that it is not its silence that gives it away.
+const DRIP: Duration = Duration::from_millis(500);
 
 /// One attack; it says what became of it, and fails where it got further than it may.
 pub(crate) struct Attack {
@@ -260,8 +263,11 @@ async fn large(server: &Server) -> Result<String> {
 /// Writes a byte to each of the connections now and then, as long as the attack goes on; how many are still open.
 async fn drip(mut streams: Vec<Stream>, byte: &[u8]) -> usize {
     let end = Instant::now() + SLOW;
+    let mut pace = interval(DRIP);
+    // What a long round has missed is not made up for: that would be a fast client.
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        pace.tick().await;
         let mut open = Vec::new();
         for mut stream in streams {
             let written = async {

@@ -18,6 +18,7 @@ use clap::Parser;
 use nix::unistd::geteuid;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use client::Client;
 use server::Server;
@@ -96,7 +97,8 @@ impl Honest {
                     ensure!(begun.elapsed() < 2 * SOON, "an honest client gets no answer");
                 }
                 worst = worst.max(begun.elapsed());
-                tokio::time::sleep(PAUSE).await;
+                // The pause ends with the attack.
+                timeout(PAUSE, stopped.changed()).await.ok();
             }
             Ok(worst)
         });

@@ -155,6 +155,7 @@ impl Target {
             if code == wanted || Instant::now() > end {
                 return Ok(code);
             }
+            // Cases ask what a request answers, and no event tells when a cluster begins to admit pods.
             sleep(PAUSE).await;
         }
     }

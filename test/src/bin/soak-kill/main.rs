@@ -105,6 +105,7 @@ async fn soak(args: &Args) -> Result<String> {
     let mut traces = Traces::of(server.data_dir());
     for kill in 1..=args.kills {
         let moments = if random.random_range(0..AT_START) == 0 { STARTING } else { WORKING };
+        // The moment of the kill is what is tried: any, told by the seed, not one that an event announces.
         tokio::time::sleep(Duration::from_millis(random.random_range(moments))).await;
         traces.look();
         server.kill()?;
