@@ -7,6 +7,8 @@ pub mod config;
 pub mod conversion;
 pub mod crd;
 pub mod defaults;
+#[cfg(test)]
+mod files;
 pub mod kinds;
 pub mod labels;
 pub mod names;

@@ -18,6 +18,8 @@ fn corpus() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/tekton");
     let folder = std::env::var_os("ROPEWALK_CORPUS").map_or(beside, PathBuf::from);
     if !folder.exists() {
+        let required = std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_some();
+        assert!(!required, "there is no corpus in {}, and it is required", folder.display());
         eprintln!("SKIPPED: there is no corpus in {}; set ROPEWALK_CORPUS", folder.display());
         return None;
     }
