@@ -351,7 +351,7 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
 }
 
 /// Everything the API serves: Kubernetes' own kinds that pipelines need, and ours by their CRDs.
-fn resources() -> Result<ResourceTable, TableError> {
+pub fn resources() -> Result<ResourceTable, TableError> {
     let table = crd::all().iter().try_fold(ResourceTable::built_in(), ResourceTable::with_crd)?;
     Ok(table.converting(ropewalk_api::GROUP, |object, _from, to| {
         conversion::convert(object, to).map_err(|error| error.to_string())
