@@ -2,6 +2,7 @@
 //! it: ranges of limits, quotas, pod security. Pure.
 
 mod limit_range;
+mod pod;
 mod pod_security;
 mod quota;
 
@@ -16,11 +17,15 @@ use crate::{
 pub(crate) use limit_range::complete;
 pub(crate) use quota::settle;
 
-/// What the server fills in on a new object before anybody judges it.
-pub(crate) fn fill(state: &State, resource: &Resource, object: &mut Value) {
-    if resource.behaviour == Behaviour::Pod {
+/// What the server fills in on an object before anybody judges it; `old` is what it was before, where it was there.
+pub(crate) fn fill(state: &State, resource: &Resource, old: Option<&Value>, object: &mut Value) {
+    if resource.behaviour != Behaviour::Pod {
+        return;
+    }
+    if old.is_none() {
         limit_range::fill(state, object);
     }
+    pod::fill(old, object);
 }
 
 /// What the server itself refuses of a valid object, and what it warns of; `old` is what it was before, where it was

@@ -17,7 +17,6 @@ use crate::{
     state::stamp,
     status::{Failure, Result},
     table::Resource,
-    types::Shape,
 };
 use merge::Comparison;
 use set::FieldSet;
@@ -133,7 +132,8 @@ fn entries(object: &Value) -> Vec<Entry> {
     decode(object::at(object, "metadata.managedFields")).unwrap_or_default()
 }
 
-fn set_entries(object: &mut Value, mut entries: Vec<Entry>) {
+/// Entries as `managedFields` lists them; `None` where nobody manages anything.
+fn encode(mut entries: Vec<Entry>) -> Option<Value> {
     entries.retain(|entry| !entry.fields.is_empty());
     entries.sort_by(|a, b| {
         let of = |entry: &Entry| (entry.operation, entry.time.clone(), entry.manager.clone());
@@ -141,8 +141,7 @@ fn set_entries(object: &mut Value, mut entries: Vec<Entry>) {
             .cmp(&of(b))
             .then_with(|| (&a.api_version, &a.subresource).cmp(&(&b.api_version, &b.subresource)))
     });
-    let list = (!entries.is_empty()).then(|| entries.iter().map(Entry::encode).collect());
-    object::set_meta(object, "managedFields", list);
+    (!entries.is_empty()).then(|| entries.iter().map(Entry::encode).collect())
 }
 
 /// What a client that is not applying says about `managedFields` itself.
@@ -216,7 +215,7 @@ impl Tracker<'_> {
     }
 
     fn comparison(&self, version: usize, old: &Value, new: &Value) -> Comparison {
-        let mut comparison = Comparison::of(old, new, shape(self.resource, version));
+        let mut comparison = Comparison::of(old, new, self.resource.shape(version));
         self.restrict(&mut comparison.changed);
         self.restrict(&mut comparison.removed);
         comparison
@@ -249,8 +248,13 @@ impl Tracker<'_> {
         Ok(found)
     }
 
-    /// Notes in `new` who manages its fields after an update, or a creation where there is no `old`.
-    pub(crate) fn update(&self, old: Option<&Value>, new: &mut Value, requested: &Requested) -> Result<()> {
+    /// The `managedFields` after an update to `new`, or a creation where there is no `old`.
+    pub(crate) fn update(
+        &self,
+        old: Option<&Value>,
+        new: &Value,
+        requested: &Requested,
+    ) -> Result<Option<Value>> {
         let known = || old.map(entries).unwrap_or_default();
         let mut entries = match requested {
             Requested::Reset => Vec::new(),
@@ -261,8 +265,7 @@ impl Tracker<'_> {
         };
         if old.is_some() && entries.is_empty() {
             // Nobody has kept books so far; the first apply will begin.
-            object::set_meta(new, "managedFields", None);
-            return Ok(());
+            return Ok(None);
         }
         let nothing = nothing(self.resource);
         let mut comparisons = self.comparisons(old.unwrap_or(&nothing), new, &mut entries)?;
@@ -286,14 +289,13 @@ impl Tracker<'_> {
             entries.push(own);
         }
         bound(&mut entries);
-        set_entries(new, entries);
-        Ok(())
+        Ok(encode(entries))
     }
 
     /// Lays an applied configuration over what is there, if anything, with its new owners noted. The configuration
     /// is of the kind and name asked for.
     pub(crate) fn apply(&self, live: Option<&Value>, mut config: Value, force: bool) -> Result<Value> {
-        let shape = shape(self.resource, self.version);
+        let shape = self.resource.shape(self.version);
         let faults = merge::faults(&config, shape);
         if !faults.is_empty() {
             return Err(self.untyped(&config, &faults));
@@ -343,7 +345,7 @@ impl Tracker<'_> {
             own.time = last.time;
         }
         entries.push(own);
-        set_entries(&mut merged, entries);
+        object::set_meta(&mut merged, "managedFields", encode(entries));
         Ok(merged)
     }
 
@@ -374,11 +376,6 @@ impl Tracker<'_> {
     }
 }
 
-fn shape(resource: &Resource, version: usize) -> Shape<'_> {
-    let version = &resource.versions[version];
-    Shape::of(version.schema.as_ref(), &version.group, &version.name, &resource.kind)
-}
-
 /// What an object of a kind is before anything is in it. Go's types always have the structs that are no pointers: whoever
 /// makes an object owns what is in those, and not that they are there.
 fn nothing(resource: &Resource) -> Value {
@@ -386,7 +383,11 @@ fn nothing(resource: &Resource) -> Value {
         return json!({});
     }
     match resource.plural.as_str() {
-        "events" => json!({ "involvedObject": {}, "source": {} }),
+        "events" => json!({
+            "eventTime": null, "firstTimestamp": null, "involvedObject": {}, "lastTimestamp": null,
+            "reportingComponent": "", "reportingInstance": "", "source": {},
+        }),
+        "pods" => json!({ "spec": { "containers": [] }, "status": {} }),
         "persistentvolumeclaims" => json!({ "spec": { "resources": {} }, "status": {} }),
         "services" => json!({ "spec": {}, "status": { "loadBalancer": {} } }),
         "configmaps" | "secrets" | "serviceaccounts" | "roles" | "clusterroles" => json!({}),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     admission,
     object::{self, map_mut},
+    quantity::Side,
     status::FieldError,
     table::{Behaviour, Column, Resource, Version},
 };
@@ -170,12 +171,10 @@ pub(crate) fn prepare_create(behaviour: Behaviour, object: &mut Value) {
         Behaviour::Namespace => {
             object["spec"] = json!({ "finalizers": ["kubernetes"] });
             object["status"] = json!({ "phase": "Active" });
-            let name = Value::from(object::name(object));
-            map_mut(map_value(object, "metadata"), "labels")
-                .insert("kubernetes.io/metadata.name".into(), name);
+            label(object);
         }
         Behaviour::Pod => {
-            object["status"] = json!({ "phase": "Pending" });
+            object["status"] = json!({ "phase": "Pending", "qosClass": quality(object) });
         }
         Behaviour::PersistentVolumeClaim => {
             object["status"] = json!({ "phase": "Pending" });
@@ -184,20 +183,36 @@ pub(crate) fn prepare_create(behaviour: Behaviour, object: &mut Value) {
     }
 }
 
+/// How sure a pod can be of what it asks for. `Guaranteed` is one whose containers all may use exactly what they ask for,
+/// of cpu as of memory, and `BestEffort` one that asks for neither.
+fn quality(pod: &Value) -> &'static str {
+    let containers = |list: &str| object::at(pod, list).and_then(Value::as_array).into_iter().flatten();
+    let (mut asks, mut sure) = (false, true);
+    for container in containers("spec.containers").chain(containers("spec.initContainers")) {
+        let (requests, limits) = (Side::Requests.of(container), Side::Limits.of(container));
+        for name in ["cpu", "memory"] {
+            let [request, limit] =
+                [&requests, &limits].map(|amounts| amounts.get(name).filter(|amount| !amount.is_zero()));
+            asks |= request.is_some() || limit.is_some();
+            sure &= limit.is_some() && request == limit;
+        }
+    }
+    match (asks, sure) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
 /// What the server itself changes at every write of a built-in kind.
 pub(crate) fn prepare_write(behaviour: Behaviour, object: &mut Value) {
-    if behaviour == Behaviour::PersistentVolumeClaim
-        && let Some(Value::Object(spec)) = object.get_mut("spec")
-    {
-        spec.entry("volumeMode").or_insert_with(|| Value::from("Filesystem"));
+    if behaviour == Behaviour::Namespace && !object::name(object).is_empty() {
+        label(object);
     }
     if behaviour == Behaviour::LimitRange {
         admission::complete(object);
     }
     if behaviour == Behaviour::Secret {
-        if object.get("type").is_none() {
-            object["type"] = Value::from("Opaque");
-        }
         let Some(Value::Object(plain)) =
             object.as_object_mut().and_then(|secret| secret.remove("stringData"))
         else {
@@ -208,6 +223,12 @@ pub(crate) fn prepare_write(behaviour: Behaviour, object: &mut Value) {
             data.insert(key, Value::from(STANDARD.encode(value.as_str().unwrap_or_default())));
         }
     }
+}
+
+/// A namespace carries its name as a label, for selectors.
+fn label(namespace: &mut Value) {
+    let name = Value::from(object::name(namespace));
+    map_mut(map_value(namespace, "metadata"), "labels").insert("kubernetes.io/metadata.name".into(), name);
 }
 
 fn map_value<'a>(object: &'a mut Value, key: &str) -> &'a mut Value {

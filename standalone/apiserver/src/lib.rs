@@ -12,6 +12,7 @@ mod admission;
 mod apply;
 mod body;
 mod builtin;
+mod defaults;
 mod delete;
 mod discovery;
 mod exec;

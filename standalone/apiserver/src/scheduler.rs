@@ -195,6 +195,7 @@ fn condition(pod: &Value) -> Option<&Value> {
 fn set_condition(pod: &mut Value, mut condition: Value, now: Timestamp) {
     let known = self::condition(pod).filter(|known| known["status"] == condition["status"]);
     let since = known.and_then(|known| known.get("lastTransitionTime")).cloned();
+    condition["lastProbeTime"] = Value::Null;
     condition["lastTransitionTime"] = since.unwrap_or_else(|| Value::from(stamp(now)));
     let conditions = object::map_mut(pod, "status").entry("conditions").or_insert_with(|| json!([]));
     let Some(conditions) = conditions.as_array_mut() else { return };

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    access, builtin,
+    access, builtin, defaults,
     names::Names,
     object,
     scheduler::Line,
@@ -145,13 +145,16 @@ impl State {
         let mut unknown = Vec::new();
         let mut events = Vec::new();
         for object in objects {
-            let (id, object) = match state.table.to_storage(object) {
+            let (id, mut object) = match state.table.to_storage(object) {
                 Ok(found) => found,
                 Err(name) => {
                     unknown.push(name);
                     continue;
                 }
             };
+            // An earlier server may have known fewer; as in Kubernetes, they are filled in wherever an object is read.
+            let resource = state.table.get(id);
+            defaults::fill(&mut object, resource.shape(resource.storage));
             let key = ObjectKey::of(&object);
             if state.table.get(id).behaviour == Behaviour::Event {
                 events.push((

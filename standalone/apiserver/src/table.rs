@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 
-use crate::object::{self, text};
+use crate::{
+    object::{self, text},
+    types::Shape,
+};
 
 /// Converts an object between two `apiVersion`s of its resource. The server sets `apiVersion` itself; an error's
 /// text reaches the client in a `Status` with code 500.
@@ -154,6 +157,12 @@ impl Resource {
             returns_deleted: false,
             behaviour: Behaviour::Plain,
         }
+    }
+
+    /// The types of this version's fields.
+    pub(crate) fn shape(&self, version: usize) -> Shape<'_> {
+        let version = &self.versions[version];
+        Shape::of(version.schema.as_ref(), &version.group, &version.name, &self.kind)
     }
 
     /// Reads a `CustomResourceDefinition` (`apiextensions.k8s.io/v1`).

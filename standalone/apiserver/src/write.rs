@@ -12,7 +12,7 @@ use crate::{
     access,
     admission::{self, AdmissionDecision, AdmissionRequest, Operation},
     apply::{Requested, Tracker},
-    body, builtin,
+    body, builtin, defaults,
     handle::{Call, Reply, key_of},
     names, object, patch, read,
     route::{self, Target},
@@ -21,7 +21,6 @@ use crate::{
     status::{Failure, FieldError, Result},
     table::{Behaviour, Resource, ResourceId},
     typed,
-    types::Shape,
 };
 
 /// Names tried for one `generateName` before the last one's conflict is told, as in Kubernetes.
@@ -157,7 +156,7 @@ impl<'a> Writer<'a> {
                 version.name
             ))
         };
-        let shape = Shape::of(version.schema.as_ref(), &version.group, &version.name, kind);
+        let shape = self.resource.shape(self.version);
         let mut unknown = schema::prune(object, self.schema());
         unknown.extend(typed::conform(object, shape).map_err(|why| refuse(&why))?);
         let mut faults: Vec<String> =
@@ -185,6 +184,7 @@ impl<'a> Writer<'a> {
         if let Some(schema) = self.schema() {
             schema::default(object, schema);
         }
+        defaults::fill(object, self.resource.shape(self.version));
         builtin::prepare_write(self.behaviour(), object);
     }
 
@@ -291,11 +291,16 @@ fn create_object(
     for field in SYSTEM.into_iter().chain(["resourceVersion"]) {
         object::set_meta(&mut object, field, None);
     }
+    // Whoever writes an object owns what it says and what is filled in by default. What admission adds is nobody's.
+    let managed = match managed {
+        Some(managed) => Some(managed),
+        None => writer.tracker("").update(None, &object, &Requested::Nothing)?,
+    };
     check_namespace(state, &writer.resource, &object)?;
     if writer.behaviour() == Behaviour::Pod {
         check_service_account(state, &writer.resource, &mut object)?;
     }
-    admission::fill(state, &writer.resource, &mut object);
+    admission::fill(state, &writer.resource, None, &mut object);
     state.fill_system_fields(&mut object, call.context.now);
     let (uid, created) =
         (object::uid(&object).to_owned(), object::text(&object, "metadata.creationTimestamp").to_owned());
@@ -307,8 +312,8 @@ fn create_object(
         // The schema may give even an empty object a status.
         writer.default(&mut object);
     }
-    builtin::prepare_create(writer.behaviour(), &mut object);
     name_it(state, target.id, &mut object);
+    builtin::prepare_create(writer.behaviour(), &mut object);
     writer.check(&object, Vec::new())?;
     writer.warnings.extend(admission::judge(state, &writer.resource, None, &object)?);
     let key = ObjectKey::of(&object);
@@ -316,11 +321,7 @@ fn create_object(
         let refused = if object::is_deleting(found) { Failure::still_there } else { Failure::already_exists };
         return Err(refused(&writer.resource, &key.name));
     }
-    if managed.is_some() {
-        object::set_meta(&mut object, "managedFields", managed);
-    } else {
-        writer.tracker("").update(None, &mut object, &Requested::Nothing)?;
-    }
+    object::set_meta(&mut object, "managedFields", managed);
     access::check_write(state, call.caller, &writer.resource, None, &object)?;
     let stored = writer.to_storage(object)?;
     state.check_room_to_create()?;
@@ -379,7 +380,9 @@ fn check_service_account(state: &mut State, resource: &Resource, pod: &mut Value
         );
         return Err(Failure::forbidden(resource, object::name(pod), &why));
     };
-    object::map_mut(pod, "spec").insert("serviceAccountName".into(), Value::from(account));
+    for field in ["serviceAccountName", "serviceAccount"] {
+        object::map_mut(pod, "spec").insert(field.into(), Value::from(account.as_str()));
+    }
     access::automount(state, &found, pod);
     Ok(())
 }
@@ -444,10 +447,15 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     object::copy_meta(&mut object, &old, "resourceVersion");
     if status {
         object = with_status(&writer, &old, &object);
-    } else {
-        if writer.has_status() {
-            object::set_field(&mut object, "status", old.get("status").cloned());
-        }
+    } else if writer.has_status() {
+        object::set_field(&mut object, "status", old.get("status").cloned());
+    }
+    let managed = match managed {
+        Some(managed) => managed,
+        None => writer.tracker(subresource).update(Some(&old), &object, &requested)?,
+    };
+    if !status {
+        admission::fill(state, &writer.resource, Some(&old), &mut object);
         writer.admit(Operation::Update, &mut object, Some(&old))?;
         for field in SYSTEM.into_iter().chain(["name", "namespace", "resourceVersion"]) {
             object::copy_meta(&mut object, &old, field);
@@ -469,10 +477,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
         let generation = object::at(&old, "metadata.generation").and_then(Value::as_i64).unwrap_or_default();
         object::set_meta(&mut object, "generation", Some(Value::from(generation + 1)));
     }
-    match managed {
-        Some(managed) => object::set_meta(&mut object, "managedFields", managed),
-        None => writer.tracker(subresource).update(Some(&old), &mut object, &requested)?,
-    }
+    object::set_meta(&mut object, "managedFields", managed);
     let object = writer.to_storage(object)?;
     if object == *stored {
         return writer.reply(200, &stored);

@@ -35,14 +35,8 @@ pub(crate) fn complete(range: &mut Value) {
     }
 }
 
-/// Fills in what a new pod leaves open: requests from its own limits, then both from the ranges of its namespace.
+/// Fills in what a new pod leaves open from the ranges of its namespace.
 pub(super) fn fill(state: &State, pod: &mut Value) {
-    for (list, _) in LISTS {
-        for container in containers_mut(pod, list) {
-            let limits = container.get("resources").and_then(|both| both.get("limits")).cloned();
-            merge(container, "requests", limits.as_ref());
-        }
-    }
     for range in ranges(state, pod) {
         fill_from(&range, pod);
     }
@@ -63,7 +57,7 @@ fn fill_from(range: &Value, pod: &mut Value) {
         for container in containers_mut(pod, list) {
             for (field, noun, defaults) in [("requests", "request", &requests), ("limits", "limit", &limits)]
             {
-                let set = merge(container, field, Some(defaults));
+                let set = merge(container, field, defaults);
                 if !set.is_empty() {
                     let names = set.into_iter().collect::<Vec<_>>().join(", ");
                     told.push(format!("{names} {noun} for {word} {}", object::text(container, "name")));
@@ -80,10 +74,10 @@ fn fill_from(range: &Value, pod: &mut Value) {
 }
 
 /// Sets the amounts a container does not state, and returns their names.
-fn merge(container: &mut Value, field: &str, defaults: Option<&Value>) -> BTreeSet<String> {
+fn merge(container: &mut Value, field: &str, defaults: &Value) -> BTreeSet<String> {
     let mut set = BTreeSet::new();
     let known = container.get("resources").and_then(|both| both.get(field)).cloned();
-    for (name, quantity) in defaults.and_then(Value::as_object).into_iter().flatten() {
+    for (name, quantity) in defaults.as_object().into_iter().flatten() {
         if known.as_ref().and_then(|known| known.get(name)).is_none() {
             object::map_mut(container, "resources");
             object::map_mut(&mut container["resources"], field).insert(name.clone(), quantity.clone());

@@ -16,7 +16,62 @@ fn pod(name: &str, node: &str) -> Value {
 #[test]
 fn a_pod_begins_pending() {
     let mut world = World::new();
-    assert_eq!(world.make(PODS, &pod("p", ""))["status"], json!({ "phase": "Pending" }));
+    let made = world.make(PODS, &pod("p", ""));
+    assert_eq!(made["status"], json!({ "phase": "Pending", "qosClass": "BestEffort" }));
+}
+
+#[test]
+fn a_pod_is_as_sure_of_its_resources_as_its_containers() {
+    let all = || json!({ "cpu": "1", "memory": "1Gi" });
+    // The three examples of the Kubernetes documentation on classes, and what comes close to them.
+    for (first, second, expected) in [
+        (json!({ "limits": all(), "requests": all() }), json!({ "limits": all() }), "Guaranteed"),
+        (json!({ "limits": all() }), json!({}), "Burstable"),
+        (json!({ "limits": { "memory": "1Gi" } }), json!({ "limits": all() }), "Burstable"),
+        (json!({ "limits": all(), "requests": { "cpu": "500m" } }), json!({ "limits": all() }), "Burstable"),
+        (json!({ "requests": { "cpu": "1m" } }), json!({}), "Burstable"),
+        (json!({ "requests": { "cpu": "0", "storage": "1Gi" } }), json!({}), "BestEffort"),
+    ] {
+        let mut world = World::new();
+        let made = world.make(
+            PODS,
+            &json!({ "metadata": { "name": "p" }, "spec": {
+            "containers": [{ "name": "a", "image": "a:1", "resources": first }],
+            "initContainers": [{ "name": "b", "image": "b:1", "resources": second }],
+        } }),
+        );
+        assert_eq!(made["status"]["qosClass"], expected, "{first} {second}");
+    }
+}
+
+#[test]
+fn admission_fills_in_what_a_cluster_would_and_nobody_owns_it() {
+    let mut world = World::new();
+    let made = world.make(PODS, &json!({ "metadata": { "name": "p" }, "spec": {
+        "containers": [{ "name": "a", "image": "a:1" }],
+        "tolerations": [{ "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute" }],
+    } }));
+    let spec = &made["spec"];
+    assert_eq!((&spec["priority"], &spec["preemptionPolicy"]), (&json!(0), &json!("PreemptLowerPriority")));
+    assert_eq!(
+        (&spec["serviceAccountName"], &spec["serviceAccount"]),
+        (&json!("default"), &json!("default"))
+    );
+    let tolerated: Vec<_> =
+        spec["tolerations"].as_array().unwrap().iter().map(|t| &t["tolerationSeconds"]).collect();
+    assert_eq!(tolerated, [&Value::Null, &json!(300)]);
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+    assert_eq!(owned["f:dnsPolicy"], json!({}));
+    for field in ["f:priority", "f:preemptionPolicy", "f:serviceAccountName"] {
+        assert_eq!(owned[field], Value::Null, "{field}");
+    }
+    // Who writes it back without what admission added changes nothing of that.
+    let bare = json!({ "metadata": { "name": "p" }, "spec": {
+        "containers": [{ "name": "a", "image": "a:2" }], "serviceAccountName": "default",
+    } });
+    let (code, changed) = world.put(&format!("{PODS}/p"), &bare);
+    assert_eq!((code, &changed["spec"]["priority"]), (200, &json!(0)), "{changed}");
+    assert_eq!(changed["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
