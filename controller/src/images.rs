@@ -3,7 +3,6 @@
 //! from it, is decided in `ropewalk-core`.
 
 mod digests;
-mod http;
 mod look_ups;
 mod pull_secrets;
 mod registry;

@@ -16,11 +16,11 @@ use ropewalk_api::TaskRun;
 use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::reference::{Reference, Version};
 use ropewalk_core::images::{Image, Lookup, Wanted};
+use ropewalk_registry::{Access, Registries};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::digests::Digests;
-use super::http::Http;
 use super::{ImageOptions, pull_secrets, registry};
 
 /// Runs whose look-ups are remembered: more than may wait for different images at once, and an evicted one asks again.
@@ -41,6 +41,9 @@ pub(super) const QUEUE_PER_NAMESPACE: usize = QUEUE / 4;
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Pauses before further attempts: a registry that restarts is back by then, a user still waits.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Where certificates go that are not trusted yet.
+pub(super) const TRUST_HINT: &str =
+    "put the certificate of its authority under key \"cert\" of ConfigMap \"config-registry-cert\"";
 /// Runs that may wait to be woken: the controller takes them at once.
 const WOKEN: usize = 1024;
 
@@ -93,7 +96,7 @@ pub(crate) fn start(
     let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
         client: client.clone(),
-        http: Http::new(options.extra_roots),
+        servers: Registries::new(options.extra_roots, TRUST_HINT),
         all: Semaphore::new(AT_ONCE),
         registries: Places::of(AT_ONCE_PER_REGISTRY),
         namespaces: Places::of(AT_ONCE_PER_NAMESPACE),
@@ -190,7 +193,7 @@ impl Shared {
 struct Worker {
     shared: Arc<Shared>,
     client: Client,
-    http: Http,
+    servers: Registries,
     all: Semaphore,
     /// By host.
     registries: Places,
@@ -301,9 +304,12 @@ impl Worker {
             let keyring = pull_secrets::read(&self.client, wanted)
                 .await
                 .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
-            let http =
-                self.http.client().map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
-            registry::look_up(&http, wanted, reference, &keyring, &self.shared.digests)
+            let access = Access { keyring: &keyring, service_account: &wanted.service_account };
+            let session = self
+                .servers
+                .session(reference, access)
+                .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
+            registry::look_up(&session, wanted, reference, &self.shared.digests)
                 .await
                 .map_err(|error| Trouble { text: chain(&error), is_transient: error.is_transient() })
         };

@@ -1,6 +1,5 @@
 //! Look-ups against a registry in this process.
 
-mod fake;
 mod runs;
 mod under_way;
 
@@ -13,13 +12,14 @@ use k8s_openapi::api::core::v1::Secret;
 use ropewalk_core::images::Wanted;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::Digest;
+use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
+use ropewalk_registry::{Access, Registries};
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::watch;
 
-use self::fake::{Auth, Fake, Odd, Tls};
 use super::digests::Digests;
-use super::http::{Failure, Http};
+use super::look_ups::TRUST_HINT;
 use super::registry;
 
 const PASSWORD: &str = "hidden-password";
@@ -38,7 +38,7 @@ fn keyring(host: &str, user: &str, password: &str) -> Keyring {
 }
 
 struct Asking {
-    http: Http,
+    servers: Registries,
     keyring: Keyring,
     digests: Digests,
 }
@@ -49,7 +49,8 @@ impl Asking {
     }
 
     fn trusting(keyring: Keyring, roots: &str) -> Self {
-        Self { http: Http::new(watch::channel(roots.to_owned()).1), keyring, digests: Digests::default() }
+        let servers = Registries::new(watch::channel(roots.to_owned()).1, TRUST_HINT);
+        Self { servers, keyring, digests: Digests::default() }
     }
 
     /// The reference that pods get and the commands of a step without arguments, or why not.
@@ -65,8 +66,9 @@ impl Asking {
             service_account: "builder".to_owned(),
             pull_secrets: Vec::new(),
         };
-        let client = self.http.client().expect("a client");
-        let image = registry::look_up(&client, &wanted, &reference, &self.keyring, &self.digests).await?;
+        let access = Access { keyring: &self.keyring, service_account: &wanted.service_account };
+        let session = self.servers.session(&reference, access).expect("a client");
+        let image = registry::look_up(&session, &wanted, &reference, &self.digests).await?;
         Ok((image.reference, image.commands.render(false)))
     }
 
@@ -117,7 +119,10 @@ async fn what_one_namespace_may_pull_is_not_told_to_another() {
 
     asking.keyring = Keyring::default();
     let refused = asking.look_up_in("other", &image).await.expect_err("it has no credentials");
-    assert!(matches!(refused, registry::Error::Denied { .. }), "{refused}");
+    assert!(
+        matches!(refused, registry::Error::Registry(ropewalk_registry::Error::Denied { .. })),
+        "{refused}"
+    );
 
     let own = Fake::start(Auth::None, Tls::No).await;
     own.image("app", "v1", "linux/amd64", &["/e"], &[]);
@@ -314,7 +319,7 @@ async fn a_private_authority_is_trusted_once_it_is_configured() {
     let image = format!("{}/app:v1", fake.host);
     let (sender, roots) = watch::channel(String::new());
     let mut asking = Asking::new(keyring(&fake.host, "robot$ci", PASSWORD));
-    asking.http = Http::new(roots);
+    asking.servers = Registries::new(roots, TRUST_HINT);
     let text = asking.error(&image).await;
     let begins = format!("registry \"{}\": its certificate is refused: ", fake.host);
     assert!(text.starts_with(&begins), "{text}");
@@ -359,24 +364,6 @@ async fn nobody_there() {
         error.to_string(),
         format!("registry \"{host}\": cannot connect: Connection refused (os error 111)")
     );
-}
-
-#[tokio::test]
-async fn nobody_answers() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}/", listener.local_addr().expect("an address"));
-    let client = reqwest::Client::builder().timeout(Duration::from_millis(20));
-    let client = client.tls_backend_preconfigured(tls()).build().expect("a client");
-    let error = client.get(url).send().await.expect_err("nobody answers");
-    let failure = Failure::of(&error);
-    assert!(failure.is_transient());
-    assert_eq!(failure.to_string(), "no answer within 10 s");
-}
-
-fn tls() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    config.expect("protocols").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
 }
 
 /// Section 5, trap 8 of the integrations: plain HTTP at private addresses, aliases of Docker Hub, an index, pull

@@ -2,46 +2,57 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lru::LruCache;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Url};
+use ropewalk_core::images::reference::Reference;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, RootCertStore};
 use tokio::sync::watch;
 
-/// One request with its answer. A registry that is alive answers in well under a second; a manifest of the largest size
-/// we take comes within this time at 4 Mbit/s.
-const REQUEST: Duration = Duration::from_secs(10);
-/// Of which connecting may take: this much is lost before plain HTTP is tried where nobody listens for TLS.
+use crate::session::{Access, Session};
+
+/// Of a request, connecting may take this long: it is lost before plain HTTP is tried where nobody listens for TLS.
 const CONNECT: Duration = Duration::from_secs(4);
 /// Registries send to their blob store, which may send on once.
 const REDIRECTS: usize = 4;
+/// Clients for different certificates: one, and the next one where they change.
+const CLIENTS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
-/// A client that follows the configured certificates.
-pub(super) struct Http {
+/// How registries are reached: every session comes from here.
+pub struct Registries {
     extra_roots: watch::Receiver<String>,
-    current: Mutex<Option<(String, Client)>>,
+    trust_hint: &'static str,
+    /// By the certificates they trust besides the usual ones.
+    clients: Mutex<LruCache<String, Client>>,
 }
 
-impl Http {
-    pub(super) fn new(extra_roots: watch::Receiver<String>) -> Self {
-        Self { extra_roots, current: Mutex::new(None) }
+impl Registries {
+    /// Trusts `extra_roots` (PEM) besides the public authorities and those of this machine; what they become holds from the
+    /// next session on. `trust_hint` tells users where such certificates go: it stands at the end of messages, after a
+    /// semicolon.
+    pub fn new(extra_roots: watch::Receiver<String>, trust_hint: &'static str) -> Self {
+        Self { extra_roots, trust_hint, clients: Mutex::new(LruCache::new(CLIENTS)) }
     }
 
-    /// The client for the certificates of this moment.
-    pub(super) fn client(&self) -> Result<Client, Failure> {
-        let extra = self.extra_roots.borrow().clone();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((roots, client)) = &*current
-            && *roots == extra
-        {
+    /// Talks to an image's registry with these credentials. Connects when it is first asked something.
+    pub fn session<'a>(&self, reference: &Reference, access: Access<'a>) -> Result<Session<'a>, Failure> {
+        let client = self.client(self.extra_roots.borrow().clone())?;
+        Ok(Session::new(client, reference.clone(), access, self.trust_hint))
+    }
+
+    fn client(&self, extra_roots: String) -> Result<Client, Failure> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&extra_roots) {
             return Ok(client.clone());
         }
-        let client = build(&extra)?;
-        *current = Some((extra, client.clone()));
+        let client = build(&extra_roots)?;
+        clients.put(extra_roots, client.clone());
         Ok(client)
     }
 }
@@ -58,7 +69,6 @@ fn build(extra_roots: &str) -> Result<Client, Failure> {
         .redirect(Policy::custom(redirect))
         .referer(false)
         .connect_timeout(CONNECT)
-        .timeout(REQUEST)
         .user_agent(concat!("ropewalk/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| Failure::Client(error.to_string()))
@@ -74,7 +84,7 @@ fn roots(extra: &str) -> RootCertStore {
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = added {
-            tracing::warn!(index, error, "a certificate in \"config-registry-cert\" cannot be used");
+            tracing::warn!(index, error, "a configured certificate for registries cannot be used");
         }
     }
     roots
@@ -112,24 +122,27 @@ struct Refused(&'static str);
 
 /// Why there is no answer. Says nothing of the address: what follows the host may be a secret.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub enum Failure {
     /// A defect of ours, or of this machine's.
     #[error("cannot make an HTTP client: {0}")]
     Client(String),
     /// The server is not who it says.
-    #[error("its certificate is refused: {problem}{}", hint(*.unknown_issuer))]
+    #[error("its certificate is refused: {problem}{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
     Certificate {
         /// In the words of the TLS library.
         problem: String,
-        /// More certificates would help.
-        unknown_issuer: bool,
+        /// Where more certificates go, if they would help.
+        hint: Option<&'static str>,
     },
     /// Nobody there, or nobody who speaks TLS.
     #[error("cannot connect: {0}")]
     Connect(String),
     /// Nobody answers.
-    #[error("no answer within {} s", REQUEST.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", limit.as_secs())]
+    Timeout {
+        /// The time it had.
+        limit: Duration,
+    },
     /// It sends us where we do not go.
     #[error("{0}")]
     Redirect(String),
@@ -138,17 +151,9 @@ pub(super) enum Failure {
     Broken(String),
 }
 
-fn hint(unknown_issuer: bool) -> &'static str {
-    if unknown_issuer {
-        "; put the certificate of its authority under key \"cert\" of ConfigMap \"config-registry-cert\""
-    } else {
-        ""
-    }
-}
-
 impl Failure {
-    /// What the library reports.
-    pub(super) fn of(error: &reqwest::Error) -> Self {
+    /// What the library reports of a request that had `limit`.
+    pub(crate) fn of(error: &reqwest::Error, limit: Duration, trust_hint: &'static str) -> Self {
         let innermost = innermost(error);
         match tls_error(error) {
             Some(rustls::Error::InvalidCertificate(reason)) => {
@@ -158,7 +163,8 @@ impl Failure {
                         | CertificateError::BadSignature
                         | CertificateError::Other(_)
                 );
-                return Self::Certificate { problem: reason.to_string(), unknown_issuer };
+                let hint = unknown_issuer.then_some(trust_hint);
+                return Self::Certificate { problem: reason.to_string(), hint };
             }
             Some(error) => return Self::Connect(error.to_string()),
             None => {}
@@ -166,7 +172,7 @@ impl Failure {
         if error.is_redirect() {
             Self::Redirect(innermost)
         } else if error.is_timeout() {
-            Self::Timeout
+            Self::Timeout { limit }
         } else if error.is_connect() {
             Self::Connect(innermost)
         } else {
@@ -175,13 +181,13 @@ impl Failure {
     }
 
     /// Nobody speaks TLS there: it may be somebody who does not need to.
-    pub(super) fn is_connect(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Timeout)
+    pub(crate) fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout { .. })
     }
 
     /// Another time may have another outcome.
-    pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_))
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout { .. } | Self::Broken(_))
     }
 }
 
@@ -215,7 +221,7 @@ fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn st
 }
 
 /// Parses an address that a registry gave; it may not lead from https to http, nor to a link-local address.
-pub(super) fn realm(text: &str, from: &Url) -> Option<Url> {
+pub(crate) fn realm(text: &str, from: &Url) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| !is_link_local(url))?;
     (url.scheme() == "https" || url.scheme() == "http" && from.scheme() == "http").then_some(url)
 }
@@ -239,5 +245,24 @@ mod tests {
     fn realms(#[case] realm: &str, #[case] taken: bool) {
         let from = Url::parse("https://registry.example.com/v2/").expect("an address");
         assert_eq!(super::realm(realm, &from).is_some(), taken);
+    }
+
+    #[tokio::test]
+    async fn nobody_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let client = Client::builder().timeout(Duration::from_millis(20));
+        let client = client.tls_backend_preconfigured(tls()).build().expect("a client");
+        let error = client.get(url).send().await.expect_err("nobody answers");
+        let failure = Failure::of(&error, Duration::from_secs(10), "");
+        assert!(failure.is_transient());
+        assert_eq!(failure.to_string(), "no answer within 10 s");
+    }
+
+    fn tls() -> rustls::ClientConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        config.expect("protocols").with_root_certificates(RootCertStore::empty()).with_no_client_auth()
     }
 }

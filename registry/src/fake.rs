@@ -1,4 +1,4 @@
-//! A registry with as many faults as a test wants.
+//! A registry in this process with as many faults as a test wants.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,24 +22,45 @@ use tokio_rustls::server::TlsStream;
 
 /// Whom it lets in.
 #[derive(Clone, Copy)]
-pub(super) enum Auth {
+pub enum Auth {
+    /// Everyone.
     None,
-    Basic { user: &'static str, password: &'static str },
-    Token { user: &'static str, password: &'static str },
+    /// Who presents these.
+    Basic {
+        /// User name.
+        user: &'static str,
+        /// Password.
+        password: &'static str,
+    },
+    /// Who has a token from it, which it gives for these.
+    Token {
+        /// User name.
+        user: &'static str,
+        /// Password.
+        password: &'static str,
+    },
 }
 
-pub(super) enum Tls {
+/// What it speaks.
+pub enum Tls {
+    /// Plain HTTP.
     No,
+    /// TLS, under an authority of its own.
     Yes,
 }
 
 /// What it does instead of answering.
 #[derive(Clone)]
-pub(super) enum Odd {
+pub enum Odd {
+    /// This, without a body.
     Status(StatusCode),
+    /// This body.
     Body(Vec<u8>),
+    /// A body that does not end.
     Endless,
+    /// To this address.
     Redirect(String),
+    /// 401 with this challenge.
     Challenge(String),
     /// To have the content of this digest.
     Claims(Digest),
@@ -47,10 +68,12 @@ pub(super) enum Odd {
     Silence,
 }
 
-pub(super) struct Fake {
-    pub(super) host: String,
+/// The registry. Ends when it is dropped.
+pub struct Fake {
+    /// `host:port`
+    pub host: String,
     /// In PEM, for TLS.
-    pub(super) authority: String,
+    pub authority: String,
     shared: Arc<Shared>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -78,7 +101,8 @@ struct Content {
 }
 
 impl Fake {
-    pub(super) async fn start(auth: Auth, tls: Tls) -> Self {
+    /// Serves on a free port.
+    pub async fn start(auth: Auth, tls: Tls) -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let host = tcp.local_addr().expect("an address").to_string();
         let shared = Arc::new(Shared { host: host.clone(), auth, state: Mutex::default() });
@@ -117,7 +141,7 @@ impl Fake {
     }
 
     /// Has one image.
-    pub(super) fn image(
+    pub fn image(
         &self,
         repository: &str,
         tag: &str,
@@ -131,7 +155,7 @@ impl Fake {
     }
 
     /// Has an image for each platform, with its ENTRYPOINT and CMD.
-    pub(super) fn index(&self, repository: &str, tag: &str, images: &[(&str, &[&str], &[&str])]) -> Digest {
+    pub fn index(&self, repository: &str, tag: &str, images: &[(&str, &[&str], &[&str])]) -> Digest {
         let manifests: Vec<Value> = images
             .iter()
             .map(|(platform, entrypoint, cmd)| {
@@ -157,35 +181,35 @@ impl Fake {
     }
 
     /// The configuration with this program in it.
-    pub(super) fn config_of(&self, program: &str) -> String {
+    pub fn config_of(&self, program: &str) -> String {
         self.find(&format!("[\"{program}\""))
     }
 
     /// Loses the manifest of the image with this program.
-    pub(super) fn forget(&self, program: &str) {
+    pub fn forget(&self, program: &str) {
         let config = self.config_of(program);
         let manifest = self.find(&format!("{{\"config\":{{\"digest\":\"{config}"));
         self.state().blobs.remove(&manifest);
     }
 
     /// Gives another registry a copy of some content.
-    pub(super) fn lend(&self, digest: &str, other: &Self) {
+    pub fn lend(&self, digest: &str, other: &Self) {
         let content = self.state().blobs[digest].clone();
         other.state().blobs.insert(digest.to_owned(), content);
     }
 
     /// Answers `<METHOD> <path>` otherwise from now on.
-    pub(super) fn odd(&self, request: &str, odd: Odd) {
+    pub fn odd(&self, request: &str, odd: Odd) {
         self.state().odd.insert(request.to_owned(), odd);
     }
 
     /// Answers as usual again.
-    pub(super) fn mend(&self, request: &str) {
+    pub fn mend(&self, request: &str) {
         self.state().odd.remove(request);
     }
 
     /// The requests since the last time, and what they came with.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state().requests)
     }
 }
