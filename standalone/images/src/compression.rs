@@ -30,6 +30,11 @@ pub fn decompress<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     })
 }
 
+/// Whether what begins so is unpacked by [`decompress`].
+pub(crate) fn is_compressed(head: [u8; 4]) -> bool {
+    head.starts_with(&GZIP) || head == ZSTD || head[1..] == ZSTD_SKIPPABLE
+}
+
 /// As many bytes as there are, or as the buffer holds.
 pub(crate) fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;

@@ -137,6 +137,11 @@ impl<R: Read> Entries<R> {
         Ok(count)
     }
 
+    /// The reader below, where the data of the current entry begins.
+    pub(crate) fn input(&self) -> &R {
+        &self.input
+    }
+
     /// The reader below, behind the last entry that was read.
     pub(crate) fn into_inner(self) -> R {
         self.input

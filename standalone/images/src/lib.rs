@@ -1,14 +1,22 @@
-//! Container images as a node keeps them: layers unpacked for overlayfs. IO: files only.
+//! Container images as a node keeps them: layers unpacked for overlayfs, and a store of them. IO: files only.
 //!
-//! A layer is somebody's archive. Nothing in it reaches a place outside its own directory, and what it may take of memory, disk
-//! and time has a limit.
+//! An image is somebody's. Nothing in it reaches a place outside its own directory, and what it may take of memory, disk and
+//! time has a limit.
 
 mod below;
 mod compression;
+mod documents;
 mod entries;
+mod hashing;
+mod load;
 mod sparse;
+mod store;
 mod unpack;
 
 pub use compression::decompress;
+pub use documents::{Config, Document, DocumentError, MAX_DOCUMENT, Manifest};
 pub use entries::ArchiveError;
+pub use load::{LoadError, load};
+pub use ropewalk_core::images::reference::{Digest, Reference, ReferenceError, Version};
+pub use store::{Blob, Image, Incoming, Layer, Listed, Removed, Store, StoreError};
 pub use unpack::{Limits, UnpackError, Unpacked, unpack};

@@ -358,14 +358,14 @@ impl Layer {
 }
 
 /// The names on the way to a path within the layer, none for its root; `None` for a path that leads out.
-fn names(path: &[u8]) -> Option<Vec<&[u8]>> {
+pub(crate) fn names(path: &[u8]) -> Option<Vec<&[u8]>> {
     let names: Vec<_> =
         path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
     let fits = path.len() <= MAX_PATH && names.len() <= MAX_DEPTH;
     (fits && !path.contains(&0) && !names.contains(&&b".."[..])).then_some(names)
 }
 
-fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(MAX_PATH)]).into_owned()
 }
 

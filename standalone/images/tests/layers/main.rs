@@ -3,6 +3,7 @@
 mod archive;
 mod hostile;
 mod images;
+mod store;
 mod tree;
 
 /// Files have owners, and only root may give them away.
