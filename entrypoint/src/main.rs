@@ -9,6 +9,7 @@
 mod child;
 mod clock;
 mod command;
+mod credentials;
 mod ending;
 mod layout;
 mod prepare;

@@ -20,7 +20,7 @@ use crate::substitute::Texts;
 use crate::tee::{Log, Tee};
 use crate::wait::{self, WaitError, Waited};
 use crate::watch::Watch;
-use crate::{FAILED, clock, describe, log};
+use crate::{FAILED, clock, credentials, describe, log};
 
 /// Added to a signal's number to make an exit code, as shells do.
 const SIGNAL_EXIT_BASE: i32 = 128;
@@ -41,6 +41,12 @@ pub(crate) enum StepError {
 /// Runs a step and returns the exit code of its container.
 pub(crate) fn run(flags: &StepFlags) -> Result<u8, StepError> {
     let signals = Signals::block().map_err(StepError::Signals)?;
+    let home = std::env::var_os("HOME");
+    if let Err(error) = credentials::lay_out(&flags.credentials, root(flags), home.as_deref()) {
+        let message = describe(&error);
+        log(&message);
+        return Ok(finish(flags, SystemTime::now(), &Ending::NotStarted(message)));
+    }
     let mut watch = Watch::default();
     match wait_for_turn(flags, &mut watch, &signals) {
         Ok(Waited::Ready) => {

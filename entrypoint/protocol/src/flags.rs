@@ -5,11 +5,13 @@
 //! `-x v`, `-x=v`, `--x v` and `--x=v` mean the same, and the first other argument, or `--`, ends the
 //! flags.
 
+mod credential;
 mod go;
 mod prepare;
 mod script;
 mod step;
 
+pub use credential::{Credential, CredentialKind};
 pub use prepare::PrepareFlags;
 pub use script::{Script, ScriptFlags};
 pub use step::{OnError, StepFlags};

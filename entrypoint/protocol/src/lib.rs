@@ -5,6 +5,7 @@
 //! Pure: no IO, no clock, no environment. The API types reuse [`value`], [`duration`],
 //! [`variables`] and [`when`].
 
+pub mod credentials;
 pub mod duration;
 pub mod flags;
 mod gojson;

@@ -24,6 +24,8 @@ pub const DOWNWARD: &str = "/tekton/downward";
 pub const DOWNWARD_READY: &str = "/tekton/downward/ready";
 /// Credentials of the step.
 pub const CREDS: &str = "/tekton/creds";
+/// Directory of the secrets that become credentials, each in a directory of its name.
+pub const CREDS_SECRETS: &str = "/tekton/creds-secrets";
 /// An empty directory steps may use as HOME.
 pub const HOME: &str = "/tekton/home";
 /// Working directory of steps that name none, and parent of default workspace mounts.
@@ -46,6 +48,11 @@ pub fn run_dir(index: usize) -> String {
 /// File step `index` creates when it is done; the next step waits for it.
 pub fn run_out(index: usize) -> String {
     format!("{RUN_DIR}/{index}/out")
+}
+
+/// Directory in which the step's container finds the keys of `secret`.
+pub fn creds_secret(secret: &str) -> String {
+    format!("{CREDS_SECRETS}/{secret}")
 }
 
 /// Directory with exit code, results and artifacts of step `index`.

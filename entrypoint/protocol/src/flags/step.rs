@@ -1,6 +1,7 @@
 //! Flags of a step's container. Pure.
 
 use super::FlagError;
+use super::credential::{Credential, CredentialKind};
 use super::go::{Reader, bad, push};
 use super::script::{self, Script};
 use crate::duration::GoDuration;
@@ -41,6 +42,8 @@ pub struct StepFlags {
     pub termination_path: String,
     /// Directory that gets `exitCode`, `results` and `artifacts`.
     pub step_metadata_dir: String,
+    /// Secrets to lay out as credentials, in the order of the service account.
+    pub credentials: Vec<Credential>,
     /// What a failing command means; absent is the same as [`OnError::StopAndFail`].
     pub on_error: Option<OnError>,
     /// Limit on the command's run time; none when absent or zero.
@@ -85,6 +88,7 @@ impl StepFlags {
         push(&mut out, "-post_file", &self.post_file);
         push(&mut out, "-termination_path", &self.termination_path);
         push(&mut out, "-step_metadata_dir", &self.step_metadata_dir);
+        out.extend(self.credentials.iter().map(Credential::render));
         if let Some(on_error) = self.on_error {
             push(&mut out, "-on_error", on_error.as_str());
         }
@@ -153,7 +157,11 @@ impl StepFlags {
                 "working_dir" => flags.working_dir = Some(reader.value(&flag)?.to_owned()),
                 "script" => script::read(&mut scripts, reader.value(&flag)?)?,
                 "entrypoint" => flags.entrypoint = Some(reader.value(&flag)?.to_owned()),
-                other => return Err(FlagError::Unknown(other.to_owned())),
+                other => {
+                    let kind = CredentialKind::of_flag(other);
+                    let kind = kind.ok_or_else(|| FlagError::Unknown(other.to_owned()))?;
+                    flags.credentials.push(Credential::read(kind, reader.value(&flag)?)?);
+                }
             }
         }
         flags.script = script::at_most_one(scripts)?;

@@ -16,6 +16,10 @@ fn step(line: &[&str]) -> Result<StepFlags, FlagError> {
     }
 }
 
+fn credential(kind: CredentialKind, secret: &str, url: &str) -> Credential {
+    Credential { kind, secret: secret.to_owned(), url: url.to_owned() }
+}
+
 #[test]
 fn a_step_renders_in_upstreams_order() {
     let flags = StepFlags {
@@ -24,6 +28,13 @@ fn a_step_renders_in_upstreams_order() {
         post_file: "/tekton/run/0/out".into(),
         termination_path: "/tekton/termination".into(),
         step_metadata_dir: "/tekton/run/0/status".into(),
+        credentials: vec![
+            credential(CredentialKind::BasicDocker, "robot", "https://r.example"),
+            credential(CredentialKind::DockerConfig, "pull", ""),
+            credential(CredentialKind::DockerCfg, "old", ""),
+            credential(CredentialKind::BasicGit, "bot", "https://git.example/a?b=c"),
+            credential(CredentialKind::SshGit, "key", "git.example:2222/org/repo"),
+        ],
         on_error: Some(OnError::Continue),
         timeout: Some(GoDuration::from_secs(90)),
         stdout_path: Some("/out".into()),
@@ -56,6 +67,11 @@ fn a_step_renders_in_upstreams_order() {
             "/tekton/termination",
             "-step_metadata_dir",
             "/tekton/run/0/status",
+            "-basic-docker=robot=https://r.example",
+            "-docker-config=pull",
+            "-docker-cfg=old",
+            "-basic-git=bot=https://git.example/a?b=c",
+            "-ssh-git=key=git.example:2222/org/repo",
             "-on_error",
             "continue",
             "-timeout",
@@ -157,6 +173,10 @@ fn an_empty_result_list_differs_from_none() {
 #[case(&["script", "--", "x"], "flag \"-script\" needs a value")]
 #[case(&["script", "-script", "/x=", "-script", "/y="], "argument \"/y\" is not expected")]
 #[case(&["-script", "/x=", "-script", "/y="], "argument \"/y\" is not expected")]
+#[case(&["-basic-git", "x"], "flag \"-basic-git\" cannot be \"x\": expected \"secret=URL\"")]
+#[case(&["-ssh-git=a/b=host"], "flag \"-ssh-git\" cannot be \"a/b=host\": that is no secret's name")]
+#[case(&["-docker-config=.."], "flag \"-docker-config\" cannot be \"..\": that is no secret's name")]
+#[case(&["-docker-cfg="], "flag \"-docker-cfg\" cannot be \"\": that is no secret's name")]
 #[case(&["prepare", "x"], "argument \"x\" is not expected")]
 #[case(&["prepare", "-post_file", "x"], "flag \"-post_file\" is not known")]
 fn mistakes_are_named(#[case] line: &[&str], #[case] message: &str) {
@@ -186,10 +206,27 @@ fn on_error() -> impl Strategy<Value = Option<OnError>> {
     prop::sample::select(vec![None, Some(OnError::Continue), Some(OnError::StopAndFail)])
 }
 
+fn credentials() -> impl Strategy<Value = Vec<Credential>> {
+    let kind = prop::sample::select(vec![
+        CredentialKind::BasicGit,
+        CredentialKind::SshGit,
+        CredentialKind::BasicDocker,
+        CredentialKind::DockerConfig,
+        CredentialKind::DockerCfg,
+    ]);
+    let credential = (kind, "[a-z0-9][a-z0-9.-]{0,8}", any::<String>()).prop_map(|(kind, secret, url)| {
+        let url =
+            if matches!(kind, CredentialKind::DockerConfig | CredentialKind::DockerCfg) { "" } else { &url };
+        credential(kind, &secret, url)
+    });
+    prop::collection::vec(credential, 0..4)
+}
+
 prop_compose! {
     fn step_flags()(
         (wait_files, wait_file_content, step_results) in (names(), any::<bool>(), names()),
         (post_file, termination_path, step_metadata_dir) in any::<(String, String, String)>(),
+        credentials in credentials(),
         (on_error, timeout) in (on_error(), any::<Option<i64>>()),
         (stdout_path, stderr_path) in any::<(Option<String>, Option<String>)>(),
         when_expressions in when_expressions(),
@@ -204,6 +241,7 @@ prop_compose! {
             post_file,
             termination_path,
             step_metadata_dir,
+            credentials,
             on_error,
             timeout: timeout.map(GoDuration),
             stdout_path,
