@@ -73,6 +73,7 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Reply {
     Json { code: u16, body: Vec<u8>, warnings: Vec<String> },
     Text(&'static str),
+    Whole(Response<Vec<u8>>),
     Watch(Box<WatchPlan>),
     Log(LogRequest),
     Exec(ExecRequest),
@@ -104,6 +105,7 @@ pub fn handle_for<B: AsRef<[u8]>>(
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             Outcome::Response(response)
         }
+        Ok(Reply::Whole(response)) => Outcome::Response(response),
         Ok(Reply::Watch(plan)) => Outcome::Watch(plan),
         Ok(Reply::Log(request)) => Outcome::Log(request),
         Ok(Reply::Exec(request)) => Outcome::Exec(request),
@@ -154,7 +156,7 @@ fn respond<B: AsRef<[u8]>>(
     access::check(state, &user, &Attributes::of(state, method, &route, request.uri().path(), &query))?;
     let target = match route {
         Route::Object(target) => target,
-        other => return about_server(state, &other, method),
+        other => return about_server(state, &other, request, &query, context.now),
     };
     let dry_run = match query.text("dryRun") {
         "" => {
@@ -192,7 +194,14 @@ fn respond<B: AsRef<[u8]>>(
     Ok(reply)
 }
 
-fn about_server(state: &State, route: &Route, method: &Method) -> Result<Reply> {
+fn about_server<B>(
+    state: &State,
+    route: &Route,
+    request: &Request<B>,
+    query: &Query,
+    now: Timestamp,
+) -> Result<Reply> {
+    let method = request.method();
     if method != Method::GET && method != Method::HEAD {
         return Err(Failure::method_not_allowed());
     }
@@ -207,7 +216,8 @@ fn about_server(state: &State, route: &Route, method: &Method) -> Result<Reply> 
         }
         Route::OpenApi => openapi::index(state.table()),
         Route::OpenApiOf(group, version) => {
-            openapi::document(state.table(), group, version).ok_or_else(Failure::unknown_path)?
+            let answer = openapi::answer(state.table(), (group, version), query, request.headers(), now);
+            return answer.map(Reply::Whole).ok_or_else(Failure::unknown_path);
         }
         Route::Object(_) => return Err(Failure::unknown_path()),
     };

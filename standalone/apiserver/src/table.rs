@@ -1,6 +1,10 @@
 //! The resource table: everything the server knows of a kind. Pure.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value;
 
@@ -301,6 +305,8 @@ pub struct ResourceTable {
     resources: Vec<Arc<Resource>>,
     routes: BTreeMap<(String, String, String), (ResourceId, usize)>,
     definitions: Vec<Value>,
+    /// Of its documents by their paths, once somebody has asked.
+    hashes: OnceLock<Arc<BTreeMap<String, String>>>,
 }
 
 impl fmt::Debug for ResourceTable {
@@ -312,7 +318,12 @@ impl fmt::Debug for ResourceTable {
 impl ResourceTable {
     /// The built-in kinds of Kubernetes that a pipeline meets.
     pub fn built_in() -> Self {
-        let mut table = Self { resources: Vec::new(), routes: BTreeMap::new(), definitions: Vec::new() };
+        let mut table = Self {
+            resources: Vec::new(),
+            routes: BTreeMap::new(),
+            definitions: Vec::new(),
+            hashes: OnceLock::new(),
+        };
         for resource in crate::builtin::resources() {
             table.insert(resource);
         }
@@ -357,6 +368,7 @@ impl ResourceTable {
             self.routes.insert(key, (id, index));
         }
         self.resources.push(Arc::new(resource));
+        self.hashes = OnceLock::new();
         id
     }
 
@@ -388,6 +400,11 @@ impl ResourceTable {
         let named = name();
         let stored = resource.to_version(object, version, resource.storage);
         Ok((id, stored.map_err(|why| format!("{named}: {why}"))?))
+    }
+
+    /// The hashes of the documents about these resources, by their paths.
+    pub(crate) fn hashes(&self) -> &BTreeMap<String, String> {
+        self.hashes.get_or_init(|| Arc::new(crate::openapi::hashes(self)))
     }
 
     /// All resources with their ids, in the order they were added.

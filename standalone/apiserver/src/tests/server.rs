@@ -1,6 +1,8 @@
+use http::{Request, header};
 use serde_json::{Value, json};
 
 use super::World;
+use crate::Outcome;
 
 fn names<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
     list[key].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect()
@@ -58,4 +60,34 @@ fn kubectl_finds_server_side_validation() {
     );
     assert!(names(patch, "parameters").contains(&"fieldValidation"));
     assert!(document["components"]["schemas"]["dev.example.v1.Widget"]["properties"]["spec"].is_object());
+}
+
+#[test]
+fn documents_are_kept_by_their_hash() {
+    let mut world = World::new();
+    let (_, index) = world.get("/openapi/v3");
+    let url = index["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let plain = url.split('?').next().unwrap();
+    let mut ask = |url: &str, known: &str| {
+        let request =
+            Request::builder().uri(url).header(header::IF_NONE_MATCH, known).body(Vec::new()).unwrap();
+        let Outcome::Response(response) = world.request(&request).outcome else { panic!("{url}") };
+        let said = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let fields = [header::CACHE_CONTROL, header::EXPIRES, header::ETAG, header::LOCATION].map(said);
+        (response.status().as_u16(), fields, response.body().len())
+    };
+    let (code, [cache, expires, tag, _], length) = ask(&url, "");
+    let tag = tag.unwrap();
+    assert_eq!((code, cache.as_deref()), (200, Some("public, immutable")));
+    assert_eq!(expires.as_deref(), Some("Sat, 02 Jan 2027 03:04:05 GMT"));
+    assert!(length > 10_000 && url.ends_with(&format!("?hash={}", tag.trim_matches('"'))), "{url} {tag}");
+    let (code, [cache, expires, _, _], whole) = ask(plain, "");
+    assert_eq!((code, cache.as_deref(), expires, whole), (200, Some("no-cache, private"), None, length));
+    for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+        let (code, [_, _, same, _], length) = ask(plain, &known);
+        assert_eq!((code, same, length), (304, Some(tag.clone()), 0), "{known}");
+    }
+    let (code, [_, _, _, location], length) = ask(&format!("{plain}?hash=0"), &tag);
+    assert_eq!((code, location, length), (301, Some(url), 0));
+    assert_eq!(ask("/openapi/v3/apis/none.dev/v1?hash=0", "").0, 404);
 }
