@@ -115,11 +115,19 @@ pub struct DecodeError {
 /// # Errors
 /// The first value that cannot be read.
 pub fn decode<T: DeserializeOwned>(object: &Value) -> Result<T, DecodeError> {
+    // Where it is right, nobody pays for paths.
+    if let Ok(decoded) = T::deserialize(object) {
+        return Ok(decoded);
+    }
     serde_path_to_error::deserialize(object)
         .map_err(|error| DecodeError { path: error.path().to_string(), reason: error.inner().to_string() })
 }
 
-/// Everything wrong with the form of an object of this kind, in the order the fields are met.
+/// How many findings there are of one object at the most. Nobody reads as many, and an object of nothing but unknown
+/// fields has a hundred times more, each with a look at every field there could be.
+const MOST: usize = 1000;
+
+/// What is wrong with the form of an object of this kind, in the order the fields are met; the first thousand things.
 ///
 /// The version is the object's own. `null` is right everywhere. An unknown kind has no findings.
 pub fn check(kind: &str, object: &Value) -> Vec<Finding> {
@@ -144,6 +152,9 @@ fn walk(
     path: &mut String,
     findings: &mut Vec<Finding>,
 ) {
+    if findings.len() >= MOST {
+        return;
+    }
     let (name, schema) = schema::resolve(schema);
     if schema::is_int_or_string(schema) {
         if !(value.is_null() || value.is_string() || value.is_number()) {
@@ -190,7 +201,7 @@ fn walk(
                     (None, Some(property)) => walk(property, within, value, path, findings),
                     (None, None) => {
                         // An object that names no fields takes any.
-                        if let Some(known) = properties {
+                        if let Some(known) = properties.filter(|_| findings.len() < MOST) {
                             let hint = hint(within, field, known.keys());
                             findings.push(Finding {
                                 path: path.clone(),
@@ -370,6 +381,14 @@ mod tests {
             json!({"specs": {}, "metadata": {"labels": {"any": 1}}, "spec": {"a": 1, "steps": [{"b": 2}]}});
         let paths: Vec<_> = check("Task", &object).into_iter().map(|finding| finding.path).collect();
         assert_eq!(paths, ["metadata.labels.any", "spec.a", "spec.steps[0].b", "specs"]);
+    }
+
+    #[test]
+    fn of_many_findings_the_first_are_reported() {
+        let fields: serde_json::Map<_, _> = (0..5000).map(|at| (format!("stepz{at:04}"), json!(1))).collect();
+        let findings = check("Task", &spec(json!({"steps": [fields, 1]})));
+        assert_eq!(findings.len(), MOST);
+        assert_eq!(findings[0].path, "spec.steps[0].stepz0000");
     }
 
     #[test]

@@ -64,6 +64,12 @@ fn items<'a>(
     items.map(move |(index, item)| (format!("{path}.{field}[{index}]"), item))
 }
 
+/// A text of each element of a list; none when it is no list.
+fn texts<'a>(object: &'a Value, list: &str, field: &'static str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let list = object.get(list).and_then(Value::as_array);
+    list.into_iter().flatten().map(move |item| text(item, field))
+}
+
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
 }

@@ -29,13 +29,14 @@ impl fmt::Display for Renamed {
 pub fn correct(kind: &str, object: &mut Value) -> Vec<Renamed> {
     let mut renamed = Vec::new();
     if let Some(schema) = schema::of(kind, object) {
-        walk(schema, object, "", &mut renamed);
+        walk(schema, object, &mut String::new(), &mut renamed);
     }
     renamed
 }
 
-fn walk(schema: &'static Value, value: &mut Value, path: &str, renamed: &mut Vec<Renamed>) {
+fn walk(schema: &'static Value, value: &mut Value, path: &mut String, renamed: &mut Vec<Renamed>) {
     let (_, schema) = schema::resolve(schema);
+    let length = path.len();
     match value {
         Value::Object(fields) => {
             let properties = schema.get("properties").and_then(Value::as_object);
@@ -56,14 +57,21 @@ fn walk(schema: &'static Value, value: &mut Value, path: &str, renamed: &mut Vec
             let others = schema.get("additionalProperties");
             for (field, value) in fields {
                 if let Some(schema) = properties.and_then(|known| known.get(field)).or(others) {
-                    walk(schema, value, &join(path, field), renamed);
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(field);
+                    walk(schema, value, path, renamed);
+                    path.truncate(length);
                 }
             }
         }
         Value::Array(items) => {
             let Some(schema) = schema.get("items") else { return };
             for (index, item) in items.iter_mut().enumerate() {
-                walk(schema, item, &format!("{path}[{index}]"), renamed);
+                path.extend(["[", &index.to_string(), "]"]);
+                walk(schema, item, path, renamed);
+                path.truncate(length);
             }
         }
         _ => {}

@@ -117,3 +117,16 @@ fn doubts(#[case] kind: &str, #[case] spec: Value, #[case] text: &str) {
 fn no_doubts(#[case] kind: &str, #[case] spec: Value) {
     assert_eq!(found(kind, spec), Vec::<String>::new());
 }
+
+/// Each of so many workspaces would be looked for in all of their names.
+#[test]
+fn what_would_take_long_to_doubt_is_not_doubted() {
+    let workspaces = |count: usize| {
+        let workspaces: Vec<_> =
+            (0..count).map(|index| json!({"name": format!("workspace-{index}")})).collect();
+        json!({"workspaces": workspaces, "steps": [{"image": "i:1"}]})
+    };
+    assert_eq!(found("Task", workspaces(1000)).len(), 1000);
+    let doubted = found("Task", workspaces(50_000)).len();
+    assert!(doubted < 100, "{doubted}");
+}

@@ -1,11 +1,16 @@
 //! Params, workspaces and results that are declared and then not used; names set twice. Pure.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Warning, items, text};
+use super::{Warning, items, text, texts};
 use crate::variables;
+
+/// How much text is searched for the directories of workspaces that nothing else mentions, in bytes: some milliseconds'
+/// worth, and more than a thousand workspaces of an ordinary object need. What is left over is not doubted.
+const SEARCHED: usize = 16 << 20;
 
 /// What the texts of a spec mention.
 #[derive(Default)]
@@ -15,6 +20,10 @@ pub(super) struct Uses<'a> {
     results: BTreeSet<String>,
     any_result: bool,
     texts: Vec<&'a str>,
+    /// The length of all of them.
+    size: usize,
+    /// How much has been searched.
+    searched: Cell<usize>,
 }
 
 impl<'a> Uses<'a> {
@@ -28,6 +37,9 @@ impl<'a> Uses<'a> {
         match value {
             Value::String(text) => {
                 self.texts.push(text);
+                self.size += text.len();
+                // A program may be told the directory alone.
+                self.any_result |= text.contains("/tekton/results");
                 for variable in variables::variables(text) {
                     let Some(reference) = variable.path() else {
                         // A shell puts the name together: `$(results.digest-${i}.path)`.
@@ -59,8 +71,14 @@ impl<'a> Uses<'a> {
         }
     }
 
-    fn mentions(&self, part: &str) -> bool {
-        self.texts.iter().any(|text| text.contains(part))
+    /// Whether more texts than these mention it, as far as that can be found out within bounds.
+    fn mentions(&self, part: &str, declared: usize) -> bool {
+        let searched = self.searched.get() + self.size;
+        if searched > SEARCHED {
+            return true;
+        }
+        self.searched.set(searched);
+        self.texts.iter().filter(|text| text.contains(part)).nth(declared).is_some()
     }
 }
 
@@ -80,26 +98,22 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec
     let containers = || items(spec, "steps", path).chain(items(spec, "sidecars", path));
     // A StepAction may use what is declared here.
     let referring = items(spec, "steps", path).any(|(_, step)| step.get("ref").is_some_and(|r| !r.is_null()));
+    let taken: BTreeSet<&str> =
+        containers().flat_map(|(_, container)| texts(container, "workspaces", "name")).collect();
     for (at, workspace) in items(spec, "workspaces", path).filter(|_| !referring) {
         let name = text(workspace, "name");
-        let mount_path = match text(workspace, "mountPath") {
-            "" => format!("/workspace/{name}"),
-            given => given.to_owned(),
+        let mentioned = || match text(workspace, "mountPath") {
+            "" => uses.mentions(&format!("/workspace/{name}"), 0),
+            // The declaration itself mentions a mount path of its own.
+            given => uses.mentions(given, 1),
         };
-        let taken = containers().any(|(_, container)| {
-            items(container, "workspaces", "").any(|(_, usage)| text(usage, "name") == name)
-        });
-        // The declaration itself mentions a mount path of its own.
-        let mentions = uses.texts.iter().filter(|text| text.contains(&mount_path)).count();
-        let declared = usize::from(!text(workspace, "mountPath").is_empty());
-        if !(name.is_empty() || taken || uses.workspaces.contains(name) || mentions > declared) {
+        if !(name.is_empty() || taken.contains(name) || uses.workspaces.contains(name) || mentioned()) {
             let message = format!("nothing uses workspace \"{name}\"");
             let hint = format!("its files are at $(workspaces.{name}.path)");
             warnings.push(Warning { path: format!("{at}.name"), message, hint });
         }
     }
-    // A program may be told the directory alone.
-    let anything = referring || uses.any_result || uses.mentions("/tekton/results");
+    let anything = referring || uses.any_result;
     for (at, result) in items(spec, "results", path).filter(|_| !anything) {
         let name = text(result, "name");
         let taken = result.get("value").is_some_and(|value| !value.is_null());
@@ -125,37 +139,34 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec
 pub(super) fn pipeline(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
     params(spec, path, uses, warnings);
     let tasks = || items(spec, "tasks", path).chain(items(spec, "finally", path));
+    let mut bound = BTreeSet::new();
+    for (_, task) in tasks() {
+        bound.extend(items(task, "workspaces", "").filter_map(|(_, binding)| {
+            [text(binding, "workspace"), text(binding, "name")].into_iter().find(|name| !name.is_empty())
+        }));
+        // Workspaces reach embedded tasks by their name alone.
+        bound.extend(task.get("taskSpec").into_iter().flat_map(|spec| texts(spec, "workspaces", "name")));
+    }
     for (at, workspace) in items(spec, "workspaces", path) {
         let name = text(workspace, "name");
-        let bound = tasks().any(|(_, task)| {
-            items(task, "workspaces", "").any(|(_, binding)| {
-                [text(binding, "workspace"), text(binding, "name")].into_iter().find(|n| !n.is_empty())
-                    == Some(name)
-            })
-        });
-        // Workspaces reach embedded tasks by their name alone.
-        let embedded = tasks().any(|(_, task)| {
-            task.get("taskSpec")
-                .is_some_and(|spec| items(spec, "workspaces", "").any(|(_, own)| text(own, "name") == name))
-        });
-        let mentioned = uses.workspaces.contains(name) || uses.mentions(&format!("/workspace/{name}"));
-        if !(name.is_empty() || bound || embedded || mentioned) {
+        let mentioned = || uses.workspaces.contains(name) || uses.mentions(&format!("/workspace/{name}"), 0);
+        if !(name.is_empty() || bound.contains(name) || mentioned()) {
             let message = format!("no task uses workspace \"{name}\"");
             warnings.push(Warning { path: format!("{at}.name"), message, hint: String::new() });
         }
     }
-    let outer: BTreeSet<&str> = items(spec, "params", path).map(|(_, param)| text(param, "name")).collect();
+    let outer: BTreeSet<&str> = texts(spec, "params", "name").collect();
     for (at, pipeline_task) in tasks() {
         let Some(embedded) = pipeline_task.get("taskSpec").filter(|embedded| !embedded.is_null()) else {
             continue;
         };
         let at = format!("{at}.taskSpec");
         task(embedded, &at, uses, warnings);
+        let given: BTreeSet<&str> = texts(pipeline_task, "params", "name").collect();
         for (path, param) in items(embedded, "params", &at) {
             let name = text(param, "name");
-            let given = items(pipeline_task, "params", "").any(|(_, given)| text(given, "name") == name);
             let own_default = param.get("default").is_some_and(|default| !default.is_null());
-            if own_default && !given && outer.contains(name) {
+            if own_default && !given.contains(name) && outer.contains(name) {
                 let message = format!("the task's param \"{name}\" hides the pipeline's");
                 let hint = format!("pass it on: {{name: {name}, value: $(params.{name})}}");
                 warnings.push(Warning { path: format!("{path}.name"), message, hint });
