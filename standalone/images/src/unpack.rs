@@ -169,11 +169,10 @@ impl Layer {
 
     fn add<R: Read>(&mut self, entry: &Entry, entries: &mut Entries<R>) -> Result<(), UnpackError> {
         let names = names(&entry.path).ok_or_else(|| UnpackError::Path(shown(&entry.path)))?;
-        let failed = |errno: Errno| UnpackError::Write { path: shown(&entry.path), source: errno.into() };
         let Some((&name, parents)) = names.split_last() else {
             // The root itself.
             if entry.kind == Kind::Directory {
-                finish(&self.root, entry).map_err(failed)?;
+                finish(&self.root, entry).map_err(unwritten(entry))?;
                 self.times.push((Vec::new(), entry.modified));
             }
             return Ok(());
@@ -183,17 +182,20 @@ impl Layer {
                 self.unpacked.opaque = true;
                 return Ok(());
             }
-            return self.directory(parents).and_then(|directory| hide_below(&directory)).map_err(failed);
+            return self
+                .directory(parents)
+                .and_then(|directory| hide_below(&directory))
+                .map_err(unwritten(entry));
         }
         if name.starts_with(FOREIGN) {
             return Ok(());
         }
-        let parent = self.directory(parents).map_err(failed)?;
+        let parent = self.directory(parents).map_err(unwritten(entry))?;
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             if matches!(hidden, b"" | b"." | b"..") {
                 return Err(UnpackError::Path(shown(&entry.path)));
             }
-            return leave_out(&parent, hidden).map_err(failed);
+            return leave_out(&parent, hidden).map_err(unwritten(entry));
         }
         self.make(entry, &parent, name, entries)
     }
@@ -205,35 +207,39 @@ impl Layer {
         name: &[u8],
         entries: &mut Entries<R>,
     ) -> Result<(), UnpackError> {
-        let failed = |errno: Errno| UnpackError::Write { path: shown(&entry.path), source: errno.into() };
         if entry.kind == Kind::HardLink {
             return self.link(entry, parent, name);
         }
-        let was = make_way(parent, name, entry.kind == Kind::Directory).map_err(failed)?;
+        let was = make_way(parent, name, entry.kind == Kind::Directory).map_err(unwritten(entry))?;
         match entry.kind {
             Kind::Directory => {
-                let directory = make_directory(parent, name, was).map_err(failed)?;
-                finish(&directory, entry).map_err(failed)?;
+                let directory = make_directory(parent, name, was).map_err(unwritten(entry))?;
+                finish(&directory, entry).map_err(unwritten(entry))?;
                 self.times.push((entry.path.clone(), entry.modified));
                 return Ok(());
             }
             Kind::File => return self.file(entry, parent, name, entries),
-            Kind::Symlink => fs::symlinkat(&entry.link[..], parent, name).map_err(failed)?,
+            Kind::Symlink => fs::symlinkat(&entry.link[..], parent, name).map_err(unwritten(entry))?,
             Kind::CharDevice if entry.device == (0, 0) => {
                 return Err(UnpackError::Device(shown(&entry.path)));
             }
-            Kind::CharDevice => make_node(entry, FileType::CharacterDevice, parent, name).map_err(failed)?,
-            Kind::BlockDevice => make_node(entry, FileType::BlockDevice, parent, name).map_err(failed)?,
-            Kind::Fifo => make_node(entry, FileType::Fifo, parent, name).map_err(failed)?,
+            Kind::CharDevice => {
+                make_node(entry, FileType::CharacterDevice, parent, name).map_err(unwritten(entry))?
+            }
+            Kind::BlockDevice => {
+                make_node(entry, FileType::BlockDevice, parent, name).map_err(unwritten(entry))?
+            }
+            Kind::Fifo => make_node(entry, FileType::Fifo, parent, name).map_err(unwritten(entry))?,
             Kind::HardLink => {}
         }
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         fs::chownat(parent, name, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)), nofollow)
-            .map_err(failed)?;
+            .map_err(unwritten(entry))?;
         if entry.kind != Kind::Symlink {
-            fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).map_err(failed)?;
+            fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+                .map_err(unwritten(entry))?;
         }
-        fs::utimensat(parent, name, &times(entry.modified), nofollow).map_err(failed)
+        fs::utimensat(parent, name, &times(entry.modified), nofollow).map_err(unwritten(entry))
     }
 
     fn file<R: Read>(
@@ -243,14 +249,12 @@ impl Layer {
         name: &[u8],
         entries: &mut Entries<R>,
     ) -> Result<(), UnpackError> {
-        let failed = |source: io::Error| UnpackError::Write { path: shown(&entry.path), source };
         // Holes take no room, but whoever reads the file or copies it reads all of it.
         if entry.size > self.limits.bytes {
             return Err(UnpackError::Bytes(self.limits.bytes));
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| failed(errno.into()))?;
+        let file = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(unwritten(entry))?;
         let file = File::from(file);
         let mut buffer = vec![0; BUFFER.min(usize::try_from(entry.size).unwrap_or(BUFFER))];
         for extent in &entry.extents {
@@ -259,31 +263,30 @@ impl Layer {
                 let wanted = usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
                 let count = entries.read(&mut buffer[..wanted])?;
                 self.count(count as u64)?;
-                file.write_all_at(&buffer[..count], at).map_err(failed)?;
+                file.write_all_at(&buffer[..count], at).map_err(unwritten(entry))?;
                 at += count as u64;
             }
         }
-        file.set_len(entry.size).map_err(failed)?;
-        finish(&file, entry).map_err(|errno| failed(errno.into()))?;
-        fs::futimens(&file, &times(entry.modified)).map_err(|errno| failed(errno.into()))
+        file.set_len(entry.size).map_err(unwritten(entry))?;
+        finish(&file, entry).map_err(unwritten(entry))?;
+        fs::futimens(&file, &times(entry.modified)).map_err(unwritten(entry))
     }
 
     fn link(&self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<(), UnpackError> {
-        let failed = |errno: Errno| UnpackError::Write { path: shown(&entry.path), source: errno.into() };
         let missing = || UnpackError::Link { path: shown(&entry.path), target: shown(&entry.link) };
         let names = names(&entry.link).ok_or_else(missing)?;
         let (&target, parents) = names.split_last().ok_or_else(missing)?;
         let directory = self.open(parents).map_err(|_| missing())?;
-        let is_there = match look(&directory, target).map_err(failed)? {
+        let is_there = match look(&directory, target).map_err(unwritten(entry))? {
             Found::Nothing | Found::Whiteout | Found::Directory => return Err(missing()),
             Found::Other(inode) => inode,
         };
         // A link to itself would take away what it leads to.
-        if look(parent, name).map_err(failed)? == Found::Other(is_there) {
+        if look(parent, name).map_err(unwritten(entry))? == Found::Other(is_there) {
             return Ok(());
         }
-        make_way(parent, name, false).map_err(failed)?;
-        fs::linkat(&directory, target, parent, name, AtFlags::empty()).map_err(failed)
+        make_way(parent, name, false).map_err(unwritten(entry))?;
+        fs::linkat(&directory, target, parent, name, AtFlags::empty()).map_err(unwritten(entry))
     }
 
     /// Opens a directory within the layer.
@@ -367,6 +370,11 @@ pub(crate) fn names(path: &[u8]) -> Option<Vec<&[u8]>> {
 
 pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(MAX_PATH)]).into_owned()
+}
+
+/// Names the entry that the file system would not take.
+fn unwritten<E: Into<io::Error>>(entry: &Entry) -> impl Fn(E) -> UnpackError {
+    |error| UnpackError::Write { path: shown(&entry.path), source: error.into() }
 }
 
 /// Removes what has the name, unless it is a directory and one is wanted. Of two entries with one name the later holds.

@@ -3,6 +3,7 @@
 mod archive;
 mod hostile;
 mod images;
+mod load;
 mod store;
 mod tree;
 
