@@ -143,8 +143,11 @@ fn attempt(state: &mut State, ids: &Ids, cluster: &mut Cluster, key: &ObjectKey,
     };
     match found {
         Ok(index) => {
-            let bound = bound(&pod, &cluster.nodes[index].name, now);
-            let bound = state.put(ids.pods, bound);
+            let node = cluster.nodes[index].name.clone();
+            let bound = state.put(ids.pods, bound(&pod, &node, now));
+            let message =
+                format!("Successfully assigned {}/{} to {node}", object::namespace(&pod), object::name(&pod));
+            tell(state, &pod, ["Normal", "Scheduled", "Binding", &message], now);
             cluster.nodes[index].take(&bound);
             true
         }
@@ -173,16 +176,22 @@ fn refuse(state: &mut State, ids: &Ids, pod: &Arc<Value>, why: &str, now: Timest
         json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why });
     set_condition(&mut refused, condition, now);
     state.put(ids.pods, refused);
+    tell(state, pod, ["Warning", "FailedScheduling", "Scheduling", why], now);
+}
+
+/// Makes an event about a pod, as kube-scheduler does: type, reason, action and message.
+fn tell(state: &mut State, pod: &Value, [kind, reason, action, message]: [&str; 4], now: Timestamp) {
     let Some(events) = state.table().by_behaviour(Behaviour::Event) else { return };
     let (namespace, name) = (object::namespace(pod), object::name(pod));
     let event = json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": { "name": state.names.generate(&format!("{name}.")), "namespace": namespace },
         "involvedObject": { "apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace,
-                            "uid": object::uid(pod) },
-        "type": "Warning", "reason": "FailedScheduling", "message": why, "action": "Scheduling",
-        "source": { "component": NAME }, "reportingComponent": NAME, "reportingInstance": "",
-        "firstTimestamp": stamp(now), "lastTimestamp": stamp(now), "count": 1,
+                            "uid": object::uid(pod), "resourceVersion": object::resource_version(pod) },
+        "type": kind, "reason": reason, "message": message, "action": action,
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(), "source": {},
+        "firstTimestamp": null, "lastTimestamp": null,
+        "reportingComponent": NAME, "reportingInstance": NAME,
     });
     state.create(events, event, now);
 }

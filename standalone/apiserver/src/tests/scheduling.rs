@@ -171,3 +171,21 @@ fn namespaces_share_what_there_is() {
     assert_eq!(world.get(&format!("{small}/q")).1["spec"]["nodeName"], "here");
     assert_eq!(world.place("p2"), FULL);
 }
+
+#[test]
+fn events_tell_of_nodes_as_the_scheduler_does() {
+    let mut world = World::new();
+    world.make(NODES, &node("1"));
+    world.make(PODS, &pod("a", &json!({})));
+    world.make(PODS, &pod("b", &json!({})));
+    let (_, events) = world.get(&format!("{EVENTS}?fieldSelector=reason=Scheduled"));
+    let [event] = events["items"].as_array().unwrap().as_slice() else { panic!("{events}") };
+    assert_eq!(event["message"], "Successfully assigned default/a to here");
+    assert_eq!((&event["type"], &event["action"]), (&json!("Normal"), &json!("Binding")));
+    assert_eq!((&event["involvedObject"]["name"], &event["count"]), (&json!("a"), &Value::Null));
+    // It writes to the newer group, which has one time, with its fractions.
+    assert_eq!(event["eventTime"], "2026-01-02T03:04:05.000000Z");
+    assert_eq!((&event["reportingComponent"], &event["source"]), (&json!("default-scheduler"), &json!({})));
+    let (_, events) = world.get(&format!("{EVENTS}?fieldSelector=reason=FailedScheduling"));
+    assert_eq!(events["items"][0]["message"], FULL);
+}
