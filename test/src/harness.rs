@@ -59,7 +59,8 @@ pub use world::{Kind, World};
 /// failure.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
-/// How long a pod that is to end may take: its grace period when it names none, and a moment for the node to see to it.
+/// How long the containers of a pod that is to end may take: its grace period when it names none, and a moment for the
+/// node to see to it.
 pub const GONE: Duration = Duration::from_secs(35);
 
 /// What a program that starts worlds does first. One that was started as a container's shim does that work, and ends with

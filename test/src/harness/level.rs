@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Resource};
@@ -46,4 +47,27 @@ pub async fn gone<K: Watched>(api: Api<K>, name: &str, patience: Duration) -> Re
     tokio::time::timeout(patience, gone)
         .await
         .with_context(|| format!("{} \"{name}\" is still there after {patience:?}", K::kind(&())))
+}
+
+/// Waits until a pod is gone, or is to go and none of its containers runs.
+pub async fn ended(api: Api<Pod>, name: &str, patience: Duration) -> Result<()> {
+    let mut states = pin!(watch_object(api, name).default_backoff());
+    let ended = async {
+        while let Some(state) = states.next().await {
+            match state {
+                Ok(None) => return,
+                Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_some() && !runs(&pod) => return,
+                Ok(Some(_)) | Err(_) => {}
+            }
+        }
+    };
+    let ended = tokio::time::timeout(patience, ended).await;
+    ended.with_context(|| format!("Pod \"{name}\" still runs after {patience:?}"))
+}
+
+fn runs(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let statuses = [&status.init_container_statuses, &status.container_statuses];
+    let mut states = statuses.into_iter().flatten().flatten().filter_map(|status| status.state.as_ref());
+    states.any(|state| state.running.is_some())
 }

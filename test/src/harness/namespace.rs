@@ -17,8 +17,9 @@ pub use ropewalk_cli::run::RunKey;
 use ropewalk_cli::run::{Objects, apply};
 use serde_json::{Value, json};
 
+use super::PATIENCE;
 use super::images::Images;
-use super::level::gone;
+use super::level::{ended, gone};
 use super::nodes::{self, Labels};
 use super::state::State;
 
@@ -164,9 +165,13 @@ impl Namespace<'_> {
         Ok(api.list(&ListParams::default()).await?.items)
     }
 
-    /// Waits until there is no such pod.
+    /// Waits until nothing runs in this pod and nothing will, as long as that may take, and then until it is gone: a
+    /// kubelet keeps a pod whose containers have ended until it collects what is left of them, which that of 1.20 does
+    /// once a minute.
     pub async fn pod_gone(&self, name: &str, patience: Duration) -> Result<()> {
-        gone(Api::<Pod>::namespaced(self.client.clone(), &self.name), name, patience).await
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.name);
+        ended(pods.clone(), name, patience).await?;
+        gone(pods, name, PATIENCE).await
     }
 
     /// Every event as `Kind name Reason: message`.
