@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::documents::{self, Config, Document, DocumentError, parse_index, select};
 use crate::entries::ArchiveError;
-use crate::store::{Blob, Image, Layer, Store, StoreError};
+use crate::store::{Blob, Image, Layer, Origin, Store, StoreError};
 use source::Source;
 
 /// Where layouts begin.
@@ -131,7 +131,7 @@ fn add(store: &Store, source: &Source, image: &Found) -> Result<Image, LoadError
         }
         below.push(layer.diff_id.clone());
     }
-    Ok(incoming.finish(&image.names, &image.config)?)
+    Ok(incoming.finish(&image.names, &image.config, Origin::Loaded)?)
 }
 
 fn from_layout(source: &Source, name: Option<&Reference>) -> Result<Vec<Found>, LoadError> {

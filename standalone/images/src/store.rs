@@ -22,12 +22,14 @@ mod prune;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ropewalk_core::images::reference::{Digest, Reference};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{Config, MAX_DOCUMENT};
@@ -37,6 +39,7 @@ pub use error::StoreError;
 use error::failed;
 pub use incoming::{Incoming, Layer};
 use names::Names;
+pub use names::Origin;
 
 const LOCK: &str = "lock";
 const CONFIGS: &str = "configs";
@@ -47,6 +50,8 @@ const USES: &str = "uses";
 const EMPTY: &str = "empty";
 const ROOT: &str = "root";
 const ABOUT: &str = "layer.json";
+/// What the names of files begin with that are being written.
+const HALF: &str = ".half-";
 
 /// Content by its digest and its length in bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,6 +71,8 @@ pub struct Image {
     pub reference: String,
     /// What a pod's status calls it: `HOST/REPOSITORY@DIGEST`, or the id where nobody has told such a name.
     pub pinned: String,
+    /// How the reference came here.
+    pub origin: Origin,
     /// What it says about itself.
     pub config: Config,
     /// Its layers' directories for overlayfs, the topmost first; never empty.
@@ -153,8 +160,8 @@ impl Store {
         Ok(listed)
     }
 
-    /// Keeps an image from being removed for as long as something is at the path `user`, by whichever process. Counts as using
-    /// the image. It may have been removed since it was found, which is [`StoreError::Gone`].
+    /// Keeps an image from being removed for as long as something is at the path `user`, as it is by now, by whichever process.
+    /// Counts as using the image. It may have been removed since it was found, which is [`StoreError::Gone`].
     pub fn hold(&self, image: &Image, user: &Path) -> Result<(), StoreError> {
         let _lock = self.lock()?;
         let config = self.config_path(&image.id);
@@ -282,9 +289,9 @@ impl Store {
     fn image(&self, id: &Digest, reference: String, names: &Names) -> Result<Option<Image>, StoreError> {
         let Some(config) = self.config(id)? else { return Ok(None) };
         let Some(lowers) = self.lowers(&chain_ids(&config.diff_ids))? else { return Ok(None) };
-        let pinned = names.pinned(&reference, id);
+        let (pinned, origin) = (names.pinned(&reference, id), names.origin(&reference));
         let lowers = if lowers.is_empty() { vec![self.directory.join(EMPTY)] } else { lowers };
-        Ok(Some(Image { id: id.clone(), reference, pinned, config, lowers }))
+        Ok(Some(Image { id: id.clone(), reference, pinned, origin, config, lowers }))
     }
 
     /// The directories of a chain, the topmost first, as far as they are seen; `None` if one is missing.
@@ -337,7 +344,8 @@ impl Store {
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.directory.join(LOCK);
         let file = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed("lock", &path)(errno.into()))?;
+        let locked = retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
+        locked.map_err(|errno| failed("lock", &path)(errno.into()))?;
         Ok(file)
     }
 
@@ -345,6 +353,12 @@ impl Store {
     fn clear_dead(&self) -> Result<(), StoreError> {
         let mut dead = Vec::new();
         let lock = self.lock()?;
+        // Files are written with the lock.
+        for path in [list(&self.directory)?, list(&self.directory.join(CONFIGS))?].concat() {
+            if path.file_name().is_some_and(|name| name.as_bytes().starts_with(HALF.as_bytes())) {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
         for path in list(&self.directory.join(INCOMING))? {
             let file = match File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -386,7 +400,7 @@ fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
 /// Writes a file so that it is there as it was or as it shall be, whatever happens.
 fn write(directory: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
     let path = directory.join(name);
-    let written = tempfile::Builder::new().prefix(".").tempfile_in(directory).and_then(|mut file| {
+    let written = tempfile::Builder::new().prefix(HALF).tempfile_in(directory).and_then(|mut file| {
         io::Write::write_all(&mut file, content)?;
         file.as_file().sync_all()?;
         file.persist(&path).map_err(|error| error.error)

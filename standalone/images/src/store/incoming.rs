@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock, syncfs};
 use tempfile::TempDir;
 
 use super::error::{StoreError, failed};
-use super::names::Names;
+use super::names::{Names, Origin};
 use super::{
     ABOUT, About, Blob, CONFIGS, INCOMING, Image, LAYERS, ROOT, Store, USES, full_name, sync_directory, write,
 };
@@ -134,8 +134,9 @@ impl Incoming {
     }
 
     /// Adds the image itself, by the bytes of its configuration, of which all layers were added or found to be here. From now
-    /// on these names are for it: with a tag, or with the digest of its manifest or of an index with it.
-    pub fn finish(self, names: &[Reference], config: &[u8]) -> Result<Image, StoreError> {
+    /// on these names are for it: with a tag, or with the digest of its manifest or of an index with it. The image is told under
+    /// the first of them.
+    pub fn finish(self, names: &[Reference], config: &[u8], origin: Origin) -> Result<Image, StoreError> {
         let id = Digest::of(config);
         let diff_ids = Config::parse(config)?.diff_ids;
         let lock = self.store.lock()?;
@@ -147,7 +148,7 @@ impl Incoming {
         write(&self.store.directory.join(CONFIGS), &hex(&id), config)?;
         let mut known = Names::read(&self.store.directory)?;
         for name in names {
-            known.add(name, &id);
+            known.add(name, &id, origin);
         }
         known.write(&self.store.directory)?;
         let reference = names.first().map_or_else(|| id.to_string(), full_name);

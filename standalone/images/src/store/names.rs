@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ropewalk_core::images::reference::{Digest, Reference};
+use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, failed};
 use super::full_name;
@@ -13,9 +14,26 @@ const FILE: &str = "names.json";
 /// Bytes of the file: a hundred thousand names and more.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// References with everything filled in, and the ids of their images.
+/// How an image came by a name.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// From the registry that the name says.
+    Pulled,
+    /// From a file, by hand.
+    Loaded,
+}
+
+/// References with everything filled in, and what they are for.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<String, String>);
+pub(super) struct Names(BTreeMap<String, Named>);
+
+/// What has a name.
+#[derive(Debug, Deserialize, Serialize)]
+struct Named {
+    id: String,
+    origin: Origin,
+}
 
 impl Names {
     pub(super) fn read(directory: &Path) -> Result<Self, StoreError> {
@@ -38,13 +56,13 @@ impl Names {
             return Ok(Some((id.to_string(), id)));
         }
         let name = full_name(&reference.parse::<Reference>()?);
-        let id = self.0.get(&name).and_then(|id| id.parse().ok());
+        let id = self.0.get(&name).and_then(|named| named.id.parse().ok());
         Ok(id.map(|id| (name, id)))
     }
 
     pub(super) fn of(&self, id: &Digest) -> impl Iterator<Item = &str> {
         let id = id.to_string();
-        self.0.iter().filter(move |(_, known)| **known == id).map(|(name, _)| name.as_str())
+        self.0.iter().filter(move |(_, named)| named.id == id).map(|(name, _)| name.as_str())
     }
 
     /// The name by digest in the same repository, where there is one.
@@ -58,8 +76,13 @@ impl Names {
     }
 
     /// Gives an image a name; who had it before has it no longer.
-    pub(super) fn add(&mut self, reference: &Reference, id: &Digest) {
-        self.0.insert(full_name(reference), id.to_string());
+    pub(super) fn add(&mut self, reference: &Reference, id: &Digest, origin: Origin) {
+        self.0.insert(full_name(reference), Named { id: id.to_string(), origin });
+    }
+
+    /// How a full name came here. Only this machine knows images by their ids.
+    pub(super) fn origin(&self, name: &str) -> Origin {
+        self.0.get(name).map_or(Origin::Loaded, |named| named.origin)
     }
 
     /// Takes one name away, and the digests of its repository with the last tag there; by an id, all.
@@ -81,7 +104,7 @@ impl Names {
     /// Takes all names of an image away.
     pub(super) fn forget(&mut self, id: &Digest) {
         let id = id.to_string();
-        self.0.retain(|_, known| *known != id);
+        self.0.retain(|_, named| named.id != id);
     }
 }
 

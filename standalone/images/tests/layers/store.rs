@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, SystemTime};
 
-use ropewalk_images::{Blob, Digest, Image, Incoming, Layer, Limits, Reference, Store, StoreError};
+use ropewalk_images::{Blob, Digest, Image, Incoming, Layer, Limits, Origin, Reference, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::archive::{Archive, Compression};
@@ -67,7 +67,7 @@ fn add(store: &Store, names: &[&str], layers: &[Archive]) -> Image {
     let (incoming, parts) = (store.begin().expect("begun"), parts(layers));
     add_layers(&incoming, &parts).expect("good layers");
     let names: Vec<_> = names.iter().map(|name| reference(name)).collect();
-    incoming.finish(&names, &parts.config).expect("a good image")
+    incoming.finish(&names, &parts.config, Origin::Pulled).expect("a good image")
 }
 
 /// What the store has below a directory of its own.
@@ -140,7 +140,10 @@ fn what_an_image_says_about_itself_is_kept() {
     });
     let (incoming, parts) = (store.begin().expect("begun"), parts(&one));
     add_layers(&incoming, &parts).expect("good layers");
-    let image = incoming.finish(&[reference("a")], &config(&one, &said)).expect("a good image").config;
+    let image = incoming
+        .finish(&[reference("a")], &config(&one, &said), Origin::Pulled)
+        .expect("a good image")
+        .config;
     assert_eq!(image.created.as_deref(), Some("2026-01-02T03:04:05Z"));
     assert_eq!((image.env, image.user.as_str()), (vec!["A=b c".to_owned()], "app:1"));
     assert_eq!((image.entrypoint, image.cmd), (vec!["/e".to_owned()], vec!["x".to_owned(), String::new()]));
@@ -152,7 +155,8 @@ fn what_an_image_says_about_itself_is_kept() {
         json!({"config": {"Env": null, "Cmd": null, "Entrypoint": null, "Labels": null, "Volumes": null}});
     let incoming = store.begin().expect("begun");
     assert!(incoming.has_layer(&[], &parts.layers[0].0.diff_id).expect("readable"));
-    let image = incoming.finish(&[reference("b")], &config(&one, &nothing)).expect("a good image");
+    let image =
+        incoming.finish(&[reference("b")], &config(&one, &nothing), Origin::Pulled).expect("a good image");
     assert!(image.config.env.is_empty() && image.config.volumes.is_empty());
 }
 
@@ -254,7 +258,7 @@ fn an_image_needs_all_its_layers_and_this_machine() {
     let upon_nothing = incoming.add_layer(std::slice::from_ref(&second.diff_id), first, &content[..]);
     assert!(matches!(upon_nothing, Err(StoreError::MissingLayer(_))), "{upon_nothing:?}");
     incoming.add_layer(&[], first, &content[..]).expect("a good layer");
-    let half = incoming.finish(&[reference("a")], &parts.config);
+    let half = incoming.finish(&[reference("a")], &parts.config, Origin::Pulled);
     assert!(matches!(half, Err(StoreError::MissingLayer(id)) if id == second.diff_id.to_string()));
     for (more, expected) in [
         (json!({"architecture": "s390x"}), "the image is for linux/s390x, and not for this machine"),
@@ -267,7 +271,8 @@ fn an_image_needs_all_its_layers_and_this_machine() {
         (json!({"rootfs": null}), "is not what the OCI image specification describes"),
         (json!({"author": "x".repeat(4 << 20)}), "more than 4194304 bytes"),
     ] {
-        let error = store.begin().expect("begun").finish(&[reference("a")], &config(&layers, &more));
+        let error =
+            store.begin().expect("begun").finish(&[reference("a")], &config(&layers, &more), Origin::Pulled);
         let error = error.expect_err(expected).to_string();
         assert!(error.contains(expected), "{error}");
     }
@@ -318,11 +323,14 @@ fn what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not() {
     let dead = directory.path().join("incoming/dead/half/root/etc");
     fs::create_dir_all(&dead).expect("made");
     fs::write(dead.join("content"), "half").expect("written");
+    let halves = ["", "configs"].map(|name| directory.path().join(name).join(".half-abc"));
+    halves.iter().for_each(|half| fs::write(half, "{").expect("written"));
     let again = self::store(directory.path());
     assert_eq!(entries(directory.path(), "incoming").len(), 1, "the living one's");
+    assert!(halves.iter().all(|half| !half.exists()));
     // Whoever prunes meanwhile leaves what the other one has added.
     assert_eq!(again.prune(0).expect("pruned").bytes, 0);
-    living.finish(&[reference("a")], &parts.config).expect("a good image");
+    living.finish(&[reference("a")], &parts.config, Origin::Pulled).expect("a good image");
     assert_eq!(content(&again.find("a").expect("readable").expect("it is here")), ["a"]);
 }
 
@@ -376,6 +384,21 @@ fn a_tag_moves_to_what_was_added_last() {
     let new = add(&store, &["app"], &[layer("new")]);
     assert_eq!(store.find("app").expect("readable").expect("it is here").id, new.id);
     assert!(store.find(&old.id.to_string()).expect("readable").is_some(), "containers may run with it");
+}
+
+#[test]
+fn each_name_knows_where_it_is_from() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, config) = (store(directory.path()), config(&[], &json!({})));
+    let finish =
+        |name: &str, origin| store.begin().and_then(|it| it.finish(&[reference(name)], &config, origin));
+    let origin = |name: &str| store.find(name).expect("readable").expect("it is here").origin;
+    assert_eq!(finish("a", Origin::Pulled).expect("a good image").origin, Origin::Pulled);
+    let both = finish("b", Origin::Loaded).expect("a good image");
+    assert_eq!((origin("a"), origin("b")), (Origin::Pulled, Origin::Loaded));
+    assert_eq!(origin(&both.id.to_string()), Origin::Loaded);
+    finish("b", Origin::Pulled).expect("a good image");
+    assert_eq!(origin("b"), Origin::Pulled);
 }
 
 #[test]
