@@ -24,7 +24,7 @@ pub(crate) use account::{ROOT_CA, automount, request_token};
 pub(crate) use aggregate::aggregate;
 pub(crate) use attributes::Attributes;
 pub(crate) use authorize::subjects;
-pub use defaults::install;
+pub use defaults::{install, install_roles};
 pub(crate) use escalation::check_write;
 pub(crate) use impersonate::impersonate;
 pub(crate) use review::review;

@@ -211,10 +211,11 @@ impl State {
     }
 
     fn load_definitions(&mut self, now: Timestamp) {
+        let definitions = self.table.take_definitions();
         let Some((id, _)) = self.table.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
             return;
         };
-        for mut definition in self.table.definitions().to_vec() {
+        for mut definition in definitions {
             if let Some(known) = self.get(id, &ObjectKey::of(&definition)).cloned() {
                 if known["spec"] != definition["spec"] {
                     let mut updated = (*known).clone();

@@ -304,6 +304,7 @@ pub enum TableError {
 pub struct ResourceTable {
     resources: Vec<Arc<Resource>>,
     routes: BTreeMap<(String, String, String), (ResourceId, usize)>,
+    /// Until a state has them.
     definitions: Vec<Value>,
     /// Of its documents by their paths, once somebody has asked.
     hashes: OnceLock<Arc<BTreeMap<String, String>>>,
@@ -426,9 +427,10 @@ impl ResourceTable {
         })
     }
 
-    /// The definitions the custom resources came from.
-    pub(crate) fn definitions(&self) -> &[Value] {
-        &self.definitions
+    /// The definitions the custom resources came from, for the one who serves them: they are large, and the table does
+    /// without.
+    pub(crate) fn take_definitions(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.definitions)
     }
 
     pub(crate) fn by_behaviour(&self, behaviour: Behaviour) -> Option<ResourceId> {

@@ -21,17 +21,23 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// `rbac.authorization.kubernetes.io/autoupdate: "false"`, as kube-apiserver does at its start.
 pub fn install(state: &mut State, authority: &str, now: Timestamp) {
     let table = state.table();
-    let ids = (table.by_behaviour(Behaviour::ClusterRole), table.by_behaviour(Behaviour::ClusterRoleBinding));
-    if let (Some(roles), Some(bindings)) = ids {
-        for role in cluster_roles() {
-            provide(state, roles, role, "rules", now);
-        }
+    if let Some(bindings) = table.by_behaviour(Behaviour::ClusterRoleBinding) {
+        install_roles(state, cluster_roles(), now);
         for binding in bindings_of_groups() {
             provide(state, bindings, binding, "subjects", now);
         }
-        aggregate(state);
     }
     state.publish_authority(authority, now);
+}
+
+/// Makes sure of further cluster roles, as [`install`] does of the default ones; they become part of those that gather
+/// roles with their labels.
+pub fn install_roles(state: &mut State, roles: impl IntoIterator<Item = Value>, now: Timestamp) {
+    let Some(id) = state.table().by_behaviour(Behaviour::ClusterRole) else { return };
+    for role in roles {
+        provide(state, id, role, "rules", now);
+    }
+    aggregate(state);
 }
 
 /// Creates an object, or adds to the list of the one that is there what it lacks.

@@ -7,7 +7,9 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 
 use super::{MAPS, PODS, WIDGETS, World};
-use crate::{Caller, Context, NoAdmission, NoTokens, Tokens, User, authenticate, handle_for, install};
+use crate::{
+    Caller, Context, NoAdmission, NoTokens, Tokens, User, authenticate, handle_for, install, install_roles,
+};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1";
@@ -438,4 +440,24 @@ fn commands_need_leave_to_create_them() {
     let (_, refused) = world.ask(&user("reader"), "GET", &url, &Value::Null);
     let expected = "User \"reader\" cannot create resource \"pods/exec\" in API group \"\"";
     assert!(refused["message"].as_str().unwrap().contains(expected), "{refused}");
+}
+
+#[test]
+fn further_roles_become_part_of_those_that_gather_them() {
+    let mut world = world();
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "widgets", "labels": { "rbac.authorization.k8s.io/aggregate-to-edit": "true" } },
+        "rules": [{ "apiGroups": ["example.dev"], "resources": ["widgets"], "verbs": ["create", "list"] }],
+    });
+    world.bind("eve", "default", "edit");
+    world.bind("vic", "default", "view");
+    let (eve, vic) = (user("eve"), user("vic"));
+    assert_eq!(world.ask(&eve, "GET", WIDGETS, &Value::Null).0, 403);
+    for _ in 0..2 {
+        let now = world.now;
+        install_roles(&mut world.state, [role.clone()], now);
+        assert_eq!(world.ask(&eve, "GET", WIDGETS, &Value::Null).0, 200);
+        assert_eq!(world.ask(&vic, "GET", WIDGETS, &Value::Null).0, 403);
+    }
 }
