@@ -211,7 +211,7 @@ impl Layer {
             return self.link(entry, parent, name);
         }
         let was = make_way(parent, name, entry.kind == Kind::Directory).map_err(unwritten(entry))?;
-        match entry.kind {
+        let made = match entry.kind {
             Kind::Directory => {
                 let directory = make_directory(parent, name, was).map_err(unwritten(entry))?;
                 finish(&directory, entry).map_err(unwritten(entry))?;
@@ -219,19 +219,16 @@ impl Layer {
                 return Ok(());
             }
             Kind::File => return self.file(entry, parent, name, entries),
-            Kind::Symlink => fs::symlinkat(&entry.link[..], parent, name).map_err(unwritten(entry))?,
+            Kind::Symlink => fs::symlinkat(&entry.link[..], parent, name),
             Kind::CharDevice if entry.device == (0, 0) => {
                 return Err(UnpackError::Device(shown(&entry.path)));
             }
-            Kind::CharDevice => {
-                make_node(entry, FileType::CharacterDevice, parent, name).map_err(unwritten(entry))?
-            }
-            Kind::BlockDevice => {
-                make_node(entry, FileType::BlockDevice, parent, name).map_err(unwritten(entry))?
-            }
-            Kind::Fifo => make_node(entry, FileType::Fifo, parent, name).map_err(unwritten(entry))?,
-            Kind::HardLink => {}
-        }
+            Kind::CharDevice => make_node(entry, FileType::CharacterDevice, parent, name),
+            Kind::BlockDevice => make_node(entry, FileType::BlockDevice, parent, name),
+            Kind::Fifo => make_node(entry, FileType::Fifo, parent, name),
+            Kind::HardLink => Ok(()),
+        };
+        made.map_err(unwritten(entry))?;
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         fs::chownat(parent, name, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)), nofollow)
             .map_err(unwritten(entry))?;

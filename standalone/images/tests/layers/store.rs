@@ -324,7 +324,9 @@ fn what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not() {
     fs::create_dir_all(&dead).expect("made");
     fs::write(dead.join("content"), "half").expect("written");
     let halves = ["", "configs"].map(|name| directory.path().join(name).join(".half-abc"));
-    halves.iter().for_each(|half| fs::write(half, "{").expect("written"));
+    for half in &halves {
+        fs::write(half, "{").expect("written");
+    }
     let again = self::store(directory.path());
     assert_eq!(entries(directory.path(), "incoming").len(), 1, "the living one's");
     assert!(halves.iter().all(|half| !half.exists()));
