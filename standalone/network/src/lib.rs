@@ -33,7 +33,7 @@ use nix::net::if_::if_nameindex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use link::Links;
+use link::{Links, Watcher};
 use range::{Addresses, Range};
 
 const RANGE: &str = "range.json";
@@ -189,10 +189,16 @@ impl Network {
         links.part(address).map_err(NetworkError::kernel("remove a link"))?;
         fs::create_dir_all(&directory).map_err(NetworkError::file("make", &directory))?;
         let made = namespace::make(&namespace).map_err(NetworkError::kernel("make a network namespace"))?;
-        let joined = links.join(address, made.as_fd(), self.mtu);
+        let linked = links.lead_to(address, made.as_fd(), self.mtu);
+        linked.map_err(NetworkError::kernel("link a pod to this machine"))?;
+        let inside = namespace::inside(&made, || {
+            let watcher = Watcher::open()?;
+            Links::open()?.set_up_inside(address)?;
+            Ok(watcher)
+        });
+        let watcher = inside.map_err(NetworkError::kernel("set up a pod's network"))?;
+        let joined = links.set_up_here(address).and_then(|()| watcher.until_up());
         joined.map_err(NetworkError::kernel("join a pod to this machine"))?;
-        let set_up = namespace::inside(&made, || Links::open()?.set_up_inside(address));
-        set_up.map_err(NetworkError::kernel("set up a pod's network"))?;
         write_json(&noted, &address).map_err(NetworkError::file("write", &noted))?;
         Ok(address)
     }
@@ -230,6 +236,9 @@ pub fn end(directory: &Path) -> Result<(), NetworkError> {
     for pod in fs::read_dir(directory).into_iter().flatten().flatten() {
         let namespace = pod.path().join(NAMESPACE);
         namespace::let_go(&namespace).map_err(NetworkError::file("unmount", &namespace))?;
+    }
+    if !directory.exists() {
+        return Ok(());
     }
     let links = links()?;
     if let Some(range) = range {
@@ -273,7 +282,7 @@ fn choose(directory: &Path, links: &Links) -> Result<Range, NetworkError> {
     }
     let routed = links.routed().map_err(NetworkError::kernel("list the routes of this machine"))?;
     let is_free = |range: &Range| !routed.iter().any(|(network, bits)| range.overlaps(*network, *bits));
-    for range in Range::all().filter(is_free) {
+    for range in Range::all(seed(directory)).filter(is_free) {
         match links.claim(range) {
             // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -286,6 +295,12 @@ fn choose(directory: &Path, links: &Links) -> Result<Range, NetworkError> {
         }
     }
     Err(NetworkError::NoRange)
+}
+
+/// A number that is the directory's each time.
+fn seed(directory: &Path) -> u8 {
+    let bytes = directory.as_os_str().as_encoded_bytes();
+    bytes.iter().fold(0, |seed: u8, byte| seed.wrapping_mul(31).wrapping_add(*byte))
 }
 
 fn boot() -> String {

@@ -9,11 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -44,6 +45,38 @@ const PROTOCOL: RouteProtocol = RouteProtocol::Other(82);
 const HOST_HARDWARE: [u8; 6] = [0x02, b'r', b'w', 0, 0, 1];
 
 const ALONE: u8 = 32;
+
+/// How long the kernel may take to switch a device on that has become connected. It does so at once, unless it is busy with
+/// the removal of many others.
+const SWITCH_ON: Duration = Duration::from_secs(5);
+
+/// Hears when the device of the pod in whose namespace it was made works.
+///
+/// The side of a link that is set up first is switched on when the other one is there, and not at once; until then what is
+/// sent there is lost, and a connection takes a second longer to be made.
+pub(crate) struct Watcher(Connection);
+
+impl Watcher {
+    /// To be made before this machine's side is set up.
+    pub(crate) fn open() -> io::Result<Self> {
+        // RTNLGRP_LINK of linux/rtnetlink.h.
+        const LINKS: u32 = 1;
+        let mut connection = Connection::open(NETLINK_ROUTE)?;
+        connection.listen(LINKS)?;
+        Ok(Self(connection))
+    }
+
+    /// Returns when packets that the pod sends get out.
+    pub(crate) fn until_up(&self) -> io::Result<()> {
+        self.0.hear(SWITCH_ON, |message| match message {
+            RouteNetlinkMessage::NewLink(link) => {
+                let has = |wanted: &LinkAttribute| link.attributes.contains(wanted);
+                has(&LinkAttribute::IfName(INSIDE.to_owned())) && has(&LinkAttribute::OperState(State::Up))
+            }
+            _ => false,
+        })
+    }
+}
 
 /// A netlink connection for this machine, or for the namespace it was made in.
 pub(crate) struct Links(Connection);
@@ -111,8 +144,8 @@ impl Links {
         present(self.0.request(RouteNetlinkMessage::DelAddress(gateway_of(range)?), 0))
     }
 
-    /// Joins a pod's namespace, in which nothing is set up yet, to this machine.
-    pub(crate) fn join(
+    /// Makes the link between this machine and a pod's namespace; neither side is set up.
+    pub(crate) fn lead_to(
         &self,
         address: Ipv4Addr,
         namespace: BorrowedFd<'_>,
@@ -149,16 +182,10 @@ impl Links {
         if ipv6.exists() {
             fs::write(ipv6.join("disable_ipv6"), "1")?;
         }
-        let index = if_nametoindex(name.as_str())?;
-        self.up(index)?;
-        self.knows(index, address, &hardware(address))?;
-        let mut route = route(address, ALONE, index);
-        // What this machine says to the pod, it says as the gateway.
-        route.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(range.gateway())));
-        self.0.request(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
+        Ok(())
     }
 
-    /// Sets up the namespace that this connection was made in, joined already.
+    /// Sets up the namespace that this connection was made in, the pod's, which a link leads to.
     pub(crate) fn set_up_inside(&self, address: Ipv4Addr) -> io::Result<()> {
         let gateway = Range::of(address).gateway();
         self.up(if_nametoindex(LOOPBACK)?)?;
@@ -180,6 +207,17 @@ impl Links {
         default.header.scope = RouteScope::Universe;
         default.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
         self.0.request(RouteNetlinkMessage::NewRoute(default), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Sets up this machine's side, the other one being set up already: from now on packets pass.
+    pub(crate) fn set_up_here(&self, address: Ipv4Addr) -> io::Result<()> {
+        let index = if_nametoindex(link_name(address).as_str())?;
+        self.up(index)?;
+        self.knows(index, address, &hardware(address))?;
+        let mut route = route(address, ALONE, index);
+        // What this machine says to the pod, it says as the gateway.
+        route.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(Range::of(address).gateway())));
+        self.0.request(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Removes the link of a pod, with the routes over it, if it is there.

@@ -26,7 +26,10 @@ pub(crate) fn make(file: &Path) -> io::Result<File> {
 }
 
 /// Does something inside a namespace.
-pub(crate) fn inside(namespace: &File, work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+pub(crate) fn inside<T: Send>(
+    namespace: &File,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     own_thread(|| {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         work()

@@ -1,13 +1,16 @@
 //! Requests to the kernel over netlink, one after another: sent, answered, done. It answers while it is being asked, so
-//! nothing here waits, and an answer that is not there is an error.
+//! nothing here waits for an answer, and one that is not there is an error.
 
 use std::io;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A netlink socket: it works in the network namespace it was made in, whichever its thread enters later.
 pub(crate) struct Connection(Socket);
@@ -40,6 +43,34 @@ impl Connection {
         self.answers(1, each)
     }
 
+    /// Has the kernel tell of every change in this group from now on. Nothing else is to be asked here then.
+    pub(crate) fn listen(&mut self, group: u32) -> io::Result<()> {
+        self.0.add_membership(group)
+    }
+
+    /// Reads what the kernel tells until `is_it` finds what it looks for; fails after `limit`.
+    pub(crate) fn hear<M: NetlinkDeserializable>(
+        &self,
+        limit: Duration,
+        mut is_it: impl FnMut(M) -> bool,
+    ) -> io::Result<()> {
+        let end = Instant::now() + limit;
+        let mut heard = false;
+        while !heard {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            if poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], left)? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let (datagram, _) = self.0.recv_from_full()?;
+            each_message(&datagram, |message| match message {
+                NetlinkPayload::InnerMessage(message) => heard |= is_it(message),
+                _ => {}
+            });
+        }
+        Ok(())
+    }
+
     /// Sends messages that belong together; `asking` of them want to be told that they were done.
     pub(crate) fn batch<M: NetlinkDeserializable>(&self, messages: &[u8], asking: usize) -> io::Result<()> {
         self.0.send(messages, 0)?;
@@ -50,21 +81,28 @@ impl Connection {
     fn answers<M: NetlinkDeserializable>(&self, mut open: usize, mut each: impl FnMut(M)) -> io::Result<()> {
         while open > 0 {
             let (datagram, _) = self.0.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while let Some(length) = length(rest) {
-                let message = NetlinkMessage::<M>::deserialize(&rest[..length]);
-                // Messages begin at multiples of four bytes.
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-                match message.map(|message| message.payload) {
-                    Ok(NetlinkPayload::Error(error)) if error.code.is_some() => return Err(error.to_io()),
-                    Ok(NetlinkPayload::Error(_) | NetlinkPayload::Done(_)) => open = open.saturating_sub(1),
-                    Ok(NetlinkPayload::InnerMessage(message)) => each(message),
-                    Ok(_) => {}
-                    Err(error) => tracing::debug!(%error, "a message of the kernel is not understood"),
-                }
-            }
+            let mut failed = None;
+            each_message(&datagram, |message| match message {
+                NetlinkPayload::Error(error) if error.code.is_some() => failed = Some(error.to_io()),
+                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => open = open.saturating_sub(1),
+                NetlinkPayload::InnerMessage(message) => each(message),
+                _ => {}
+            });
+            failed.map_or(Ok(()), Err)?;
         }
         Ok(())
+    }
+}
+
+fn each_message<M: NetlinkDeserializable>(datagram: &[u8], mut each: impl FnMut(NetlinkPayload<M>)) {
+    let mut rest = datagram;
+    while let Some(length) = length(rest) {
+        match NetlinkMessage::deserialize(&rest[..length]) {
+            Ok(message) => each(message.payload),
+            Err(error) => tracing::debug!(%error, "a message of the kernel is not understood"),
+        }
+        // Messages begin at multiples of four bytes.
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
 }
 

@@ -25,9 +25,11 @@ impl Range {
     /// How many bits of an address name the range.
     pub(crate) const BITS: u8 = 24;
 
-    /// All there are to choose from, in the order of preference.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        NETWORKS.into_iter().flat_map(|[a, b]| (0..=u8::MAX).map(move |c| Self([a, b, c])))
+    /// All there are to choose from, in the order of preference of whom `seed` tells from others: who starts again gets the
+    /// same one again, and two who start at once seldom want the same.
+    pub(crate) fn all(seed: u8) -> impl Iterator<Item = Self> {
+        let of = move |[a, b]: [u8; 2]| (0..=u8::MAX).map(move |c| Self([a, b, c.wrapping_add(seed)]));
+        NETWORKS.into_iter().flat_map(of)
     }
 
     /// The range an address is in.
@@ -168,10 +170,13 @@ mod tests {
 
     #[test]
     fn ranges_are_apart_and_leave_the_usual_defaults_alone() {
-        let all: Vec<_> = Range::all().collect();
+        let all: Vec<_> = Range::all(0).collect();
         assert_eq!(all.len(), 3 * 256);
         assert_eq!(all[3].to_string(), "10.209.3.0/24");
         assert_eq!(all[3].gateway(), Ipv4Addr::new(10, 209, 3, 1));
+        let others: Vec<_> = Range::all(200).collect();
+        assert_eq!(others[60].to_string(), "10.209.4.0/24");
+        assert!(all.iter().all(|range| others.contains(range)), "the same ones");
         for (network, bits) in
             [([10, 88, 0, 0], 16), ([172, 17, 0, 0], 16), ([10, 244, 0, 0], 15), ([10, 96, 0, 0], 12)]
         {
