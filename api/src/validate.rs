@@ -4,6 +4,7 @@
 //! cannot disagree. Objects are validated after defaulting. All errors of an object are collected; texts and paths
 //! are upstream's.
 
+pub mod cel;
 mod common;
 mod customrun;
 mod errors;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::names::{is_qualified_name, looks_like_url};
-use super::{FieldError, FieldErrors};
+use super::{FieldError, FieldErrors, cel};
 use crate::config::{ApiFields, Config};
 use crate::{GoDuration, Param, TaskRunSidecarSpec, TaskRunStepSpec, WhenExpression, WorkspaceBinding};
 
@@ -135,7 +135,13 @@ fn when_expression(expression: &WhenExpression, config: &Config) -> FieldErrors 
             )
             .into();
         }
-        return FieldErrors::default();
+        return cel::check(cel).err().map_or_else(FieldErrors::default, |error| {
+            let wrong = FieldError::new(format!("invalid cel expression: {error}"), &["cel"]);
+            // What is substituted is the text of the expression, before anybody reads it.
+            let bare = cel.contains("$(") && !cel.contains(['\'', '"']);
+            let hint = if bare { "a variable stands in quotes: '$(params.name)' == 'value'" } else { "" };
+            wrong.hint(hint).into()
+        });
     }
     if input.is_empty() && operator.is_empty() && values.is_empty() {
         return FieldError::missing(&[""]).into();
