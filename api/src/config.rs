@@ -102,6 +102,10 @@ pub struct FeatureFlags {
     pub disable_inline_spec: Vec<String>,
     /// `set-security-context`.
     pub set_security_context: bool,
+    /// `disable-creds-init`.
+    pub disable_creds_init: bool,
+    /// `require-git-ssh-secret-known-hosts`.
+    pub require_git_ssh_secret_known_hosts: bool,
 }
 
 impl Default for FeatureFlags {
@@ -116,6 +120,8 @@ impl Default for FeatureFlags {
             enable_concise_resolver_syntax: false,
             disable_inline_spec: Vec::new(),
             set_security_context: false,
+            disable_creds_init: false,
+            require_git_ssh_secret_known_hosts: false,
         }
     }
 }

@@ -43,6 +43,11 @@ pub enum ConversionError {
     },
 }
 
+/// Whether an annotation is the record of what an object lacks a field for.
+pub(crate) fn is_record(annotation: &str) -> bool {
+    annotation == kept::ours()
+}
+
 /// The object in another version, `to` being an `apiVersion`. Nothing changes but what the versions differ in, and of the
 /// metadata only annotations.
 ///

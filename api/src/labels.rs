@@ -1,5 +1,7 @@
 //! Labels and annotations that tools read (contract 10).
 
+use crate::conversion;
+
 /// On a TaskRun made from a reference: the Task.
 pub const TASK: &str = "tekton.dev/task";
 /// On a pod: its TaskRun.
@@ -26,7 +28,13 @@ pub const READY: &str = "tekton.dev/ready";
 pub const READY_VALUE: &str = "READY";
 /// Annotation of a TaskRun: its pipeline task ignores failures (`continue`).
 pub const PIPELINE_TASK_ON_ERROR: &str = "pipeline.tekton.dev/pipeline-task-on-error";
-/// kubectl's own record, never copied to children.
+/// kubectl's own record.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Annotations of Chains, never copied to children.
 pub const CHAINS_PREFIX: &str = "chains.tekton.dev/";
+
+/// Whether an annotation is a record about the object it stands on, and never copied to what is made from it: kubectl's of
+/// what was applied, and ours of what a version has no field for.
+pub fn is_record(annotation: &str) -> bool {
+    annotation == LAST_APPLIED || conversion::is_record(annotation)
+}

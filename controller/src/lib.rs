@@ -5,6 +5,7 @@
 mod apply;
 mod attempts;
 pub mod capabilities;
+mod credentials;
 mod events;
 mod images;
 pub mod lease;

@@ -14,6 +14,7 @@ use ropewalk_core::plan::Plan;
 use ropewalk_core::snapshot::Refusal;
 use ropewalk_core::taskrun::{self, Snapshot};
 
+use crate::credentials;
 use crate::metrics::{Metrics, Workqueue};
 use crate::pod_events;
 use crate::reconcile::{
@@ -65,13 +66,17 @@ impl Reconciled for TaskRun {
         let named = going_on.map(|status| status.pod_name.as_str());
         let known = view.pods_of.children(&uid);
         let pods = children_of(context, &view.pods, known, &namespace, &uid, named).await?;
+        let config = Arc::clone(&context.options.config.borrow());
+        let settings = Arc::clone(&context.options.settings.borrow());
+        let account = taskrun::wants_account(run, &pods, &config, &settings);
         Ok(Snapshot {
             task: look_up(&context.client, &view.tasks, &namespace, taskrun::wants_task(run)).await?,
+            account: credentials::look_up(&context.client, &namespace, account, &config.features).await?,
             warnings: pods.iter().filter_map(|pod| pod.uid()).flat_map(|uid| view.said.of(&uid)).collect(),
             pods,
             now: Timestamp::now(),
-            config: Arc::clone(&context.options.config.borrow()),
-            settings: Arc::clone(&context.options.settings.borrow()),
+            config,
+            settings,
             run: Arc::clone(run),
             images: context.look_ups.as_ref().map(|look_ups| look_ups.known(&uid)),
             refusals,

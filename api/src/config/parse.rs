@@ -105,6 +105,8 @@ fn read_features(reader: &mut Reader<'_>) -> FeatureFlags {
     reader.flag("enable-artifacts", &mut flags.enable_artifacts);
     reader.flag("enable-concise-resolver-syntax", &mut flags.enable_concise_resolver_syntax);
     reader.flag("set-security-context", &mut flags.set_security_context);
+    reader.flag("disable-creds-init", &mut flags.disable_creds_init);
+    reader.flag("require-git-ssh-secret-known-hosts", &mut flags.require_git_ssh_secret_known_hosts);
     // Upstream does not trim these.
     reader.list("disable-inline-spec", &mut flags.disable_inline_spec, |entry| entry);
     flags
@@ -209,6 +211,8 @@ mod tests {
             ("enable-concise-resolver-syntax", "TRUE"),
             ("disable-inline-spec", "pipeline, taskrun"),
             ("set-security-context", "true"),
+            ("disable-creds-init", "true"),
+            ("require-git-ssh-secret-known-hosts", "true"),
         ]);
         let config = Config::from_config_maps(&defaults, &features, &map(&[])).unwrap();
         let Defaults { timeout, service_account, managed_by, pod_template, .. } = &config.defaults;
@@ -232,6 +236,8 @@ mod tests {
                 enable_concise_resolver_syntax: true,
                 disable_inline_spec: vec!["pipeline".to_owned(), " taskrun".to_owned()],
                 set_security_context: true,
+                disable_creds_init: true,
+                require_git_ssh_secret_known_hosts: true,
             }
         );
     }

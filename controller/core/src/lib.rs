@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file, the environment or an API server: what a decision needs stands in its snapshot.
 
 pub mod cache;
+pub mod credentials;
 pub mod dag;
 pub mod diagnosis;
 pub mod events;

@@ -22,8 +22,9 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use ropewalk_api::config::Config;
 use ropewalk_api::names::{child_name, step_container};
-use ropewalk_api::{GoDuration, PodTemplate, Task, TaskRun, labels};
+use ropewalk_api::{GoDuration, PodTemplate, ROPEWALK_GROUP, Task, TaskRun, labels};
 
+use crate::credentials::Credentials;
 use crate::settings::Settings;
 use crate::taskrun::resolve::{self, Resolved};
 use crate::taskrun::{passes, validate};
@@ -39,6 +40,11 @@ pub const STEP_PREFIX: &str = "step-";
 pub const SIDECAR_PREFIX: &str = "sidecar-";
 /// The one init container, where image volumes do not make it superfluous.
 pub const PREPARE: &str = "prepare";
+
+/// The annotation of a pod that names the secrets its service account named in vain when it was made.
+pub(crate) fn missing_secrets_key() -> String {
+    format!("{ROPEWALK_GROUP}/missing-secrets")
+}
 
 /// Why no pod can be made from a Task. The text ends up in the run's condition.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -128,6 +134,7 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
     let mounted = workspaces::mount(run, task);
     let scripts = scripts::place(&task.spec)?;
     let steps = step::merged(task, &mounted);
+    let credentials = Some(&task.credentials).filter(|_| !config.features.disable_creds_init);
     let wait_for_ready = waits_for_sidecars(task, config);
     let containers = step::containers(&step::Inputs {
         run,
@@ -136,6 +143,7 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
         settings,
         mounted: &mounted,
         scripts: &scripts,
+        credentials,
         steps: &steps,
         wait_for_ready,
     })?;
@@ -143,7 +151,7 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
     let prepare = (!settings.image_volumes).then(|| prepare::container(&steps, &scripts, config, settings));
 
     let template = task.pod_template.clone().unwrap_or_default();
-    let mut all_volumes = volumes::of_pod(steps.len(), &scripts, settings);
+    let mut all_volumes = volumes::of_pod(steps.len(), &scripts, credentials, settings);
     all_volumes.extend(task.spec.volumes.iter().cloned());
     all_volumes.extend(mounted.volumes);
     all_volumes.extend(template.volumes.iter().cloned());
@@ -153,7 +161,7 @@ pub fn build(run: &TaskRun, task: &Resolved, config: &Config, settings: &Setting
     }
 
     Ok(Pod {
-        metadata: metadata(run, config, settings, !wait_for_ready),
+        metadata: metadata(run, config, settings, credentials, !wait_for_ready),
         spec: Some(pod_spec(
             template,
             PodSpec {
@@ -187,7 +195,13 @@ fn active_deadline(timeout: GoDuration) -> i64 {
     (timeout.as_nanos().saturating_mul(3) / 2 / 1_000_000_000).clamp(1, i64::from(i32::MAX))
 }
 
-fn metadata(run: &TaskRun, config: &Config, settings: &Settings, ready: bool) -> ObjectMeta {
+fn metadata(
+    run: &TaskRun,
+    config: &Config,
+    settings: &Settings,
+    credentials: Option<&Credentials>,
+    ready: bool,
+) -> ObjectMeta {
     let run_name = run.metadata.name.clone().unwrap_or_default();
     let uid = run.metadata.uid.clone().unwrap_or_default();
     let mut pod_labels = run.metadata.labels.clone().unwrap_or_default();
@@ -197,8 +211,11 @@ fn metadata(run: &TaskRun, config: &Config, settings: &Settings, ready: bool) ->
 
     let mut annotations = run.metadata.annotations.clone().unwrap_or_default();
     annotations.remove(labels::MANAGED_BY);
-    annotations.remove(labels::LAST_APPLIED);
+    annotations.retain(|key, _| !labels::is_record(key));
     annotations.insert(labels::RELEASE.to_owned(), settings.release.clone());
+    if let Some(missing) = credentials.map(|it| &it.missing).filter(|missing| !missing.is_empty()) {
+        annotations.insert(missing_secrets_key(), missing.join(", "));
+    }
     if ready {
         annotations.insert(labels::READY.to_owned(), labels::READY_VALUE.to_owned());
     }

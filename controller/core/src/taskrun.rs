@@ -4,6 +4,7 @@
 
 mod containers;
 mod creation;
+mod credentials;
 mod diagnosis;
 mod draft;
 mod failure;
@@ -32,8 +33,10 @@ use ropewalk_api::{Task, TaskRun, conditions, taskrun_spec_status};
 pub(crate) use creation::provenance;
 pub use warnings::PodWarning;
 
+use crate::credentials::{Account, Answer};
 use crate::images;
 use crate::plan::Plan;
+use crate::pod;
 use crate::settings::Settings;
 use crate::snapshot::{Lookup, Refusal};
 
@@ -50,6 +53,8 @@ pub struct Snapshot {
     pub run: Arc<TaskRun>,
     /// The referenced Task; looked up only when [`wants_task`] says so.
     pub task: Lookup<Task>,
+    /// The service account of the pod; looked up only when [`wants_account`] says so.
+    pub account: Option<Answer<Account>>,
     /// Every pod whose controller is this run, of any attempt, in order of name.
     pub pods: Vec<Arc<Pod>>,
     /// What nodes said of these pods in events, in a fixed order.
@@ -99,6 +104,28 @@ pub fn wants_task(run: &TaskRun) -> Option<&str> {
     }
     let task = run.spec.task_ref.as_ref()?;
     (task.resolver.is_empty() && !task.name.is_empty()).then_some(task.name.as_str())
+}
+
+/// The service account to look up before planning, with its secrets: that of a run whose pod is still to be made.
+pub fn wants_account(
+    run: &TaskRun,
+    pods: &[Arc<Pod>],
+    config: &Config,
+    settings: &Settings,
+) -> Option<String> {
+    let status = run.status.as_ref();
+    let done = status.is_some_and(|status| conditions::is_done(&status.conditions));
+    let held =
+        matches!(run.spec.status.as_str(), taskrun_spec_status::PENDING | taskrun_spec_status::CANCELLED);
+    if done
+        || held
+        || config.features.disable_creds_init
+        || !lifecycle::is_ours(run, settings)
+        || draft::pod_of(run, status, pods).is_some()
+    {
+        return None;
+    }
+    Some(pod::service_account(run, config))
 }
 
 /// What to do about a TaskRun now.

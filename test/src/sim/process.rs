@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use http::Request;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::core::params::GetParams;
 use ropewalk_api::config::Config;
 use ropewalk_api::{Pipeline, PipelineRun, Task, TaskRun};
 use ropewalk_apiserver::{Delta, ObjectKey};
+use ropewalk_core::credentials::{Account, Answer};
 use ropewalk_core::metrics::Measure;
 use ropewalk_core::outcome::Outcome;
 use ropewalk_core::plan::{Event, Plan, Resource, Target, Write};
@@ -410,6 +411,8 @@ impl Process {
                 let named = named.chain(self.attempts_of(&uid));
                 let pods = children(&self.pods, Resource::Pod, &key, &uid, named, wire)?;
                 let task = look_up(&self.tasks, "tasks", &key, taskrun::wants_task(run), wire)?;
+                let wanted = taskrun::wants_account(run, &pods, &config, &settings);
+                let account = account(&key.namespace, wanted, wire)?;
                 let run = Arc::clone(run);
                 Ok(taskrun::plan(&taskrun::Snapshot {
                     now,
@@ -417,6 +420,7 @@ impl Process {
                     settings,
                     run,
                     task,
+                    account,
                     pods,
                     warnings: Vec::new(),
                     images: None,
@@ -491,6 +495,19 @@ fn look_up<K: DeserializeOwned + kube::Resource>(
         Some(object) => Lookup::Found(Arc::new(object)),
         None => Lookup::Missing,
     })
+}
+
+/// The service account of a pod that is to be made; none names secrets here.
+fn account(
+    namespace: &str,
+    name: Option<String>,
+    wire: &mut Wire<'_>,
+) -> Result<Option<Answer<Account>>, Interruption> {
+    let Some(name) = name else { return Ok(None) };
+    let collection = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+    let request = kube::core::Request::new(collection).get(&name, &GetParams::default());
+    let found: Option<ServiceAccount> = read_live(&request.map_err(SimError::Request)?, wire)?;
+    Ok(Some(found.map_or(Answer::Missing, |account| Answer::Found(Account::new(&account)))))
 }
 
 /// The objects that `uid` controls, as the cache has them, and those of `named` that it lacks, from the API server.

@@ -181,7 +181,7 @@ impl Nursery<'_> {
             all.extend(embedded.metadata.annotations.clone());
         }
         all.extend(self.run.metadata.annotations.clone().unwrap_or_default());
-        all.retain(|key, _| key != labels::LAST_APPLIED && !key.starts_with(labels::CHAINS_PREFIX));
+        all.retain(|key, _| !labels::is_record(key) && !key.starts_with(labels::CHAINS_PREFIX));
         all.insert(labels::RELEASE.to_owned(), self.release.to_owned());
         if node.task.ignores_failure() {
             all.insert(labels::PIPELINE_TASK_ON_ERROR.to_owned(), node.task.on_error.clone());

@@ -110,7 +110,7 @@ pub(super) fn metadata_patch(run: &PipelineRun, origin: &Origin, refusals: &[Ref
         labels.insert(labels::PIPELINE.to_owned(), origin.label.clone());
     }
     let mut annotations = absent(&origin.annotations, run.metadata.annotations.as_ref());
-    annotations.retain(|key, _| key != labels::LAST_APPLIED && !key.starts_with(labels::CHAINS_PREFIX));
+    annotations.retain(|key, _| !labels::is_record(key) && !key.starts_with(labels::CHAINS_PREFIX));
     if labels.is_empty() && annotations.is_empty() {
         return None;
     }

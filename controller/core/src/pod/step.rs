@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, ResourceRequirements, Securi
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use ropewalk_api::config::Config;
 use ropewalk_api::{Step, StepTemplate, TaskRun, TaskSpec};
-use ropewalk_entrypoint_protocol::flags::{OnError, StepFlags};
+use ropewalk_entrypoint_protocol::flags::{Credential, OnError, StepFlags};
 use ropewalk_entrypoint_protocol::paths;
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use super::scripts::Placed;
 use super::sidecar::some;
 use super::workspaces::Mounted;
 use super::{PodError, STEP_PREFIX, resources, step_containers, volumes};
+use crate::credentials::Credentials;
 use crate::images::{Image, Lookup, PLATFORM_COMMANDS};
 use crate::settings::Settings;
 use crate::taskrun::resolve::Resolved;
@@ -28,6 +29,8 @@ pub(super) struct Inputs<'a> {
     pub(super) settings: &'a Settings,
     pub(super) mounted: &'a Mounted,
     pub(super) scripts: &'a Placed,
+    /// None where `disable-creds-init` is set.
+    pub(super) credentials: Option<&'a Credentials>,
     /// All steps as [`merged`] leaves them.
     pub(super) steps: &'a [Step],
     /// The first step waits until the controller says that the sidecars are ready.
@@ -173,8 +176,8 @@ fn mounts(inputs: &Inputs<'_>, index: usize, step: &Step, steps: usize) -> Vec<V
     if inputs.scripts.of_step(index).is_some() {
         mounts.push(volumes::of_script(index, inputs.settings));
     }
-    mounts.extend(volumes::of_step(index, steps));
-    for implicit in volumes::implicit(index, inputs.settings) {
+    mounts.extend(volumes::of_step(index, steps, inputs.credentials));
+    for implicit in volumes::implicit(index, inputs.credentials, inputs.settings) {
         // Somebody who mounts a volume of their own at /workspace means it.
         if mounts.iter().all(|own| clean(&own.mount_path) != implicit.mount_path) {
             mounts.push(implicit);
@@ -206,6 +209,7 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
             return Err(PodError::OnError { step: shown.to_owned(), value: other.to_owned() });
         }
     };
+    let credentials = inputs.credentials.map(|credentials| credentials.flags.clone()).unwrap_or_default();
     let stream = |config: &Option<ropewalk_api::StepOutputConfig>| {
         config.as_ref().and_then(|config| config.path.clone()).filter(|path| !path.is_empty())
     };
@@ -215,6 +219,7 @@ fn flags(inputs: &Inputs<'_>, index: usize, step: &Step, container: &str) -> Res
         post_file: paths::run_out(index),
         termination_path: paths::TERMINATION.to_owned(),
         step_metadata_dir: paths::status_dir(index),
+        credentials: credentials.into_iter().map(|it| Credential { url: literal(&it.url), ..it }).collect(),
         on_error,
         timeout: step.timeout.filter(|timeout| !timeout.is_zero()),
         stdout_path: stream(&step.stdout_config),

@@ -1,8 +1,9 @@
 //! Pods from runs: whole ones as snapshots, rules as tables.
 
+use k8s_openapi::api::core::v1::{Volume, VolumeMount};
 use ropewalk_api::config::Config;
 use ropewalk_api::{Task, TaskRun};
-use ropewalk_entrypoint_protocol::flags::{self, Command, StepFlags};
+use ropewalk_entrypoint_protocol::flags::{self, Command, Credential, CredentialKind, StepFlags};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -562,4 +563,115 @@ fn render_says_what_the_run_would_say() {
         error("{taskSpec: {steps: [{name: s, image: i}]}}"),
         "step \"s\" has neither command nor script; set a command, as image entrypoints are not looked up"
     );
+}
+
+/// The pod of a run whose service account names two secrets.
+fn pod_with_credentials(spec: &str, config: &Config, settings: &Settings) -> Value {
+    let credential =
+        |kind, secret: &str, url: &str| Credential { kind, secret: secret.into(), url: url.into() };
+    let mount = |name: &str, secret: &str| VolumeMount {
+        name: name.into(),
+        mount_path: format!("/tekton/creds-secrets/{secret}"),
+        ..VolumeMount::default()
+    };
+    let volume = |name: &str| Volume { name: name.into(), ..Volume::default() };
+    let run = run(spec);
+    let mut resolved = resolve::resolve(&run, None, config).expect("a Task");
+    resolved.credentials = Credentials {
+        flags: vec![
+            credential(CredentialKind::DockerConfig, "pull", ""),
+            credential(CredentialKind::BasicGit, "bot", "https://git.example/$(x)"),
+        ],
+        volumes: vec![volume("tekton-creds-1"), volume("tekton-creds-2")],
+        mounts: vec![mount("tekton-creds-1", "pull"), mount("tekton-creds-2", "bot")],
+        missing: vec!["gone".into()],
+    };
+    serde_json::to_value(build(&run, &resolved, config, settings).expect("a pod")).expect("JSON")
+}
+
+const TWO_STEPS: &str = "
+  taskSpec:
+    volumes: [{name: mine, emptyDir: {}}]
+    sidecars: [{name: side, image: i}]
+    steps:
+    - {name: a, image: i, command: [x], volumeMounts: [{name: mine, mountPath: /tekton/creds-secrets/bot/}]}
+    - {name: b, image: i, command: [x]}
+";
+
+fn volume_names_of(pod: &Value) -> Vec<&str> {
+    let all = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    all.map(|volume| volume["name"].as_str().expect("a name")).collect()
+}
+
+#[rstest]
+#[case(Settings::default(), &["tekton-internal-artifacts", "tekton-creds-1", "tekton-creds-2", "tekton-internal-bin"])]
+#[case(without_image_volumes(), &["tekton-internal-artifacts", "tekton-creds-1", "tekton-creds-2", "tekton-internal-bin"])]
+fn credentials_are_mounted_by_every_step_and_no_sidecar(#[case] settings: Settings, #[case] order: &[&str]) {
+    let pod = pod_with_credentials(TWO_STEPS, &Config::default(), &settings);
+    let names = volume_names_of(&pod);
+    assert!(names.windows(order.len()).any(|some| some == order), "{names:?}");
+    let of = |name: &str| -> Vec<String> {
+        let all = mounts(container(&pod, name)).into_iter();
+        all.filter(|mount| mount.contains("creds")).collect()
+    };
+    // Where a step has a mount of its own, it means it.
+    assert_eq!(
+        of("step-a"),
+        [
+            "mine@/tekton/creds-secrets/bot/",
+            "tekton-creds-init-home-0@/tekton/creds",
+            "tekton-creds-1@/tekton/creds-secrets/pull",
+        ]
+    );
+    assert_eq!(
+        of("step-b"),
+        [
+            "tekton-creds-init-home-1@/tekton/creds",
+            "tekton-creds-1@/tekton/creds-secrets/pull",
+            "tekton-creds-2@/tekton/creds-secrets/bot",
+        ]
+    );
+    assert!(of("sidecar-side").is_empty());
+    for step in ["step-a", "step-b"] {
+        let args = args(container(&pod, step));
+        let at = args.iter().position(|arg| arg == "-step_metadata_dir").expect("the flag") + 2;
+        // The kubelet makes one dollar of two.
+        assert_eq!(args[at..at + 2], ["-docker-config=pull", "-basic-git=bot=https://git.example/$$(x)"]);
+    }
+    assert_eq!(pod["metadata"]["annotations"]["ropewalk.dev/missing-secrets"], "gone");
+}
+
+#[test]
+fn without_credentials_there_are_no_volumes_for_them() {
+    let mut config = Config::default();
+    config.features.disable_creds_init = true;
+    let pod = pod_with_credentials(TWO_STEPS, &config, &Settings::default());
+    assert!(volume_names_of(&pod).iter().all(|name| !name.contains("creds")));
+    assert!(mounts(container(&pod, "step-b")).iter().all(|mount| !mount.contains("creds")));
+    assert!(args(container(&pod, "step-b")).iter().all(|arg| !arg.contains("-basic-git")));
+    assert_eq!(pod["metadata"]["annotations"]["ropewalk.dev/missing-secrets"], Value::Null);
+}
+
+#[test]
+fn records_about_the_run_itself_stay_with_it() {
+    let mut run = run(HELLO);
+    let annotation = |key: &str| (key.to_owned(), "{}".to_owned());
+    let all = [labels::LAST_APPLIED, "ropewalk.dev/v1beta1", "ropewalk.dev/other", "team"];
+    run.metadata.annotations = Some(all.map(annotation).into());
+    let pod = pod_of(&run);
+    let there = |key: &str| pod["metadata"]["annotations"].get(key).is_some();
+    assert_eq!(all.map(there), [false, false, true, true]);
+}
+
+#[test]
+fn records_about_a_task_stay_with_it() {
+    let mut task: Task =
+        serde_saphyr::from_str("{metadata: {name: t}, spec: {steps: [{image: i, script: x}]}}")
+            .expect("a Task");
+    let annotation = |key: &str| (key.to_owned(), "{}".to_owned());
+    task.metadata.annotations =
+        Some(["ropewalk.dev/v1beta1", labels::LAST_APPLIED, "team"].map(annotation).into());
+    let resolved =
+        resolve::resolve(&run("{taskRef: {name: t}}"), Some(&task), &Config::default()).expect("a Task");
+    assert_eq!(resolved.annotations, [annotation("team")]);
 }

@@ -9,6 +9,7 @@ use ropewalk_entrypoint_protocol::paths;
 
 use super::scripts::Placed;
 use super::step::clean;
+use crate::credentials::Credentials;
 use crate::settings::Settings;
 
 const WORKSPACE: &str = "tekton-internal-workspace";
@@ -38,12 +39,21 @@ fn creds_volume(index: usize) -> String {
 ///
 /// Where each container makes its links and its script itself, it does so in volumes of its own: in a common one a step
 /// could change what a later one runs or believes.
-pub(super) fn of_pod(steps: usize, scripts: &Placed, settings: &Settings) -> Vec<Volume> {
+pub(super) fn of_pod(
+    steps: usize,
+    scripts: &Placed,
+    credentials: Option<&Credentials>,
+    settings: &Settings,
+) -> Vec<Volume> {
     let mut volumes: Vec<Volume> = [WORKSPACE, HOME, RESULTS].map(empty_dir).into();
+    let secrets = credentials.map(|credentials| credentials.volumes.clone()).unwrap_or_default();
     if settings.image_volumes {
-        volumes.extend([empty_dir(ARTIFACTS), image(BIN, &settings.entrypoint_image)]);
+        volumes.push(empty_dir(ARTIFACTS));
+        volumes.extend(secrets);
+        volumes.push(image(BIN, &settings.entrypoint_image));
     } else {
         volumes.extend([STEPS, ARTIFACTS].map(empty_dir));
+        volumes.extend(secrets);
         if !scripts.is_empty() {
             volumes.push(empty_dir(SCRIPTS));
         }
@@ -51,7 +61,7 @@ pub(super) fn of_pod(steps: usize, scripts: &Placed, settings: &Settings) -> Vec
     }
     volumes.push(downward());
     for index in 0..steps {
-        volumes.push(memory(&creds_volume(index)));
+        volumes.extend(credentials.map(|_| memory(&creds_volume(index))));
         volumes.push(empty_dir(&run_volume(index)));
         if settings.image_volumes {
             volumes.push(empty_dir(&own(STEPS, index)));
@@ -67,12 +77,12 @@ pub(super) fn of_pod(steps: usize, scripts: &Placed, settings: &Settings) -> Vec
 }
 
 /// Mounts of the step at `index` that precede the implicit ones: downward, credentials, run directories.
-pub(super) fn of_step(index: usize, steps: usize) -> Vec<VolumeMount> {
+pub(super) fn of_step(index: usize, steps: usize, credentials: Option<&Credentials>) -> Vec<VolumeMount> {
     let mut mounts = Vec::new();
     if index == 0 {
         mounts.push(read_only(DOWNWARD, paths::DOWNWARD));
     }
-    mounts.push(mount(&creds_volume(index), paths::CREDS));
+    mounts.extend(credentials.map(|_| mount(&creds_volume(index), paths::CREDS)));
     for other in 0..steps {
         let (name, path) = (run_volume(other), paths::run_dir(other));
         mounts.push(if other == index { mount(&name, &path) } else { read_only(&name, &path) });
@@ -81,8 +91,12 @@ pub(super) fn of_step(index: usize, steps: usize) -> Vec<VolumeMount> {
 }
 
 /// Mounts the step at `index` gets unless it has something else at the same path.
-pub(super) fn implicit(index: usize, settings: &Settings) -> Vec<VolumeMount> {
-    vec![
+pub(super) fn implicit(
+    index: usize,
+    credentials: Option<&Credentials>,
+    settings: &Settings,
+) -> Vec<VolumeMount> {
+    let mut mounts = vec![
         of_bin(),
         mount(WORKSPACE, paths::WORKSPACE),
         mount(HOME, paths::HOME),
@@ -93,7 +107,9 @@ pub(super) fn implicit(index: usize, settings: &Settings) -> Vec<VolumeMount> {
             read_only(STEPS, paths::STEPS)
         },
         mount(ARTIFACTS, paths::ARTIFACTS),
-    ]
+    ];
+    mounts.extend(credentials.iter().flat_map(|credentials| credentials.mounts.iter().cloned()));
+    mounts
 }
 
 /// Whether a directory lies beneath the workspace every pod has, for a container with these mounts, and in no volume of

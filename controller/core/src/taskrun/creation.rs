@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::resolve::{self, Failure, Resolved};
-use super::{look_ups, reason, wants_task};
+use super::{credentials, look_ups, reason, wants_task};
 use crate::diagnosis::quoted;
 use crate::plan::Resource;
 use crate::pod;
@@ -58,8 +58,10 @@ pub(super) fn create(draft: &mut Draft<'_>) {
         return;
     }
     let Some(resolved) = look_ups::find(draft, resolved) else { return };
+    let Some(resolved) = credentials::find(draft, resolved) else { return };
     let built = pod::build(&adopted, &resolved, &snapshot.config, &snapshot.settings);
     let workspaces = resolved.workspaces.clone();
+    let warning = credentials::warning(&resolved.credentials.missing);
     store(draft, resolved);
     let pod = match built {
         Ok(pod) => pod,
@@ -94,6 +96,7 @@ pub(super) fn create(draft: &mut Draft<'_>) {
         return;
     }
     draft.create(Resource::Pod, &name, to_value(&pod));
+    draft.events.extend(warning);
     draft.status.pod_name = name;
     // A retry keeps the message of the attempt before it until it runs (contract 6).
     let message = draft.condition().filter(|condition| condition.reason == reason::TO_BE_RETRIED);
@@ -147,12 +150,14 @@ fn mirror(features: &FeatureFlags) -> BTreeMap<String, Value> {
     };
     [
         ("awaitSidecarReadiness", json!(features.await_sidecar_readiness)),
+        ("disableCredsInit", json!(features.disable_creds_init)),
         ("disableInlineSpec", json!(features.disable_inline_spec.join(","))),
         ("enableAPIFields", json!(level)),
         ("enableArtifacts", json!(features.enable_artifacts)),
         ("enableCELInWhenExpression", json!(features.enable_cel_in_when_expression)),
         ("enableParamEnum", json!(features.enable_param_enum)),
         ("enableProvenanceInStatus", json!(features.enable_provenance_in_status)),
+        ("requireGitSSHSecretKnownHosts", json!(features.require_git_ssh_secret_known_hosts)),
         ("setSecurityContext", json!(features.set_security_context)),
     ]
     .into_iter()
@@ -181,7 +186,7 @@ fn metadata_patch(run: &TaskRun, adopted: &TaskRun) -> Option<Value> {
     (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
 }
 
-fn creation_failed(run: &TaskRun, error: &str) -> String {
+pub(super) fn creation_failed(run: &TaskRun, error: &str) -> String {
     let name = run.metadata.name.as_deref().unwrap_or_default();
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
     let maybe = match &run.spec.task_ref {

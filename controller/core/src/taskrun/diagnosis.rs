@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{PodWarning, containers};
 use crate::diagnosis::quoted;
+use crate::pod::missing_secrets_key;
 
 /// Causes told at once: the first are what to look at.
 const MAX_CAUSES: usize = 6;
@@ -73,8 +74,16 @@ pub(super) fn of_failure(pod: &Pod) -> Option<String> {
             };
             Some(format!("container \"{}\": {}", container.name, quoted(&text)))
         }))
+        .chain(without_secrets(pod))
         .collect();
     joined(parts)
+}
+
+/// Credentials that its steps may have missed.
+fn without_secrets(pod: &Pod) -> Option<String> {
+    let missing = pod.metadata.annotations.as_ref()?.get(&missing_secrets_key())?;
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default();
+    Some(format!("service account \"{account}\" names secrets that did not exist: {}", quoted(missing)))
 }
 
 /// Whether a step was still to end when somebody asked for the pod's deletion: its timestamp is the end of its grace.

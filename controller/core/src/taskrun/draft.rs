@@ -1,19 +1,40 @@
 //! A plan in the making: the status as it is to be, and the writes that come before it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ropewalk_api::conditions::{self, Condition, ConditionStatus, SUCCEEDED};
-use ropewalk_api::{TaskRunStatus, taskrun_spec_status};
+use ropewalk_api::{TaskRun, TaskRunStatus, taskrun_spec_status};
 use serde_json::{Value, json};
 
 use super::{Snapshot, reason};
 use crate::images::Wanted;
 use crate::metrics;
-use crate::plan::{Plan, Resource, Target, Waiting, Write, status_patch};
+use crate::plan::{Event, Plan, Resource, Target, Waiting, Write, status_patch};
 use crate::{diagnosis, events, pod};
+
+/// The name of the pod of a run's current attempt.
+fn pod_name(run: &TaskRun, status: Option<&TaskRunStatus>) -> String {
+    let recorded = status.map(|status| status.pod_name.as_str()).unwrap_or_default();
+    if !recorded.is_empty() {
+        return recorded.to_owned();
+    }
+    let run_name = run.metadata.name.as_deref().unwrap_or_default();
+    pod::name(run_name, status.map_or(0, |status| status.retries_status.len()))
+}
+
+/// The pod of a run's current attempt, if there is one among these.
+pub(super) fn pod_of<'a>(
+    run: &TaskRun,
+    status: Option<&TaskRunStatus>,
+    pods: &'a [Arc<Pod>],
+) -> Option<&'a Pod> {
+    let name = pod_name(run, status);
+    pods.iter().map(AsRef::as_ref).find(|pod| pod.metadata.name.as_deref() == Some(&name))
+}
 
 pub(super) struct Draft<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -23,6 +44,8 @@ pub(super) struct Draft<'a> {
     writes: Vec<Write>,
     requeue: Option<Duration>,
     report: Vec<Waiting>,
+    /// Those that no change of a condition makes.
+    pub(super) events: Vec<Event>,
     /// What has to be known before the pod can be made.
     pub(super) images: Vec<Wanted>,
 }
@@ -36,6 +59,7 @@ impl<'a> Draft<'a> {
             writes: Vec::new(),
             requeue: None,
             report: Vec::new(),
+            events: Vec::new(),
             images: Vec::new(),
         }
     }
@@ -54,17 +78,12 @@ impl<'a> Draft<'a> {
 
     /// The name of the current attempt's pod.
     pub(super) fn pod_name(&self) -> String {
-        match self.status.pod_name.as_str() {
-            "" => pod::name(self.run_name(), self.status.retries_status.len()),
-            recorded => recorded.to_owned(),
-        }
+        pod_name(&self.snapshot.run, Some(&self.status))
     }
 
     /// The current attempt's pod, if there is one.
     pub(super) fn pod(&self) -> Option<&'a Pod> {
-        let name = self.pod_name();
-        let pods = &self.snapshot.pods;
-        pods.iter().map(AsRef::as_ref).find(|pod| pod.metadata.name.as_deref() == Some(&name))
+        pod_of(&self.snapshot.run, Some(&self.status), &self.snapshot.pods)
     }
 
     pub(super) fn condition(&self) -> Option<&Condition> {
@@ -187,11 +206,13 @@ impl<'a> Draft<'a> {
             )
         };
         let observability = &self.snapshot.config.observability;
+        let mut events = events::of(&before.conditions, &self.status.conditions);
+        events.append(&mut self.events);
         let measures = metrics::taskrun(run, &self.status, self.pod(), observability);
         Plan {
             writes: self.writes,
             status,
-            events: events::of(&before.conditions, &self.status.conditions),
+            events,
             measures,
             requeue: self.requeue,
             report: self.report,

@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use ropewalk_api::conditions::ConditionStatus;
-use ropewalk_api::{Artifacts, GoDuration, ROPEWALK_GROUP, conditions, labels, taskrun_spec_status};
+use ropewalk_api::{Artifacts, GoDuration, ROPEWALK_GROUP, TaskRun, conditions, labels, taskrun_spec_status};
 
 use super::creation::{create, held_back, resolve, store};
 use super::draft::Draft;
 use super::{Snapshot, containers, diagnosis, failure, reason, results, sidecars, steps, waiting};
 use crate::plan::{Plan, Resource};
 use crate::pod;
+use crate::settings::Settings;
 use crate::snapshot::Refusal;
 
 /// A pod of ours that the cache does not show may only be late. Creating it again would do no harm, but would count
@@ -33,11 +34,15 @@ fn rerun_key() -> String {
     format!("{ROPEWALK_GROUP}/rerun-lost-steps")
 }
 
-pub(super) fn plan(snapshot: &Snapshot) -> Plan {
-    let run = &snapshot.run;
+/// Whether this engine is to look after a run.
+pub(super) fn is_ours(run: &TaskRun, settings: &Settings) -> bool {
     let manager = run.spec.managed_by.as_deref().unwrap_or_default();
-    let ours = manager.is_empty() || manager == snapshot.settings.managed_by;
-    if !ours || run.metadata.deletion_timestamp.is_some() {
+    let ours = manager.is_empty() || manager == settings.managed_by;
+    ours && run.metadata.deletion_timestamp.is_none()
+}
+
+pub(super) fn plan(snapshot: &Snapshot) -> Plan {
+    if !is_ours(&snapshot.run, &snapshot.settings) {
         return Plan::default();
     }
     let mut draft = Draft::new(snapshot);

@@ -8,6 +8,7 @@ use ropewalk_api::{ParamSpec, ParamValue, PodTemplate, TaskRun, TaskSpec, Worksp
 use ropewalk_entrypoint_protocol::paths;
 
 use super::resolve::Resolved;
+use crate::credentials::Credentials;
 use crate::pod;
 use crate::substitution::{self, Replacements, Scope};
 
@@ -37,6 +38,7 @@ pub(super) fn all(run: &TaskRun, mut spec: TaskSpec, task_name: &str, config: &C
         labels: Vec::new(),
         annotations: Vec::new(),
         images: BTreeMap::new(),
+        credentials: Credentials::default(),
     }
 }
 

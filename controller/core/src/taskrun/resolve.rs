@@ -6,6 +6,7 @@ use ropewalk_api::config::Config;
 use ropewalk_api::{PodTemplate, Task, TaskRun, TaskSpec, WorkspaceBinding, WorkspaceDeclaration, labels};
 
 use super::{passes, reason, validate};
+use crate::credentials::Credentials;
 use crate::images;
 
 /// A run's Task, ready to be made into a pod.
@@ -23,6 +24,8 @@ pub struct Resolved {
     pub annotations: Vec<(String, String)>,
     /// What registries said of the images whose own command is run.
     pub images: BTreeMap<String, images::Lookup>,
+    /// The secrets of the run's service account.
+    pub credentials: Credentials,
 }
 
 /// Why a run cannot start: the reason and message of its condition.
@@ -117,7 +120,7 @@ fn source(run: &TaskRun, task: Option<&Task>) -> Result<Source, Failure> {
     };
     let pairs = |map: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
         let all = map.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-        all.filter(|(key, _)| key != labels::LAST_APPLIED).collect()
+        all.filter(|(key, _)| !labels::is_record(key)).collect()
     };
     let mut task_labels = pairs(&task.metadata.labels);
     task_labels.push((labels::TASK.to_owned(), reference.name.clone()));

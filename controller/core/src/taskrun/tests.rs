@@ -1,6 +1,7 @@
 //! Walks through the life of a run: a tiny world that applies plans, and a pod that tests move along.
 
 mod crashes;
+mod credentials;
 mod failures;
 mod lifecycle;
 mod look_ups;
@@ -24,9 +25,11 @@ use ropewalk_api::config::Config;
 use ropewalk_api::{Task, TaskRun, TaskRunStatus};
 use serde_json::{Value, json};
 
-use super::{PodWarning, Snapshot, plan, wants_task};
+use super::{PodWarning, Snapshot, plan, wants_account, wants_task};
+use crate::credentials::{Account, Answer};
 use crate::images;
 use crate::plan::{Plan, Resource, Write};
+use crate::settings::Settings;
 use crate::snapshot::{Lookup, Refusal};
 
 /// An API server with one run in it.
@@ -38,6 +41,7 @@ struct World {
     pods: Vec<Value>,
     claims: Vec<Value>,
     images: Option<BTreeMap<String, images::Lookup>>,
+    account: Answer<Account>,
     refusals: Vec<Refusal>,
     events: Vec<String>,
     warnings: Vec<PodWarning>,
@@ -63,6 +67,7 @@ impl World {
             pods: Vec::new(),
             claims: Vec::new(),
             images: None,
+            account: Answer::Found(Account::default()),
             refusals: Vec::new(),
             events: Vec::new(),
             warnings: Vec::new(),
@@ -102,13 +107,16 @@ impl World {
             }
         };
         let pods = self.pods.iter().map(|pod| serde_json::from_value::<Pod>(pod.clone()).expect("a pod"));
+        let pods: Vec<_> = pods.map(Arc::new).collect();
+        let account = wants_account(&run, &pods, &self.config, &Settings::default());
         Snapshot {
             now: self.now,
             config: Arc::new(self.config.clone()),
             settings: Arc::default(),
             run: Arc::new(run),
             task,
-            pods: pods.map(Arc::new).collect(),
+            account: account.map(|_| self.account.clone()),
+            pods,
             warnings: self.warnings.clone(),
             images: self.images.clone(),
             refusals: self.refusals.clone(),

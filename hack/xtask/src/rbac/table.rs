@@ -118,7 +118,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Runs,
-        why: "controller/src/images/pull_secrets.rs reads what registries are shown when they are asked for the command of an image.",
+        why: "controller/src/credentials.rs reads which secrets a service account lends to steps, by type and annotation; controller/src/images/pull_secrets.rs reads what registries are shown when they are asked for the command of an image.",
         group: "",
         resources: &["serviceaccounts", "secrets"],
         names: &[],

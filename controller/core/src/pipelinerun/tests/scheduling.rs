@@ -14,7 +14,10 @@ spec:
   {STEP}
 ---
 kind: PipelineRun
-metadata: {{name: x, labels: {{app: demo}}, annotations: {{note: kept, chains.tekton.dev/signed: 'true'}}}}
+metadata:
+  name: x
+  labels: {{app: demo}}
+  annotations: {{note: kept, chains.tekton.dev/signed: 'true', ropewalk.dev/v1beta1: '{{}}'}}
 spec:
   params: [{{name: greeting, value: hello}}]
   pipelineSpec:
@@ -67,7 +70,9 @@ spec:
         })
     );
     assert_eq!(metadata["annotations"]["note"], "kept");
-    assert!(metadata["annotations"].get("chains.tekton.dev/signed").is_none());
+    for own in ["chains.tekton.dev/signed", "ropewalk.dev/v1beta1"] {
+        assert!(metadata["annotations"].get(own).is_none(), "{own}");
+    }
     assert_eq!(
         metadata["ownerReferences"],
         json!([{
