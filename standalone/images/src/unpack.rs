@@ -35,6 +35,12 @@ const MAX_DEPTH: usize = 256;
 /// Data copied at once.
 const BUFFER: usize = 256 << 10;
 
+/// Bytes of an archive for each entry it may have: a header, and names and attributes of most sizes.
+const PER_ENTRY: u64 = 4096;
+
+/// Bytes of an archive beside: the names and attributes of one entry that has as many as it may.
+const BESIDE: u64 = 16 << 20;
+
 /// What one layer may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -121,7 +127,9 @@ pub fn unpack(
     let (root, unpacked) = (open(into)?, Unpacked::default());
     let mut layer = Layer { root, below, unpacked, times: Vec::new(), limits: *limits };
     layer.begin().map_err(|errno| UnpackError::Open { path: into.to_owned(), source: errno.into() })?;
-    let mut entries = Entries::new(archive);
+    // What describes entries is not data, and may be unpacked from next to nothing too.
+    let most = limits.entries.saturating_mul(PER_ENTRY).saturating_add(limits.bytes).saturating_add(BESIDE);
+    let mut entries = Entries::new(Bounded { input: archive, left: most });
     let mut count = 0;
     while let Some(entry) = entries.next()? {
         count += 1;
@@ -133,6 +141,20 @@ pub fn unpack(
     layer.set_times();
     layer.drain(entries.into_inner())?;
     Ok(layer.unpacked)
+}
+
+/// Fails, in place of ending, where an archive has had enough.
+struct Bounded<R> {
+    input: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(count)
+    }
 }
 
 struct Layer {

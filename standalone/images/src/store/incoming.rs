@@ -57,6 +57,11 @@ impl Incoming {
         self.directory.path()
     }
 
+    /// A file without a name on the disk of the store, for a layer that is still being transferred.
+    pub fn scratch(&self) -> Result<File, StoreError> {
+        tempfile::tempfile_in(self.path()).map_err(failed("make a file in", self.path()))
+    }
+
     /// Whether a layer is here, upon these below it, from the lowest on. If it is it will stay.
     pub fn has_layer(&self, below: &[Digest], diff_id: &Digest) -> Result<bool, StoreError> {
         let chain = chain(below, diff_id);

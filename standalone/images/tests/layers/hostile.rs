@@ -140,6 +140,22 @@ fn names_and_attributes_have_a_bound_before_they_are_read() {
 }
 
 #[test]
+fn names_and_attributes_have_a_bound_together_too() {
+    if lacks_root() {
+        return;
+    }
+    let value = vec![b'x'; 900_000];
+    let described = |entries: usize| {
+        (0..entries).fold(Archive::default(), |archive, number| {
+            archive.pax(&[("comment", &value)]).file(&format!("f{number}"), 0o644, b"")
+        })
+    };
+    assert_eq!(attempt(&described(15)).expect("a strange archive, but not a large one").bytes, 0);
+    let result = attempt(&described(25));
+    assert!(matches!(&result, Err(UnpackError::Archive(ArchiveError::Read(_)))), "{result:?}");
+}
+
+#[test]
 fn holes_must_agree_with_the_data() {
     if lacks_root() {
         return;
