@@ -63,9 +63,10 @@ impl Connection {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let (datagram, _) = self.0.recv_from_full()?;
-            each_message(&datagram, |message| match message {
-                NetlinkPayload::InnerMessage(message) => heard |= is_it(message),
-                _ => {}
+            each_message(&datagram, |message| {
+                if let NetlinkPayload::InnerMessage(message) = message {
+                    heard |= is_it(message);
+                }
             });
         }
         Ok(())
