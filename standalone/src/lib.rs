@@ -324,6 +324,7 @@ fn restore(kept: Kept, door: &mut Door, seed: u64, now: Timestamp) -> Result<Sta
         tracing::warn!(object, "an object that was kept is not served: its kind or version is unknown");
     }
     ropewalk_apiserver::install(&mut state, &door.identity.authority, now);
+    ropewalk_apiserver::install_roles(&mut state, server::roles::of_people(), now);
     let deltas = state.take_fresh();
     door.file.commit(state.version(), &store::changes(state.table(), &deltas))?;
     Ok(state)

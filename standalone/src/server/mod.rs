@@ -12,6 +12,7 @@ pub mod kubeconfig;
 mod listen;
 mod logs;
 pub(crate) mod private;
+pub(crate) mod roles;
 pub mod secrets;
 pub mod tls;
 pub mod tokens;
