@@ -106,7 +106,7 @@ impl<R: Read> Entries<R> {
         for _ in 0..=MAX_EXTENSIONS {
             self.skip()?;
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size().map_err(bad_header)?;
+            let size = field(&header.as_old().size, header.entry_size())?;
             match header.entry_type() {
                 EntryType::GNULongName => extensions.name = Some(self.text(size)?),
                 EntryType::GNULongLink => extensions.link = Some(self.text(size)?),
@@ -225,23 +225,24 @@ impl<R: Read> Entries<R> {
                 return Err(ArchiveError::Header(message.into()));
             }
         };
-        let number = |key: &[u8], own: io::Result<u64>| match records.get(key) {
+        let number = |key: &[u8], own: Result<u64, ArchiveError>| match records.get(key) {
             Some(value) => decimal(value).ok_or(ArchiveError::Header("a number that is none".into())),
-            None => own.map_err(bad_header),
+            None => own,
         };
-        let id = |key: &[u8], own: io::Result<u64>| {
+        let old = header.as_old();
+        let id = |key: &[u8], own: Result<u64, ArchiveError>| {
             u32::try_from(number(key, own)?)
                 .map_err(|_| ArchiveError::Header("an owner beyond all users".into()))
         };
         let mut entry = Entry {
             kind,
             link,
-            mode: header.mode().map_err(bad_header)? & 0o7777,
-            uid: id(b"uid", header.uid())?,
-            gid: id(b"gid", header.gid())?,
+            mode: field(&old.mode, header.mode())? & 0o7777,
+            uid: id(b"uid", field(&old.uid, header.uid()))?,
+            gid: id(b"gid", field(&old.gid, header.gid()))?,
             modified: match records.get(&b"mtime"[..]) {
                 Some(time) => pax_time(time).ok_or(ArchiveError::Header("a time that is none".into()))?,
-                None => (header.mtime().map_err(bad_header)?.try_into().unwrap_or(i64::MAX), 0),
+                None => (field(&old.mtime, header.mtime())?.try_into().unwrap_or(i64::MAX), 0),
             },
             attributes: records
                 .iter()
@@ -259,7 +260,7 @@ impl<R: Read> Entries<R> {
         };
         // Links of some archives tell the size of what they lead to, and have no data.
         if kind == Kind::File {
-            self.set_data(number(b"size", header.entry_size())?);
+            self.set_data(number(b"size", field(&old.size, header.entry_size()))?);
             (entry.size, entry.extents) = self.extents(header, &records, &entry.path)?;
         }
         Ok(entry)
@@ -300,6 +301,14 @@ impl<R: Read> Entries<R> {
         // Overlapping or missing data would make of the archive whatever its reader prefers.
         if sparse::fits(&extents, size, self.data) { Ok((size, extents)) } else { Err(refused()) }
     }
+}
+
+/// A number of a header. Writers leave blank what they have no number for, and readers take that for none.
+fn field<T: Default>(text: &[u8], number: io::Result<T>) -> Result<T, ArchiveError> {
+    if text.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(T::default());
+    }
+    number.map_err(bad_header)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "an argument of `map_err`")]

@@ -149,6 +149,7 @@ fn images() -> Vec<Image> {
                 .pax(&[("uid", b"3000000000"), ("gid", b"12")])
                 .file("beyond octal", 0o600, b"")],
         ),
+        image("numbers left blank", [blank_numbers()]),
         image(
             "times",
             [archive()
@@ -239,6 +240,14 @@ fn images() -> Vec<Image> {
 
 /// A capability as the file system stores it: version 2, effective, CAP_NET_BIND_SERVICE permitted.
 const CAP_NET_BIND: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// As archives that tell nobody's name are written by some.
+fn blank_numbers() -> Archive {
+    let mut header = header(EntryType::Regular, 0o644);
+    let old = header.as_old_mut();
+    (old.uid, old.gid, old.size, old.mtime) = ([0; 8], [b' '; 8], [0; 12], [0; 12]);
+    archive().entry(header, "blank", "", b"")
+}
 
 /// 1 MiB with 512 bytes of data in its middle and 3 at its end, in the old way.
 fn sparse_gnu() -> Archive {
