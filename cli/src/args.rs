@@ -33,7 +33,7 @@ pub enum Command {
     Up(Up),
     /// End what a `ropewalk up` that has ended left running
     ///
-    /// That is containers, mounts, namespaces and cgroups. Objects, logs and what claims hold stay in the directory; to
+    /// That is containers, mounts, namespaces, cgroups and networks. Objects, logs and what claims hold stay in the directory; to
     /// the next `up` there, steps that ran have failed.
     Down(Down),
     /// Print the pods that the files' runs become, the same every time
@@ -100,6 +100,12 @@ pub struct Up {
     #[arg(long, value_enum, default_value_t = Runtime::Builtin, value_name = "WHICH")]
     pub runtime: Runtime,
 
+    /// Which network pods have: `own`, a namespace each, behind this machine; or `host`, this machine's
+    ///
+    /// By default `own`, and where that cannot be done, `host`. It sets net.ipv4.ip_forward on this machine.
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub pod_network: Option<PodNetwork>,
+
     /// How many finished runs are kept; older ones are deleted, with their pods and logs
     #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
     pub keep_runs: usize,
@@ -162,6 +168,15 @@ pub enum LintOutput {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Rootfs {
     /// This machine's own, read-only beneath a throw-away layer; homes, data and sockets are hidden
+    Host,
+}
+
+/// Which network pods have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum PodNetwork {
+    /// Each its own, unless it asks for this machine's
+    Own,
+    /// All this machine's
     Host,
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use jiff::SignedDuration;
 use ropewalk_standalone::Standalone;
-use ropewalk_standalone::node::home;
+use ropewalk_standalone::node::{NetworkChoice, home};
 use ropewalk_standalone::prune::Limits;
 
 use crate::args;
@@ -28,6 +28,10 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
     let config = ropewalk_standalone::Config {
         data_root: args.data_dir,
         listen: Some(args.listen),
+        pod_network: args.pod_network.map(|wish| match wish {
+            args::PodNetwork::Own => NetworkChoice::Own,
+            args::PodNetwork::Host => NetworkChoice::Host,
+        }),
         keep: Limits {
             count: args.keep_runs,
             age: SignedDuration::from_hours(i64::from(args.keep_days) * 24),
@@ -38,7 +42,8 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
     let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
     let told = standalone.served().map_or(Ok(()), |served| {
         let (address, file) = (served.address, served.kubeconfig.display());
-        crate::print(&format!("serving at https://{address}\nexport KUBECONFIG={file}\n"))
+        let network = &served.network;
+        crate::print(&format!("serving at https://{address}\nexport KUBECONFIG={file}\n{network}\n"))
     });
     if told.is_ok() {
         interrupt.await;

@@ -9,7 +9,7 @@ pub mod store;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use node::{Instance, NodeConfig, NodeError, RootfsMode, RuntimeKind, home};
+use node::{Instance, NetworkChoice, NodeConfig, NodeError, PodNetwork, RootfsMode, RuntimeKind, home};
 use server::secrets::{Secrets, SecretsError};
 use server::tls::{Identity, TlsError};
 use server::tokens::Keys;
@@ -57,6 +57,9 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// What is kept of finished runs where the API is served.
     pub keep: prune::Limits,
+    /// Which network pods get where the API is served: without a wish, each its own where this machine lets them.
+    /// Elsewhere all share the machine's.
+    pub pod_network: Option<NetworkChoice>,
 }
 
 impl Default for Config {
@@ -68,6 +71,7 @@ impl Default for Config {
             engine: ropewalk_api::config::Config::default(),
             listen: None,
             keep: prune::Limits::default(),
+            pod_network: None,
         }
     }
 }
@@ -140,11 +144,17 @@ pub struct Served {
     pub address: SocketAddr,
     /// The file that lets kubectl in as administrator.
     pub kubeconfig: PathBuf,
+    /// Which network pods have.
+    pub network: PodNetwork,
 }
 
 /// The way in from outside, prepared, and what is kept behind it.
 struct Door {
+    /// The node's directory.
+    home: PathBuf,
     listener: TcpListener,
+    /// For pods with a network of their own, on its gateway; none where the other one serves them, too.
+    inner: Option<TcpListener>,
     served: Served,
     identity: Identity,
     admin: String,
@@ -178,9 +188,10 @@ impl Standalone {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
         }
-        let door = config.listen.map(|address| Door::open(&config.data_root, address)).transpose()?;
-        let (data_dir, instance) = if door.is_some() {
-            (home::open(&config.data_root)?, None)
+        let door = |address| Door::open(&config.data_root, address, config.pod_network);
+        let door = config.listen.map(door).transpose()?;
+        let (data_dir, instance) = if let Some((.., door)) = &door {
+            (door.home.clone(), None)
         } else {
             let instance = Instance::create(&config.data_root)?;
             (instance.data_dir().to_owned(), Some(instance))
@@ -207,9 +218,11 @@ impl Standalone {
                 let server =
                     Server::durable(state, admission, logs, keys, door.file).map_err(Error::Thread)?;
                 let failed = |source| Error::Listen { address: door.served.address, source };
-                let listener = tokio::net::TcpListener::from_std(door.listener).map_err(failed)?;
-                let stopped = stopped(stopping.clone());
-                tasks.spawn(server.clone().serve_https(listener, door.identity.config, stopped));
+                for listener in [Some(door.listener), door.inner].into_iter().flatten() {
+                    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+                    let (identity, stopped) = (Arc::clone(&door.identity.config), stopped(stopping.clone()));
+                    tasks.spawn(server.clone().serve_https(listener, identity, stopped));
+                }
                 // Whoever waits for the file finds a server that answers.
                 let text = kubeconfig::text(door.served.address, &door.identity.authority, &door.admin);
                 let path = &door.served.kubeconfig;
@@ -243,6 +256,10 @@ impl Standalone {
             private_dirs: vec![config.data_root],
             api: served.as_ref().map(|served| served.address),
             ..NodeConfig::new(data_dir, node::OWN_EXECUTABLE)
+        };
+        let node = match &served {
+            Some(served) => NodeConfig { network: served.network.clone(), ..node },
+            None => node,
         };
         let node = node::run(client.clone(), node, stopping);
         tasks.spawn(async move {
@@ -281,7 +298,7 @@ impl Standalone {
 }
 
 /// Ends what a process that served from this directory and does so no longer left on the machine: containers, mounts,
-/// namespaces, cgroups. Returns how many containers that were. Objects, claims and logs stay.
+/// namespaces, cgroups, networks. Returns how many containers that were. Objects, claims and logs stay.
 pub fn down(directory: &Path) -> Result<usize, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(NodeError::NotRoot.into());
@@ -300,21 +317,39 @@ impl Error {
 }
 
 impl Door {
-    /// Takes the directory and the address, and reads or makes keys, certificates and the file of objects.
-    fn open(directory: &Path, address: SocketAddr) -> Result<(Keys, Kept, Self), Error> {
+    /// Takes the directory and the address, reads or makes keys, certificates and the file of objects, and sets up the
+    /// network of pods.
+    fn open(
+        directory: &Path,
+        address: SocketAddr,
+        pod_network: Option<NetworkChoice>,
+    ) -> Result<(Keys, Kept, Self), Error> {
         std::fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
         let lock = lock(directory)?;
         let failed = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = bind(address)?;
         let listening = listener.local_addr().map_err(failed)?;
         let Secrets { authority, keys, admin } = Secrets::open(&directory.join("keys"))?;
-        let identity = Identity::issue(&authority, listening.ip())?;
         let (file, kept) = store::File::open(&directory.join("objects.redb"))?;
-        let served =
-            Served { address: kubeconfig::reachable(listening), kubeconfig: directory.join("kubeconfig") };
-        Ok((keys, kept, Self { listener, served, identity, admin, file, lock }))
+        let home = home::open(directory)?;
+        let network = PodNetwork::open(&home, pod_network, home::running(directory))?;
+        let gateway = network.own().map(|network| IpAddr::V4(network.gateway()));
+        // The unspecified address is the gateway's, too.
+        let inner = gateway.filter(|_| !listening.ip().is_unspecified());
+        let inner = inner.map(|gateway| bind(SocketAddr::new(gateway, listening.port()))).transpose()?;
+        let addresses: Vec<_> = [listening.ip()].into_iter().chain(gateway).collect();
+        let identity = Identity::issue(&authority, &addresses)?;
+        let (address, kubeconfig) = (kubeconfig::reachable(listening), directory.join("kubeconfig"));
+        let served = Served { address, kubeconfig, network };
+        Ok((keys, kept, Self { home, listener, inner, served, identity, admin, file, lock }))
     }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 /// The state that was kept, with what a served one needs besides; that is kept, too, before anybody sees it.

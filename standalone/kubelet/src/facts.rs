@@ -1,12 +1,14 @@
 //! What the decisions need to know about the machine, gathered once by the shell.
 
-/// Facts about the node a pod runs on.
+/// Facts about the node a pod runs on, as that pod finds it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HostFacts {
     /// The node's name as `spec.nodeName` shows it.
     pub node_name: String,
-    /// The node's address; with host networking the pod's address too.
+    /// The node's address.
     pub host_ip: String,
+    /// The address of the pod that asks: the node's with host networking, else none until it has got its own.
+    pub pod_ip: Option<String>,
     /// Cores, the default of `limits.cpu` in a `resourceFieldRef`.
     pub cpus: u32,
     /// Memory in bytes, the default of `limits.memory` in a `resourceFieldRef`.
@@ -25,6 +27,7 @@ pub(crate) fn example() -> HostFacts {
     HostFacts {
         node_name: "here".to_owned(),
         host_ip: "10.0.0.7".to_owned(),
+        pod_ip: Some("10.209.0.9".to_owned()),
         cpus: 2,
         memory_bytes: 1 << 30,
         capabilities: u64::MAX,

@@ -32,7 +32,8 @@ pub fn field(pod: &Pod, selector: &ObjectFieldSelector, facts: &HostFacts) -> Re
             .and_then(|spec| spec.service_account_name.clone())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "default".to_owned()),
-        "status.hostIP" | "status.hostIPs" | "status.podIP" | "status.podIPs" => facts.host_ip.clone(),
+        "status.hostIP" | "status.hostIPs" => facts.host_ip.clone(),
+        "status.podIP" | "status.podIPs" => facts.pod_ip.clone().unwrap_or_default(),
         _ => return Err(ConfigError::UnsupportedField(path.to_owned())),
     })
 }

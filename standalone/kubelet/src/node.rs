@@ -32,6 +32,8 @@ pub struct Machine {
     pub version: String,
     /// Who runs containers, for example `ropewalk://0.1.0`.
     pub runtime: String,
+    /// Which network pods have, for people.
+    pub network: String,
 }
 
 /// The Node as of `now`: all of the machine is for pods, as nothing is set aside here.
@@ -54,6 +56,14 @@ pub fn object(facts: &HostFacts, machine: &Machine, now: Timestamp) -> Node {
     .collect();
     let address =
         |kind: &str, address: &str| NodeAddress { type_: kind.to_owned(), address: address.to_owned() };
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| NodeCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_heartbeat_time: Some(Time(now)),
+        last_transition_time: Some(Time(now)),
+    };
     Node {
         metadata: ObjectMeta {
             name: Some(facts.node_name.clone()),
@@ -67,14 +77,10 @@ pub fn object(facts: &HostFacts, machine: &Machine, now: Timestamp) -> Node {
                 address("InternalIP", &facts.host_ip),
                 address("Hostname", &facts.node_name),
             ]),
-            conditions: Some(vec![NodeCondition {
-                type_: "Ready".to_owned(),
-                status: "True".to_owned(),
-                reason: Some("KubeletReady".to_owned()),
-                message: Some("the node takes pods".to_owned()),
-                last_heartbeat_time: Some(Time(now)),
-                last_transition_time: Some(Time(now)),
-            }]),
+            conditions: Some(vec![
+                condition("NetworkUnavailable", "False", "PodNetwork", &machine.network),
+                condition("Ready", "True", "KubeletReady", "the node takes pods"),
+            ]),
             node_info: Some(NodeSystemInfo {
                 architecture: architecture.to_owned(),
                 boot_id: machine.boot_id.clone(),
@@ -118,6 +124,7 @@ mod tests {
             storage_bytes: 5 << 20,
             architecture: "aarch64".into(),
             version: "v1.36.0".into(),
+            network: "pods share the network of this machine".into(),
             ..Machine::default()
         };
         let node = serde_json::to_value(object(&example(), &machine, Timestamp::UNIX_EPOCH)).expect("a node");
@@ -128,7 +135,13 @@ mod tests {
         let all = json!({"cpu": "2", "ephemeral-storage": "5120Ki", "memory": "1048576Ki", "pods": "110"});
         assert_eq!((&node["status"]["capacity"], &node["status"]["allocatable"]), (&all, &all));
         assert_eq!(node["status"]["addresses"][0], json!({"type": "InternalIP", "address": "10.0.0.7"}));
-        assert_eq!(node["status"]["conditions"][0]["type"], "Ready");
+        let conditions = node["status"]["conditions"].as_array().expect("conditions");
+        let said = |field: &str| conditions.iter().map(|said| said[field].clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (said("type"), said("status")),
+            (vec!["NetworkUnavailable".into(), "Ready".into()], vec!["False".into(), "True".into()])
+        );
+        assert_eq!(conditions[0]["message"], "pods share the network of this machine");
         assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.36.0");
     }
 }

@@ -46,6 +46,8 @@ pub struct Layout {
     pub rootfs: PathBuf,
     /// The file the container's termination message is written to.
     pub termination_log: PathBuf,
+    /// The network namespace it joins, mounted there; none for the machine's own.
+    pub network: Option<PathBuf>,
     /// Directory (or file, for a hostPath) of each volume of the pod.
     pub volumes: BTreeMap<String, PathBuf>,
     /// Directory the shim binds sub paths into: the i-th [`SubPath`] appears as `<i>` in it.
@@ -193,15 +195,12 @@ pub fn rootfs(
 }
 
 fn hosts(pod: &Pod, facts: &HostFacts) -> String {
-    let own = [
-        "127.0.0.1\tlocalhost".to_owned(),
-        "::1\tlocalhost ip6-localhost ip6-loopback".to_owned(),
-        format!("{}\t{}", facts.host_ip, env::hostname(pod)),
-    ];
+    let own = ["127.0.0.1\tlocalhost".to_owned(), "::1\tlocalhost ip6-localhost ip6-loopback".to_owned()];
+    let named = facts.pod_ip.iter().map(|ip| format!("{ip}\t{}", env::hostname(pod)));
     let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
     let aliases = aliases
         .map(|alias| format!("{}\t{}", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));
-    own.into_iter().chain(aliases).map(|line| line + "\n").collect()
+    own.into_iter().chain(named).chain(aliases).map(|line| line + "\n").collect()
 }
 
 /// The bundle of one container.
@@ -319,7 +318,9 @@ fn document(
     let termination = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
     mounts.push(bind(termination.unwrap_or(DEFAULT_TERMINATION_PATH), &layout.termination_log, false)?);
 
-    let mut linux = LinuxBuilder::default().namespaces(namespaces()?).rootfs_propagation("private");
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces(layout.network.as_deref())?)
+        .rootfs_propagation("private");
     if identity.privileged {
         linux = linux.masked_paths(Vec::new()).readonly_paths(Vec::new());
     } else {
@@ -340,15 +341,18 @@ fn document(
         .build()
 }
 
-/// Own pid, mount, IPC and UTS namespaces; the network is the machine's.
-fn namespaces() -> Result<Vec<LinuxNamespace>, OciSpecError> {
+/// Own pid, mount, IPC and UTS namespaces; the network is the pod's, or the machine's.
+fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>, OciSpecError> {
     let own = [
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Mount,
         LinuxNamespaceType::Ipc,
         LinuxNamespaceType::Uts,
     ];
-    own.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect()
+    let own = own.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind));
+    let network =
+        network.map(|path| LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).path(path));
+    own.chain(network).map(|namespace| namespace.build()).collect()
 }
 
 fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, OciSpecError> {
@@ -395,6 +399,7 @@ mod tests {
         Layout {
             rootfs: "/d/rootfs".into(),
             termination_log: "/d/termination-log".into(),
+            network: None,
             volumes: [("v".to_owned(), PathBuf::from("/d/volumes/v"))].into(),
             sub_paths: "/d/sub".into(),
         }

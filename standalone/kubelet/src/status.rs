@@ -28,6 +28,7 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
         (!statuses.is_empty()).then_some(statuses)
     };
     let admitted = state.is_admitted();
+    let pod_ip = facts.pod_ip.clone().filter(|_| admitted);
     PodStatus {
         phase: Some(phase.to_owned()),
         reason: deadline.then(|| "DeadlineExceeded".to_owned()),
@@ -35,8 +36,8 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
         conditions: Some(conditions),
         host_ip: admitted.then(|| facts.host_ip.clone()),
         host_ips: admitted.then(|| vec![HostIP { ip: facts.host_ip.clone() }]),
-        pod_ip: admitted.then(|| facts.host_ip.clone()),
-        pod_ips: admitted.then(|| vec![PodIP { ip: facts.host_ip.clone() }]),
+        pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip }]),
+        pod_ip,
         start_time: state.start_time.map(Time),
         init_container_statuses: statuses(|role| role != Role::Regular),
         container_statuses: statuses(|role| role == Role::Regular),

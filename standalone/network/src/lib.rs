@@ -169,6 +169,11 @@ impl Network {
         self.addresses().of(uid)
     }
 
+    /// The UIDs of the pods that have addresses.
+    pub fn pods(&self) -> Vec<String> {
+        self.addresses().pods().map(str::to_owned).collect()
+    }
+
     /// What the network namespace of a prepared pod is mounted on.
     pub fn namespace(&self, uid: &str) -> PathBuf {
         self.directory.join(uid).join(NAMESPACE)

@@ -133,6 +133,11 @@ impl Addresses {
         Range::of(address) == self.range && self.taken.values().any(|taken| *taken == last)
     }
 
+    /// Who has one.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &str> {
+        self.taken.keys().map(String::as_str)
+    }
+
     /// Takes a pod's address back.
     pub(crate) fn free(&mut self, uid: &str) {
         self.taken.remove(uid);

@@ -337,21 +337,23 @@ impl Attempt {
         found: &ropewalk_kubelet::Objects,
     ) -> Result<(), StartError> {
         let (node, pod) = (&self.node, &self.pod);
-        let identity = user::identity(pod, container, &node.facts)?;
+        let (facts, network) = (&node.facts_of(pod), node.network_of(pod));
+        let resolv_conf = network.map_or(node.resolv_conf.as_str(), |network| network.resolv_conf());
+        let identity = user::identity(pod, container, facts)?;
         let variables = env::environment(pod, container, found, &node.facts, identity.uid)?;
         let uses = volume::uses(pod, container, &variables)?;
         let directory = self.directory();
         let layout = Layout {
             rootfs: directory.join(files::ROOTFS),
             termination_log: directory.join(files::TERMINATION),
+            network: network.map(|network| network.namespace(&self.uid())),
             volumes: volumes::paths(node, pod).map_err(io_error("find the pod's volumes"))?,
             sub_paths: directory.join(files::SUB_PATHS),
         };
         let bundle = oci::bundle(pod, container, &variables, &identity, &uses, &layout)?;
         let own: Vec<_> = node.config.private_dirs.iter().chain([&node.config.data_dir]).collect();
         let own: Vec<_> = own.into_iter().filter_map(|path| path.to_str()).collect();
-        let rootfs =
-            oci::rootfs(pod, container, &node.entrypoint_image(), &own, &node.resolv_conf, &node.facts);
+        let rootfs = oci::rootfs(pod, container, &node.entrypoint_image(), &own, resolv_conf, facts);
         let id = self.id();
         let shim = ShimConfig {
             runtime: node.config.runtime.clone(),

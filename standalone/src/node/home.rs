@@ -37,7 +37,7 @@ pub fn end(root: &Path) -> Result<usize, NodeError> {
     }
     let directory = fs::canonicalize(&directory).map_err(NodeError::path("find", &directory))?;
     exec::end_orphans(&directory);
-    instance::end(&directory);
+    instance::end(&directory)?;
     let mut ended = 0;
     for attempt in unended(&directory) {
         let lost = files::lost("the container was ended with \"ropewalk down\"");

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::files::Process;
-use super::{NodeError, cgroup, files};
+use super::{NETWORK, NodeError, cgroup, files};
 
 const LOCK: &str = "lock";
 const CGROUPS: &str = "cgroups.json";
@@ -124,7 +124,7 @@ fn known_cgroups(data_dir: &Path) -> Vec<PathBuf> {
 /// Ends what [`end`] ends and removes the directory itself.
 fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
     let data_dir = &fs::canonicalize(data_dir).map_err(NodeError::path("find", data_dir))?;
-    end(data_dir);
+    end(data_dir)?;
     match fs::remove_dir_all(data_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(NodeError::path("remove", data_dir)(error))
@@ -133,9 +133,9 @@ fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
     }
 }
 
-/// Kills every container a node ran with this data directory, unmounts what it mounted and removes its cgroups. Safe to
-/// repeat after being killed at any point.
-pub(super) fn end(data_dir: &Path) {
+/// Kills every container a node ran with this data directory, unmounts what it mounted and removes its cgroups and its
+/// network. Safe to repeat after being killed at any point.
+pub(super) fn end(data_dir: &Path) -> Result<(), NodeError> {
     for _ in 0..KILL_ROUNDS {
         let found = processes(data_dir);
         if found.is_empty() {
@@ -152,6 +152,7 @@ pub(super) fn end(data_dir: &Path) {
         let _ = parent.parent().map(fs::remove_dir);
     }
     unmount_below(data_dir);
+    Ok(ropewalk_network::end(&data_dir.join(NETWORK))?)
 }
 
 /// Shims of this directory, whatever they and their forks are about to do, and the processes of its containers.

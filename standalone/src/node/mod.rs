@@ -4,6 +4,7 @@
 //! - [`run`] watches pods and gives each a task ([`pod`]) that feeds its state machine and carries out commands;
 //! - [`container`] writes an OCI bundle and starts one [`shim`] per container, which outlives this process;
 //! - [`exec`] runs further commands in containers;
+//! - [`network`] says which network pods have, `ropewalk-network` makes it;
 //! - [`volumes`] makes and unmounts volumes, [`report`] writes statuses and events, [`logs`] reads logs;
 //! - [`Instance`] owns the directory all of it lives in and removes what a killed instance left; in a [`home`] that
 //!   outlives its processes the next one adopts it.
@@ -16,6 +17,7 @@ mod files;
 pub mod home;
 mod instance;
 pub mod logs;
+mod network;
 mod objects;
 mod pod;
 mod probe;
@@ -38,12 +40,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use ropewalk_kubelet::HostFacts;
 use ropewalk_kubelet::machine::Event;
+use ropewalk_network::{Network, NetworkError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use instance::Instance;
+pub use network::{NetworkChoice, PodNetwork};
 pub use ropewalk_kubelet::volume::DIRECTORY_ANNOTATION;
 
 /// The injected binary, static, for this machine's architecture.
@@ -62,6 +66,9 @@ pub const DEFAULT_LOG_BYTES: u64 = 256 << 20;
 
 /// Bytes a container may write outside its volumes; that layer lives in memory.
 pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
+
+/// Directory of the pods' network, below the node's.
+const NETWORK: &str = "network";
 
 /// Events a pod's task may be behind with. The watch waits beyond that, which slows it down and loses nothing.
 const QUEUE: usize = 64;
@@ -108,8 +115,11 @@ pub struct NodeConfig {
     pub node_name: String,
     /// Pods that run at once; further ones wait.
     pub max_pods: usize,
-    /// Where pods reach the API server, if they can.
+    /// Where pods on the machine's network reach the API server, if they can; others do on the same port of their
+    /// network's gateway.
     pub api: Option<SocketAddr>,
+    /// Which network pods have.
+    pub network: PodNetwork,
     /// Bytes of log per container.
     pub log_bytes: u64,
     /// Bytes a container may write outside its volumes.
@@ -128,6 +138,7 @@ impl NodeConfig {
             node_name: "ropewalk".to_owned(),
             max_pods: DEFAULT_MAX_PODS,
             api: None,
+            network: PodNetwork::Host { why: "nothing else was asked for".to_owned() },
             log_bytes: DEFAULT_LOG_BYTES,
             scratch_bytes: DEFAULT_SCRATCH_BYTES,
         }
@@ -152,6 +163,22 @@ pub enum NodeError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// Pods cannot have a network of their own, or it cannot be removed.
+    #[error("the pods' network cannot be set up or removed")]
+    Network(#[from] NetworkError),
+    /// What runs has another network than what is to be started would have.
+    #[error(
+        "{running} containers of an earlier process run with --pod-network {before}; go on with that, or end them with \
+         \"ropewalk down\" before --pod-network {wish}"
+    )]
+    OtherNetwork {
+        /// How many containers.
+        running: usize,
+        /// What they have.
+        before: NetworkChoice,
+        /// What was asked for.
+        wish: NetworkChoice,
     },
     /// The kernel's file notifications cannot be used.
     #[error("cannot watch files; raise fs.inotify.max_user_instances if it is exhausted")]
@@ -204,6 +231,23 @@ impl Node {
     /// The directory of one attempt of a container.
     fn attempt_dir(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
         logs::attempt_dir(&self.config.data_dir, uid, container, attempt)
+    }
+
+    /// The network that a pod has a part of its own in; none if it shares the machine's.
+    fn network_of(&self, pod: &Pod) -> Option<&Arc<Network>> {
+        let shares = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        self.config.network.own().filter(|_| !shares)
+    }
+
+    /// The machine as a pod finds it.
+    fn facts_of(&self, pod: &Pod) -> HostFacts {
+        let Some(network) = self.network_of(pod) else { return self.facts.clone() };
+        let address = network.address(pod.metadata.uid.as_deref().unwrap_or_default());
+        HostFacts {
+            pod_ip: address.map(|address| address.to_string()),
+            api: self.facts.api.as_ref().map(|(_, port)| (network.gateway().to_string(), *port)),
+            ..self.facts.clone()
+        }
     }
 
     /// Root of the embedded image.
@@ -316,6 +360,7 @@ impl Tasks {
         if let Ok(entries) = std::fs::read_dir(self.node.config.data_dir.join(logs::PODS)) {
             known.extend(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()));
         }
+        known.extend(self.node.config.network.own().into_iter().flat_map(|network| network.pods()));
         known.sort_unstable();
         known.dedup();
         for uid in known.iter().filter(|uid| !listed.contains(uid)) {
@@ -392,9 +437,11 @@ fn facts(config: &NodeConfig) -> HostFacts {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let host_ip = host_ip();
     HostFacts {
         node_name: config.node_name.clone(),
-        host_ip: host_ip(),
+        pod_ip: Some(host_ip.clone()),
+        host_ip,
         cpus: u32::try_from(cpus).unwrap_or(1),
         memory_bytes: total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024,
         capabilities: capabilities().unwrap_or(u64::MAX),

@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, SelectAll, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt;
+use ropewalk_kubelet::HostFacts;
 use ropewalk_kubelet::machine::{Adoption, Command, Ending, Event, PodState, step};
 use ropewalk_kubelet::{objects, status};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -33,6 +34,7 @@ pub(super) async fn run(
         namespace: pod.namespace().unwrap_or_default(),
         state: PodState::new(pod.clone()),
         permit: None,
+        facts: node.facts_of(&pod),
         statuses,
         sender,
         node,
@@ -94,7 +96,7 @@ async fn next(changes: &mut Option<SelectAll<BoxStream<'static, ()>>>) -> Option
 
 /// Removes everything a pod has on this machine, containers included.
 pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
-    let node = Arc::clone(node);
+    let shared = Arc::clone(node);
     let directory = node.pod_dir(uid);
     let prefix = format!("{uid}-");
     let removed = spawn_blocking(move || {
@@ -102,7 +104,7 @@ pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
             return;
         }
         instance::kill_orphans(&directory);
-        for parent in &node.known_cgroups {
+        for parent in &shared.known_cgroups {
             let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
             let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
             own.for_each(|entry| super::cgroup::remove_tree(&entry.path()));
@@ -114,10 +116,12 @@ pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
     });
     // Fails only if the runtime is shutting down; the next start removes the directory then.
     let _ = removed.await;
+    release_network(node, uid);
 }
 
-/// Removes the volumes of a pod that has ended, if they are still there.
+/// Removes the volumes and the network of a pod that has ended, if they are still there.
 pub(super) fn tear_down(node: &Arc<Node>, uid: String) {
+    release_network(node, &uid);
     if volumes::are_there(node, &uid) {
         let shared = Arc::clone(node);
         node.spawn(async move {
@@ -135,6 +139,8 @@ struct Task {
     state: PodState,
     /// The pod's place on the node, given back when its containers have ended.
     permit: Option<OwnedSemaphorePermit>,
+    /// The machine as the pod finds it: its address stays known when it is given to others.
+    facts: HostFacts,
     statuses: watch::Sender<Option<PodStatus>>,
     sender: mpsc::WeakSender<Event>,
 }
@@ -165,6 +171,9 @@ impl Task {
         if let Event::Started { name, attempt, .. } = &event {
             self.start_probe(name, *attempt);
         }
+        if matches!(event, Event::VolumesReady) {
+            self.facts = self.node.facts_of(self.state.pod());
+        }
         for command in step(&mut self.state, event, Timestamp::now()) {
             self.carry_out(command);
         }
@@ -182,7 +191,9 @@ impl Task {
                 report::bind(&node.client, &pod, &node.config.node_name).await;
             }),
             Command::PrepareVolumes => self.node.spawn(async move {
-                let event = match prepare_volumes(&node, &pod).await {
+                // Neither is given up for the other: it would go on behind the next try.
+                let made = tokio::join!(prepare_volumes(&node, &pod), prepare_network(&node, &pod));
+                let event = match made.0.and(made.1) {
                     Ok(()) => Event::VolumesReady,
                     Err(message) => Event::VolumesFailed(message),
                 };
@@ -201,6 +212,7 @@ impl Task {
                 Attempt { node, pod, name, number: attempt, events: sender }.stop(grace_seconds);
             }
             Command::TearDown => self.node.spawn(async move {
+                release_network(&node, &uid);
                 let torn_down = spawn_blocking(move || volumes::tear_down(&node, &uid)).await;
                 if let Ok(Err(error)) = torn_down {
                     tracing::warn!(pod = pod.name_any(), %error, "volumes could not be removed");
@@ -230,7 +242,7 @@ impl Task {
         if self.state.is_unsettled() || self.state.ending() == Some(Ending::Gone) {
             return;
         }
-        let now = status::status(&mut self.state, &self.node.facts, Timestamp::now());
+        let now = status::status(&mut self.state, &self.facts, Timestamp::now());
         self.state.reported();
         self.statuses.send_if_modified(|latest| {
             let changed = latest.as_ref() != Some(&now);
@@ -261,6 +273,48 @@ async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String>
     let (node, pod) = (Arc::clone(node), Arc::clone(pod));
     let prepared = spawn_blocking(move || volumes::prepare(&node, &pod, &found)).await;
     prepared.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Gives the pod its network, if it has one of its own.
+async fn prepare_network(node: &Arc<Node>, pod: &Pod) -> Result<(), String> {
+    let Some(network) = node.network_of(pod).map(Arc::clone) else { return Ok(()) };
+    let uid = pod.uid().unwrap_or_default();
+    if network.address(&uid).is_none() {
+        warn_of_host_ports(node, pod).await;
+    }
+    let made = spawn_blocking(move || network.prepare(&uid)).await;
+    made.map_err(|error| error.to_string())?.map(drop).map_err(|error| error.chain())
+}
+
+/// Nobody forwards a port of the machine to a pod; a pod that wants one has to be told.
+async fn warn_of_host_ports(node: &Node, pod: &Pod) {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let asked: Vec<_> = ports.filter_map(|port| port.host_port).map(|port| port.to_string()).collect();
+    if !asked.is_empty() {
+        let message = format!(
+            "hostPort {} is not opened on this machine: the pod is reached at its own address; set hostNetwork: true to \
+             serve on the machine's",
+            asked.join(", ")
+        );
+        report::warn(&node.client, pod, "HostPortNotSupported", &message).await;
+    }
+}
+
+/// Takes a pod's network away, if it has one of its own, behind the pod's back: the kernel takes its time. As many wait for
+/// that as there are addresses.
+fn release_network(node: &Arc<Node>, uid: &str) {
+    let Some(network) =
+        node.config.network.own().filter(|network| network.address(uid).is_some()).map(Arc::clone)
+    else {
+        return;
+    };
+    let uid = uid.to_owned();
+    node.spawn(async move {
+        if let Ok(Err(error)) = spawn_blocking(move || network.release(&uid)).await {
+            tracing::warn!(error = error.chain(), "the network of a pod could not be removed");
+        }
+    });
 }
 
 async fn refresh_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! Readiness probes: `exec` in the container's namespaces, `httpGet` and `tcpSocket` on the machine's network.
+//! Readiness probes: `exec` in the container's namespaces, `httpGet` and `tcpSocket` from the machine.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -58,12 +58,17 @@ async fn check(attempt: &Attempt, probe: &Probe) -> bool {
         return http_get(attempt, get).await.unwrap_or(false);
     }
     if let Some(socket) = &probe.tcp_socket {
-        let host = socket.host.as_deref().unwrap_or(&attempt.node.facts.host_ip);
-        let Some(port) = port(attempt, &socket.port) else { return false };
+        let (own, port) = (address(attempt), port(attempt, &socket.port));
+        let host = socket.host.as_deref().or(own.as_deref());
+        let (Some(host), Some(port)) = (host, port) else { return false };
         return TcpStream::connect((host, port)).await.is_ok();
     }
     // gRPC health checks are not spoken; without a probe a running container is ready.
     true
+}
+
+fn address(attempt: &Attempt) -> Option<String> {
+    attempt.node.facts_of(&attempt.pod).pod_ip
 }
 
 fn port(attempt: &Attempt, port: &IntOrString) -> Option<u16> {
@@ -80,8 +85,9 @@ fn port(attempt: &Attempt, port: &IntOrString) -> Option<u16> {
 /// A GET whose status is from 200 to 399. With `scheme: HTTPS` an open port is taken for an answer: kubelets do
 /// not verify the certificate either, and no other part of a node needs TLS.
 async fn http_get(attempt: &Attempt, get: &HTTPGetAction) -> std::io::Result<bool> {
-    let host = get.host.as_deref().unwrap_or(&attempt.node.facts.host_ip);
-    let Some(port) = port(attempt, &get.port) else { return Ok(false) };
+    let (own, port) = (address(attempt), port(attempt, &get.port));
+    let host = get.host.as_deref().or(own.as_deref());
+    let (Some(host), Some(port)) = (host, port) else { return Ok(false) };
     let mut stream = TcpStream::connect((host, port)).await?;
     if get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
         return Ok(true);

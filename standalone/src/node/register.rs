@@ -54,6 +54,7 @@ fn machine(node: &Node, version: String) -> Machine {
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         system_uuid: read("/sys/class/dmi/id/product_uuid"),
         version,
+        network: node.config.network.to_string(),
         runtime: concat!("ropewalk://", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }

@@ -87,10 +87,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new one for this machine's loopback addresses and `address`.
-    pub fn issue(authority: &Authority, address: IpAddr) -> Result<Self, TlsError> {
+    /// A new one for this machine's loopback addresses and these.
+    pub fn issue(authority: &Authority, addresses: &[IpAddr]) -> Result<Self, TlsError> {
         let params = Authority::params();
-        let (leaf, leaf_key) = leaf(address, &Issuer::from_params(&params, &authority.key))?;
+        let (leaf, leaf_key) = leaf(addresses, &Issuer::from_params(&params, &authority.key))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -104,16 +104,15 @@ impl Identity {
 }
 
 fn leaf(
-    address: IpAddr,
+    addresses: &[IpAddr],
     issuer: &Issuer<'_, &KeyPair>,
 ) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut hosts: Vec<String> = NAMES.map(str::to_owned).into();
     hosts.extend(loopback.map(|address| address.to_string()));
     // The unspecified address means all there are; those that are not loopback are known to whoever asked for them.
-    if !address.is_loopback() && !address.is_unspecified() {
-        hosts.push(address.to_string());
-    }
+    let named = addresses.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
+    hosts.extend(named.map(IpAddr::to_string));
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name.remove(DnType::CommonName);

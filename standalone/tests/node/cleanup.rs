@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use ropewalk_standalone::node::Instance;
 use serde_json::json;
 
+use crate::network;
 use crate::world::{Left, World, outcome, phase, pod, script, test, with};
 
 type Test = (&'static str, fn());
@@ -34,7 +35,7 @@ pub(crate) fn victim(mut arguments: impl Iterator<Item = OsString>) -> ExitCode 
     let root = PathBuf::from(arguments.next().expect("a directory"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let world = World::start_in(&root, |_| {});
+        let world = World::start_in(&root, network::own);
         println!("{}", world.instance.as_ref().expect("an instance").data_dir().display());
         let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "m", "mountPath": "/m"}]});
         let endless = "setsid sh -c 'trap \"\" TERM INT; while :; do sleep 1000; done' & echo up; sleep 1000";
@@ -75,7 +76,7 @@ fn a_kill_at_any_moment_leaves_nothing() {
         let instance = Instance::create(root.path()).expect("the next run starts");
         left.assert_nothing();
         instance.remove().expect("removed");
-        earlier.push(left);
+        earlier.push(left.without_network());
     }
     // Nor did anything appear later.
     earlier.iter().for_each(Left::assert_nothing);

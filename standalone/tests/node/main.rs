@@ -7,6 +7,7 @@
 mod adoption;
 mod cleanup;
 mod exec;
+mod network;
 mod pods;
 mod steps;
 mod world;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     }
     let tests = pods::all()
         .into_iter()
+        .chain(network::all())
         .chain(steps::all())
         .chain(adoption::all())
         .chain(cleanup::all())

@@ -1,5 +1,6 @@
 //! An API server and a node in a directory of their own.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +94,14 @@ impl World {
     pub(crate) fn come_back(&mut self) {
         let instance = self.instance.as_ref().expect("an instance");
         (self.shutdown, self.node) = spawn(&self.server, config(instance.data_dir()));
+    }
+
+    /// As [`come_back`](Self::come_back), for one that is configured otherwise.
+    pub(crate) fn come_back_with(&mut self, edit: impl FnOnce(&mut NodeConfig)) {
+        let instance = self.instance.as_ref().expect("an instance");
+        let mut config = config(instance.data_dir());
+        edit(&mut config);
+        (self.shutdown, self.node) = spawn(&self.server, config);
     }
 
     async fn stop(mut self) {
@@ -214,19 +223,34 @@ pub(crate) fn with(base: Value, fields: Value) -> Value {
 pub(crate) struct Left {
     directory: PathBuf,
     cgroups: Vec<PathBuf>,
+    /// What the addresses of pods with networks of their own begin with, if there are any.
+    network: Option<[u8; 3]>,
 }
 
 impl Left {
     /// Must be called while the instance exists.
     pub(crate) fn of(directory: &Path) -> Self {
         let cgroups = std::fs::read(directory.join("cgroups.json")).unwrap_or_else(|_| b"[]".to_vec());
+        let range = std::fs::read(directory.join("network/range.json")).ok();
+        let network = range.map(|range| {
+            let range: Value = serde_json::from_slice(&range).expect("a range");
+            let first: Ipv4Addr = range["network"].as_str().expect("text").parse().expect("an address");
+            let [a, b, c, _] = first.octets();
+            [a, b, c]
+        });
         Self {
             directory: directory.to_owned(),
             cgroups: serde_json::from_slice(&cgroups).expect("a list of cgroups"),
+            network,
         }
     }
 
-    /// No process, mount, cgroup or directory of the instance is left.
+    /// For later: the addresses may be others' by then.
+    pub(crate) fn without_network(self) -> Self {
+        Self { network: None, ..self }
+    }
+
+    /// No process, mount, cgroup, link, address, route or directory of the instance is left.
     pub(crate) fn assert_nothing(&self) {
         assert!(!self.directory.exists(), "{} is left", self.directory.display());
         let path = self.directory.to_str().expect("text");
@@ -244,6 +268,16 @@ impl Left {
         for cgroup in &self.cgroups {
             assert!(!cgroup.exists(), "cgroup {} is left", cgroup.display());
         }
+        let Some([a, b, c]) = self.network else { return };
+        let link = format!("rw{a:02x}{b:02x}{c:02x}");
+        for device in std::fs::read_dir("/sys/class/net").expect("devices").flatten() {
+            let name = device.file_name().to_string_lossy().into_owned();
+            assert!(!name.starts_with(&link), "the link {name} is left");
+        }
+        // The addresses of this machine, and the routes of all tables.
+        let routes = std::fs::read_to_string("/proc/net/fib_trie").expect("routes");
+        let prefix = format!(" {a}.{b}.{c}.");
+        assert!(!routes.contains(&prefix), "a route or an address in{prefix} is left: {routes}");
     }
 }
 

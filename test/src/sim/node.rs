@@ -75,6 +75,7 @@ impl Node {
         let facts = HostFacts {
             node_name: NODE.to_owned(),
             host_ip: "127.0.0.1".to_owned(),
+            pod_ip: Some("127.0.0.1".to_owned()),
             cpus: 2,
             memory_bytes: 1 << 32,
             host_rootfs: true,

@@ -32,7 +32,7 @@ impl Guarded {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let identity = Identity::issue(&Authority::generate().unwrap(), address.ip()).unwrap();
+        let identity = Identity::issue(&Authority::generate().unwrap(), &[address.ip()]).unwrap();
         let (signing, admin) = (Keys::signing_key().unwrap(), Keys::admin_token().unwrap());
         let keys = Keys::new(&signing, &admin).unwrap();
         let now = Timestamp::now();
