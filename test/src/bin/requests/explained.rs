@@ -24,9 +24,9 @@ pub(crate) struct Row {
     pub(crate) why: String,
     /// Where: `KIND/CASE: STEP: PATH`, one of these.
     places: Vec<String>,
-    /// What ours says there, as JSON.
+    /// What ours says there, as JSON; a `-` for nothing.
     ours: Option<String>,
-    /// What a kube-apiserver says there, as JSON.
+    /// What a kube-apiserver says there, as JSON; a `-` for nothing.
     theirs: Option<String>,
 }
 
@@ -37,7 +37,8 @@ impl Row {
         let place = format!("{case}: {step}: {path}");
         let says = |pattern: &Option<String>, value: Option<&Value>| {
             pattern.as_ref().is_none_or(|pattern| {
-                value.is_some_and(|value| matches(pattern.as_bytes(), value.to_string().as_bytes()))
+                let text = value.map_or_else(|| "-".to_owned(), ToString::to_string);
+                matches(pattern.as_bytes(), text.as_bytes())
             })
         };
         self.places.iter().any(|pattern| matches(pattern.as_bytes(), place.as_bytes()))

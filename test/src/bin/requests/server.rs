@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::case::{Action, Call, Case, LAST, Step};
+use crate::kinds::{KINDS, Kind};
 use crate::normal::{Raw, normalise};
 
 /// Cases at once: enough to hide the waiting of some behind the work of others.
@@ -29,6 +30,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Between two looks at a state that something else brings about.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long all namespaces of a run may take to end, some hundred of them: a cluster takes a few at a time.
+const ENDING: Duration = Duration::from_mins(10);
+
+const NAMESPACES: &str = "/api/v1/namespaces";
 
 /// A server, by a client that may do everything.
 pub(crate) struct Target {
@@ -62,7 +68,7 @@ impl Target {
 
     /// All answers, by case and step.
     pub(crate) async fn run(&self, cases: &[Case]) -> Result<BTreeMap<(String, String), Answer>> {
-        let answers = stream::iter(cases.iter().enumerate())
+        let answers: Result<Vec<_>> = stream::iter(cases.iter().enumerate())
             .map(async |(index, case)| {
                 let namespace = format!("{}-{index}", self.prefix);
                 let answers =
@@ -75,9 +81,53 @@ impl Target {
                 )
             })
             .buffer_unordered(AT_ONCE)
-            .try_collect::<Vec<_>>()
-            .await?;
-        Ok(answers.into_iter().flatten().collect())
+            .try_collect()
+            .await;
+        if self.cluster {
+            self.clean().await.context("what cases leave on the cluster cannot be removed")?;
+        }
+        Ok(answers?.into_iter().flatten().collect())
+    }
+
+    /// Removes what cases made outside of their namespaces, and waits until these are gone: the cluster is to be as it was,
+    /// and whoever uninstalls the definitions next finds no objects of them.
+    async fn clean(&self) -> Result<()> {
+        let kinds = KINDS.iter().filter(|kind| !kind.namespaced).map(Kind::list);
+        for list in kinds.chain([NAMESPACES.to_owned()]) {
+            for name in self.left(&list).await? {
+                let url = format!("{list}/{name}");
+                if list != NAMESPACES {
+                    // A case that broke off may have left finalizers that nobody takes off.
+                    let bare = json!({ "metadata": { "finalizers": null } });
+                    self.send(&crate::case::merge_patch(url.clone(), &bare)).await?;
+                }
+                self.send(&crate::case::delete(url)).await?;
+            }
+        }
+        let end = Instant::now() + ENDING;
+        loop {
+            let left = self.left(NAMESPACES).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("{} namespaces do not end, \"{}\" among them", left.len(), left[0]);
+            }
+            // A cluster ends namespaces in its own time, and this looks once a second for all of them.
+            sleep(PAUSE * 10).await;
+        }
+    }
+
+    /// The names of what this run made in a list.
+    async fn left(&self, list: &str) -> Result<Vec<String>> {
+        let (code, _, body) = whole(self.send(&crate::case::get(list)).await?).await?;
+        if code != 200 {
+            bail!("cannot list \"{list}\": {body}");
+        }
+        let names = body["items"].as_array().into_iter().flatten();
+        let names = names.filter_map(|item| item["metadata"]["name"].as_str());
+        let own = format!("{}-", self.prefix);
+        Ok(names.filter(|name| name.starts_with(&own)).map(str::to_owned).collect())
     }
 
     async fn run_case(&self, case: &Case, namespace: &str) -> Result<Vec<(String, Answer)>> {

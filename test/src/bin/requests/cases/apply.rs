@@ -44,13 +44,13 @@ pub(super) fn of(kind: &Kind) -> Vec<Case> {
             .send("no manager", apply(url(""), &bare(json!({}))))
             .send("managed fields", apply(url("?fieldManager=one"), &managed))
             .send("other name", apply(kind.path("b", "?fieldManager=one"), &bare(json!({}))))
-            .send("other kind", apply(url("?fieldManager=one"), &json!({
+            .send_if(!kind.ours(), "other kind", apply(url("?fieldManager=one"), &json!({
                 "apiVersion": kind.api, "kind": "Other", "metadata": { "name": kind.name("a") },
             })))
             .send("no kind", apply(url("?fieldManager=one"), &json!({ "metadata": { "name": kind.name("a") } })))
             .send("no object", apply(url("?fieldManager=one"), &json!([1])))
             .send("no yaml", apply(url("?fieldManager=one"), &json!({})).body("application/apply-patch+yaml", "a: b: c"))
-            .send("unknown field", apply(url("?fieldManager=one"), &json!({
+            .send_if(!kind.ours(), "unknown field", apply(url("?fieldManager=one"), &json!({
                 "apiVersion": kind.api, "kind": kind.title, "metadata": { "name": kind.name("a"), "nothing": 1 },
             })))
             .send("force elsewhere", merge_patch(url("?force=true"), &json!({})))
