@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::stream;
+use futures::{StreamExt, stream};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use ropewalk_core::images::reference::Digest;
 use serde_json::{Value, json};
@@ -56,6 +56,10 @@ pub enum Odd {
     Status(StatusCode),
     /// This body.
     Body(Vec<u8>),
+    /// Not now, but after so many seconds.
+    Later(u64),
+    /// So many bytes of what was asked for, and then the connection breaks.
+    Cut(usize),
     /// A body that does not end.
     Endless,
     /// To this address.
@@ -92,11 +96,13 @@ struct Shared {
 
 #[derive(Default)]
 struct Content {
-    /// Manifests and configurations.
+    /// Everything, by digest.
     blobs: HashMap<String, Vec<u8>>,
     /// `<repository>:<tag>` to digest.
     tags: HashMap<String, String>,
     odd: HashMap<String, Odd>,
+    /// Once each, in this order.
+    odd_once: HashMap<String, Vec<Odd>>,
     requests: Vec<String>,
 }
 
@@ -125,9 +131,20 @@ impl Fake {
     }
 
     fn put(&self, content: &Value) -> Digest {
-        let content = content.to_string().into_bytes();
+        self.blob(content.to_string().into_bytes())
+    }
+
+    /// Has this content.
+    pub fn blob(&self, content: Vec<u8>) -> Digest {
         let digest = Digest::of(&content);
         self.state().blobs.insert(digest.to_string(), content);
+        digest
+    }
+
+    /// Has this manifest or index under a tag.
+    pub fn tag(&self, repository: &str, tag: &str, manifest: &Value) -> Digest {
+        let digest = self.put(manifest);
+        self.state().tags.insert(format!("{repository}:{tag}"), digest.to_string());
         digest
     }
 
@@ -203,6 +220,11 @@ impl Fake {
         self.state().odd.insert(request.to_owned(), odd);
     }
 
+    /// Answers `<METHOD> <path>` otherwise the next time.
+    pub fn odd_once(&self, request: &str, odd: Odd) {
+        self.state().odd_once.entry(request.to_owned()).or_default().push(odd);
+    }
+
     /// Answers as usual again.
     pub fn mend(&self, request: &str) {
         self.state().odd.remove(request);
@@ -268,9 +290,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(("Bearer", _)) => " with a token",
         _ => "",
     };
+    let range = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
+    let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let (odd, content) = {
         let mut state = shared.state.lock().expect("no panic");
-        state.requests.push(format!("{method} {path}{with}"));
+        let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+        state.requests.push(format!("{method} {path}{with}{from}"));
         let parts: Vec<&str> = path.split('/').collect();
         let [.., kind, name] = parts[..] else { return StatusCode::NOT_FOUND.into_response() };
         let repository =
@@ -278,11 +303,30 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         let digest = state.tags.get(&format!("{}:{name}", repository.unwrap_or_default()));
         let digest = digest.cloned().unwrap_or_else(|| name.to_owned());
         let content = state.blobs.get(&digest).map(|content| (digest, content.clone()));
-        (state.odd.get(&format!("{method} {path}")).cloned(), content)
+        let request = format!("{method} {path}");
+        let once = state.odd_once.get_mut(&request).filter(|odds| !odds.is_empty());
+        let once = once.map(|odds| odds.remove(0));
+        (once.or_else(|| state.odd.get(&request).cloned()), content)
     };
     match odd {
         None => {}
         Some(Odd::Status(status)) => return status.into_response(),
+        Some(Odd::Later(seconds)) => {
+            let after = [(header::RETRY_AFTER, seconds.to_string())];
+            return (StatusCode::TOO_MANY_REQUESTS, after).into_response();
+        }
+        Some(Odd::Cut(bytes)) => {
+            let (_, content) = content.expect("something to cut");
+            let length = content.len();
+            let begin = Ok(Bytes::copy_from_slice(&content[..bytes]));
+            // The server sends what it has when there is nothing more for the moment.
+            let end = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("cut"))
+            });
+            let chunks = stream::once(async { begin }).chain(end);
+            return ([(header::CONTENT_LENGTH, length)], Body::from_stream(chunks)).into_response();
+        }
         Some(Odd::Body(body)) => return body.into_response(),
         Some(Odd::Endless) => {
             let chunks = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 8 << 10])));
@@ -321,8 +365,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let Some((digest, content)) = content else { return StatusCode::NOT_FOUND.into_response() };
     let mut headers = HeaderMap::new();
     headers.insert("docker-content-digest", digest.parse().expect("a header"));
-    match method {
-        Method::HEAD => headers.into_response(),
+    match (method, from) {
+        (Method::HEAD, _) => headers.into_response(),
+        (_, Some(from)) => {
+            let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
+            let range = [(header::CONTENT_RANGE, range)];
+            (StatusCode::PARTIAL_CONTENT, range, headers, content[from..].to_vec()).into_response()
+        }
         _ => (headers, content).into_response(),
     }
 }

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,19 +16,23 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, RootCertStore};
 use tokio::sync::watch;
 
-use crate::session::{Access, Session};
+use crate::hosts::{Endpoint, Servers, servers};
+use crate::session::{Access, Error, Session};
 
 /// Of a request, connecting may take this long: it is lost before plain HTTP is tried where nobody listens for TLS.
 const CONNECT: Duration = Duration::from_secs(4);
+/// Time without a byte after which a transfer is taken for broken: networks that lose packets recover sooner.
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// Registries send to their blob store, which may send on once.
 const REDIRECTS: usize = 4;
-/// Clients for different certificates: one, and the next one where they change.
-const CLIENTS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+/// Clients for different certificates: those of few registries are configured, and others are made again.
+const CLIENTS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 
 /// How registries are reached: every session comes from here.
 pub struct Registries {
     extra_roots: watch::Receiver<String>,
     trust_hint: &'static str,
+    hosts: Option<PathBuf>,
     /// By the certificates they trust besides the usual ones.
     clients: Mutex<LruCache<String, Client>>,
 }
@@ -36,14 +41,29 @@ impl Registries {
     /// Trusts `extra_roots` (PEM) besides the public authorities and those of this machine; what they become holds from the
     /// next session on. `trust_hint` tells users where such certificates go: it stands at the end of messages, after a
     /// semicolon.
-    pub fn new(extra_roots: watch::Receiver<String>, trust_hint: &'static str) -> Self {
-        Self { extra_roots, trust_hint, clients: Mutex::new(LruCache::new(CLIENTS)) }
+    ///
+    /// `hosts` is a directory in the form of containerd's `certs.d`: mirrors, plain HTTP, and authorities for single registries.
+    /// It need not exist, and what is in it holds from the next session on.
+    pub fn new(
+        extra_roots: watch::Receiver<String>,
+        trust_hint: &'static str,
+        hosts: Option<PathBuf>,
+    ) -> Self {
+        Self { extra_roots, trust_hint, hosts, clients: Mutex::new(LruCache::new(CLIENTS)) }
     }
 
-    /// Talks to an image's registry with these credentials. Connects when it is first asked something.
-    pub fn session<'a>(&self, reference: &Reference, access: Access<'a>) -> Result<Session<'a>, Failure> {
-        let client = self.client(self.extra_roots.borrow().clone())?;
-        Ok(Session::new(client, reference.clone(), access, self.trust_hint))
+    /// Talks with these credentials to the servers that may have an image. Connects when they are first asked something.
+    pub fn sessions<'a>(&self, reference: &Reference, access: Access<'a>) -> Result<Sessions<'a>, Error> {
+        let host = || reference.host.clone();
+        let Servers { mirrors, registry } = servers(self.hosts.as_deref(), reference)
+            .map_err(|(path, source)| Error::Hosts { host: host(), path, source })?;
+        let of = |endpoint: Endpoint| {
+            let roots = [&*self.extra_roots.borrow(), endpoint.roots.as_str()].join("\n");
+            let client = self.client(roots).map_err(|failure| Error::Http { host: host(), failure })?;
+            Ok(Session::new(client, endpoint, reference, access, self.trust_hint))
+        };
+        let mirrors = mirrors.into_iter().map(of).collect::<Result<_, Error>>()?;
+        Ok(Sessions { mirrors, registry: of(registry)? })
     }
 
     fn client(&self, extra_roots: String) -> Result<Client, Failure> {
@@ -55,6 +75,14 @@ impl Registries {
         clients.put(extra_roots, client.clone());
         Ok(client)
     }
+}
+
+/// One with each server that may have an image.
+pub struct Sessions<'a> {
+    /// To be asked first, in this order; whatever they say, the registry may know better.
+    pub mirrors: Vec<Session<'a>>,
+    /// Has the last word.
+    pub registry: Session<'a>,
 }
 
 fn build(extra_roots: &str) -> Result<Client, Failure> {
@@ -69,6 +97,7 @@ fn build(extra_roots: &str) -> Result<Client, Failure> {
         .redirect(Policy::custom(redirect))
         .referer(false)
         .connect_timeout(CONNECT)
+        .read_timeout(STALL)
         .user_agent(concat!("ropewalk/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| Failure::Client(error.to_string()))

@@ -6,11 +6,16 @@
 //! length, tries one credential where a keyring has several, and takes neither a TLS configuration nor a time limit
 //! per request. What would be left of it is less than what is here.
 
+mod download;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod hosts;
 mod http;
+mod patience;
 mod session;
 
-pub use http::{Failure, Registries};
+pub use hosts::HostsError;
+pub use http::{Failure, Registries, Sessions};
+pub use patience::Patience;
 pub use reqwest::{Method, Response, StatusCode};
 pub use session::{Access, Error, Session};

@@ -1,16 +1,21 @@
 //! A conversation with one registry about one image. IO.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use ropewalk_core::images::keyring::{Credential, Keyring};
 use ropewalk_core::images::manifest::{self, Manifest, ManifestError};
-use ropewalk_core::images::reference::{Digest, Reference};
+use ropewalk_core::images::reference::{Digest, Reference, Version};
 use serde::Deserialize;
 
-use crate::http::{self, Failure};
+use crate::hosts::{Endpoint, HostsError};
+use crate::http::{self, Failure, STALL};
+use crate::patience::Patience;
 
 /// One request with its answer. A registry that is alive answers in well under a second; a manifest of the largest size
 /// we take comes within this time at 4 Mbit/s.
@@ -21,6 +26,8 @@ const MAX_CONTENT: usize = 4 << 20;
 const MAX_TOKEN: usize = 64 << 10;
 /// Credentials tried on one registry: each costs two requests, and registries lock accounts.
 const MAX_CREDENTIALS: usize = 8;
+
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Why a registry was asked in vain. For users' eyes: names the registry and no credentials.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +41,14 @@ pub enum Error {
         failure: Failure,
     },
     /// An answer that does not help.
-    #[error("registry \"{host}\" answers {status}")]
+    #[error("registry \"{host}\" answers {status}{}", asked(*.retry_after))]
     Status {
         /// The registry.
         host: String,
         /// The answer.
         status: StatusCode,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// No such image.
     #[error(
@@ -60,7 +69,7 @@ pub enum Error {
         host: String,
         /// Its last word.
         status: StatusCode,
-        /// Which secrets there were, by name.
+        /// Which credentials there were, by name.
         tried: String,
     },
     /// It wants something else than names and passwords.
@@ -82,6 +91,40 @@ pub enum Error {
         host: String,
         /// What would have been taken.
         limit: usize,
+    },
+    /// A blob that is not what its manifest says.
+    #[error("registry \"{host}\" sends more for blob \"{digest}\" than the {size} bytes it should have")]
+    Longer {
+        /// The registry.
+        host: String,
+        /// The blob's.
+        digest: Digest,
+        /// As the manifest has it.
+        size: u64,
+    },
+    /// A blob that ends before its end.
+    #[error("registry \"{host}\" ends a blob {missing} bytes before its end")]
+    Truncated {
+        /// The registry.
+        host: String,
+        /// Bytes.
+        missing: u64,
+    },
+    /// A blob that takes for ever.
+    #[error("registry \"{host}\" is too slow")]
+    Slow {
+        /// The registry.
+        host: String,
+    },
+    /// What is configured about the registry.
+    #[error("\"{}\" about registry \"{host}\" cannot be used", path.display())]
+    Hosts {
+        /// The registry.
+        host: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: HostsError,
     },
     /// Not what was asked for.
     #[error("registry \"{host}\" sends content that is not what digest \"{digest}\" stands for")]
@@ -107,7 +150,18 @@ pub enum Error {
     },
 }
 
+fn asked(retry_after: Option<Duration>) -> String {
+    retry_after
+        .map(|after| format!("; it wants to be asked again in {} s", after.as_secs()))
+        .unwrap_or_default()
+}
+
 impl Error {
+    /// What the registry asks for.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
+    }
+
     /// Another time may have another outcome.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -116,6 +170,7 @@ impl Error {
                 status.is_server_error()
                     || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             }
+            Self::Truncated { .. } | Self::Slow { .. } => true,
             _ => false,
         }
     }
@@ -126,29 +181,40 @@ impl Error {
 pub struct Access<'a> {
     /// The credentials to try.
     pub keyring: &'a Keyring,
-    /// Where a secret could be linked, for messages.
-    pub service_account: &'a str,
+    /// What a user could do who has none, for messages.
+    pub advice: &'a str,
+}
+
+/// One request.
+struct Request<'a> {
+    method: Method,
+    /// Below the repository.
+    path: &'a str,
+    /// The first byte that is wanted.
+    from: u64,
+    /// For the answer with its body.
+    limit: Option<Duration>,
 }
 
 /// What is known of a registry, and what it knows of us. Serves several requests at once.
 pub struct Session<'a> {
     client: Client,
+    /// With the host of the server that is asked.
     reference: Reference,
+    endpoint: Endpoint,
     access: Access<'a>,
     trust_hint: &'static str,
     state: Mutex<State>,
 }
 
-#[derive(Clone, Default)]
 struct State {
     scheme: Scheme,
     authorization: Option<HeaderValue>,
 }
 
-#[derive(Clone, Copy, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 enum Scheme {
     /// TLS, and plain HTTP where nobody speaks TLS and the address allows it.
-    #[default]
     ToBeFound,
     /// The registry has once spoken TLS: nothing leads back.
     Tls,
@@ -158,11 +224,19 @@ enum Scheme {
 impl<'a> Session<'a> {
     pub(crate) fn new(
         client: Client,
-        reference: Reference,
+        endpoint: Endpoint,
+        reference: &Reference,
         access: Access<'a>,
         trust_hint: &'static str,
     ) -> Self {
-        Self { client, reference, access, trust_hint, state: Mutex::default() }
+        let reference = Reference { host: endpoint.host.clone(), ..reference.clone() };
+        let scheme = match endpoint.scheme {
+            None => Scheme::ToBeFound,
+            Some("http") => Scheme::Plain,
+            Some(_) => Scheme::Tls,
+        };
+        let state = Mutex::new(State { scheme, authorization: None });
+        Self { client, reference, endpoint, access, trust_hint, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,20 +247,62 @@ impl<'a> Session<'a> {
         self.reference.host.clone()
     }
 
-    fn failed(&self, error: &reqwest::Error) -> Error {
-        Error::Http { host: self.host(), failure: Failure::of(error, REQUEST, self.trust_hint) }
+    fn failed(&self, error: &reqwest::Error, limit: Duration) -> Error {
+        Error::Http { host: self.host(), failure: Failure::of(error, limit, self.trust_hint) }
+    }
+
+    /// A blob whose connection broke.
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> Error {
+        self.failed(error, STALL)
+    }
+
+    pub(crate) fn longer(&self, digest: &Digest, size: u64) -> Error {
+        Error::Longer { host: self.host(), digest: digest.clone(), size }
+    }
+
+    pub(crate) fn truncated(&self, missing: u64) -> Error {
+        Error::Truncated { host: self.host(), missing }
+    }
+
+    pub(crate) fn slow(&self) -> Error {
+        Error::Slow { host: self.host() }
+    }
+
+    /// An answer with a status that does not help.
+    pub(crate) fn unhelpful(&self, response: &Response) -> Error {
+        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Error::Status {
+            host: self.host(),
+            status: response.status(),
+            retry_after: after.map(Duration::from_secs),
+        }
+    }
+
+    pub(crate) fn missing(&self, version: &impl ToString) -> Error {
+        let (repository, version) = (self.reference.repository.clone(), version.to_string());
+        Error::Missing { host: self.host(), repository, version }
     }
 
     /// Sends a request for what is at `path` below the repository. Finds out on the way whether the registry speaks TLS and
     /// whom it lets in; the answer has any status but 401.
     pub async fn request(&self, method: Method, path: &str) -> Result<Response, Error> {
-        let response = self.reach(method.clone(), path).await?;
+        self.ask(&Request { method, path, from: 0, limit: Some(REQUEST) }).await
+    }
+
+    /// A blob from this byte on, if the server knows ranges. Its body may take any time that it keeps coming.
+    pub(crate) async fn blob_from(&self, digest: &Digest, from: u64) -> Result<Response, Error> {
+        let path = format!("blobs/{digest}");
+        self.ask(&Request { method: Method::GET, path: &path, from, limit: None }).await
+    }
+
+    async fn ask(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let response = self.reach(request).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         // What a place says that the registry has sent us to is no question of the registry's.
-        if Url::parse(&self.url(path)).map(|url| url.origin()) != Ok(response.url().origin()) {
-            return Err(Error::Status { host: self.host(), status: response.status() });
+        if Url::parse(&self.url(request.path)).map(|url| url.origin()) != Ok(response.url().origin()) {
+            return Err(self.unhelpful(&response));
         }
         let challenge =
             challenge(response.headers()).ok_or_else(|| Error::Challenge { host: self.host() })?;
@@ -205,23 +321,23 @@ impl<'a> Session<'a> {
                     continue;
                 }
             }
-            let response = self.send(method.clone(), path).await?;
+            let response = self.send(request).await?;
             match response.status() {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => status = response.status(),
                 _ => return Ok(response),
             }
         }
-        let tried = keyring.explain(&self.reference, self.access.service_account);
+        let tried = keyring.explain(&self.reference, self.access.advice);
         Err(Error::Denied { host: self.host(), status, tried })
     }
 
     /// The first request finds out whether the registry speaks TLS.
-    async fn reach(&self, method: Method, path: &str) -> Result<Response, Error> {
+    async fn reach(&self, request: &Request<'_>) -> Result<Response, Error> {
         let may_be_plain = self.state().scheme == Scheme::ToBeFound && self.reference.allows_plain_http();
-        let found = match self.send(method.clone(), path).await {
+        let found = match self.send(request).await {
             Err(Error::Http { failure, .. }) if failure.is_connect() && may_be_plain => {
                 self.state().scheme = Scheme::Plain;
-                return self.send(method, path).await;
+                return self.send(request).await;
             }
             answer => answer?,
         };
@@ -246,7 +362,7 @@ impl<'a> Session<'a> {
                 .client
                 .get(registry.clone())
                 .basic_auth(&credential.username, Some(&credential.password));
-            let request = request.build().map_err(|error| self.failed(&error))?;
+            let request = request.build().map_err(|error| self.failed(&error, REQUEST))?;
             return Ok(request.headers().get(AUTHORIZATION).cloned().ok_or(StatusCode::UNAUTHORIZED));
         };
         let mut realm = http::realm(realm, registry).ok_or_else(|| Error::Realm { host: self.host() })?;
@@ -258,11 +374,11 @@ impl<'a> Session<'a> {
         if let Some(credential) = credential {
             request = request.basic_auth(&credential.username, Some(&credential.password));
         }
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        let response = request.send().await.map_err(|error| self.failed(&error, REQUEST))?;
         match response.status() {
             StatusCode::OK => {}
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => return Ok(Err(status)),
-            status => return Err(Error::Status { host: self.host(), status }),
+            _ => return Err(self.unhelpful(&response)),
         }
         let content = self.read(response, MAX_TOKEN).await?;
         let token = serde_json::from_slice::<Token>(&content).ok().and_then(Token::header);
@@ -272,16 +388,27 @@ impl<'a> Session<'a> {
     fn url(&self, path: &str) -> String {
         let scheme = if self.state().scheme == Scheme::Plain { "http" } else { "https" };
         let Reference { host, repository, .. } = &self.reference;
-        format!("{scheme}://{host}/v2/{repository}/{path}")
+        let url = format!("{scheme}://{host}{}/{repository}/{path}", self.endpoint.base);
+        // A mirror may stand for several; containerd tells them so which is meant.
+        match &self.endpoint.mirror_of {
+            Some(registry) => format!("{url}?ns={registry}"),
+            None => url,
+        }
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response, Error> {
-        let mut request =
-            self.client.request(method, self.url(path)).header(ACCEPT, manifest::ACCEPT).timeout(REQUEST);
+    async fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let mut sent = self.client.request(request.method.clone(), self.url(request.path));
+        sent = sent.header(ACCEPT, manifest::ACCEPT);
         if let Some(authorization) = self.state().authorization.clone() {
-            request = request.header(AUTHORIZATION, authorization);
+            sent = sent.header(AUTHORIZATION, authorization);
         }
-        request.send().await.map_err(|error| self.failed(&error))
+        if request.from > 0 {
+            sent = sent.header(RANGE, format!("bytes={}-", request.from));
+        }
+        if let Some(limit) = request.limit {
+            sent = sent.timeout(limit);
+        }
+        sent.send().await.map_err(|error| self.failed(&error, request.limit.unwrap_or(STALL)))
     }
 
     /// The body of a good answer, checked against the digest it was asked for by: a manifest or a configuration.
@@ -289,13 +416,9 @@ impl<'a> Session<'a> {
         match response.status() {
             status if status.is_success() => {}
             StatusCode::NOT_FOUND => {
-                return Err(Error::Missing {
-                    host: self.host(),
-                    repository: self.reference.repository.clone(),
-                    version: self.reference.version.to_string(),
-                });
+                return Err(self.missing(&self.reference.version));
             }
-            status => return Err(Error::Status { host: self.host(), status }),
+            _ => return Err(self.unhelpful(&response)),
         }
         let content = self.read(response, MAX_CONTENT).await?;
         match digest {
@@ -308,13 +431,51 @@ impl<'a> Session<'a> {
 
     async fn read(&self, mut response: Response, limit: usize) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error, REQUEST))? {
             if content.len() + chunk.len() > limit {
                 return Err(Error::TooLarge { host: self.host(), limit });
             }
             content.extend_from_slice(&chunk);
         }
         Ok(content)
+    }
+
+    /// The digest of a manifest, if the registry tells it. Asking for no more than that does not count as a pull where pulls
+    /// are counted.
+    pub async fn digest(&self, version: &Version) -> Result<Option<Digest>, Error> {
+        let response = self.request(Method::HEAD, &format!("manifests/{version}")).await?;
+        if response.status().is_success() {
+            let told = response.headers().get(DOCKER_CONTENT_DIGEST);
+            return Ok(told.and_then(|value| value.to_str().ok()?.parse().ok()));
+        }
+        // What else it has to say it says better when it is asked for the manifest.
+        let error = self.unhelpful(&response);
+        if error.is_transient() { Err(error) } else { Ok(None) }
+    }
+
+    /// A manifest by its tag or digest, asked for as often as the patience allows.
+    pub async fn fetch_manifest(&self, version: &Version, patience: &mut Patience) -> Result<Vec<u8>, Error> {
+        let digest = if let Version::Digest(digest) = version { Some(digest) } else { None };
+        loop {
+            let content = async {
+                let response = self.request(Method::GET, &format!("manifests/{version}")).await?;
+                self.content(response, digest).await
+            };
+            match content.await {
+                Ok(content) => return Ok(content),
+                Err(error) => patience.wait(error).await?,
+            }
+        }
+    }
+
+    /// The content of this digest, a configuration, asked for as often as the patience allows.
+    pub async fn fetch_blob(&self, digest: &Digest, patience: &mut Patience) -> Result<Vec<u8>, Error> {
+        loop {
+            match self.blob(digest).await {
+                Ok(content) => return Ok(content),
+                Err(error) => patience.wait(error).await?,
+            }
+        }
     }
 
     /// The content of this digest: a configuration.

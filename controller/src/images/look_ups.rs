@@ -15,7 +15,7 @@ use lru::LruCache;
 use ropewalk_api::TaskRun;
 use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::reference::{Reference, Version};
-use ropewalk_core::images::{Image, Lookup, Wanted};
+use ropewalk_core::images::{Image, Lookup, Wanted, keyring};
 use ropewalk_registry::{Access, Registries};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -96,7 +96,7 @@ pub(crate) fn start(
     let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
         client: client.clone(),
-        servers: Registries::new(options.extra_roots, TRUST_HINT),
+        servers: Registries::new(options.extra_roots, TRUST_HINT, None),
         all: Semaphore::new(AT_ONCE),
         registries: Places::of(AT_ONCE_PER_REGISTRY),
         namespaces: Places::of(AT_ONCE_PER_NAMESPACE),
@@ -304,12 +304,9 @@ impl Worker {
             let keyring = pull_secrets::read(&self.client, wanted)
                 .await
                 .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
-            let access = Access { keyring: &keyring, service_account: &wanted.service_account };
-            let session = self
-                .servers
-                .session(reference, access)
-                .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
-            registry::look_up(&session, wanted, reference, &self.shared.digests)
+            let advice = keyring::advice(&wanted.service_account);
+            let access = Access { keyring: &keyring, advice: &advice };
+            registry::look_up(&self.servers, wanted, reference, access, &self.shared.digests)
                 .await
                 .map_err(|error| Trouble { text: chain(&error), is_transient: error.is_transient() })
         };

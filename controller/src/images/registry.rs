@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use http::{HeaderMap, HeaderName};
 use ropewalk_core::images::manifest::{ImageConfig, Manifest};
 use ropewalk_core::images::reference::{Digest, Reference, Version};
 use ropewalk_core::images::{Command, Commands, Image, Wanted};
-use ropewalk_registry::{Method, Session};
+use ropewalk_registry::{Access, Method, Registries, Session};
 
 use super::digests::Digests;
 
@@ -16,8 +15,6 @@ use super::digests::Digests;
 const MAX_COMMANDS: usize = 32 << 10;
 /// Requests at once to one registry for one image.
 const AT_ONCE: usize = 4;
-
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Why it is not known what an image runs. For users' eyes.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +39,24 @@ impl Error {
     }
 }
 
-/// Finds out what an image runs; `reference` is the wanted image's, and `session` is with its registry.
+/// Finds out what an image runs; `reference` is the wanted image's.
 pub(super) async fn look_up(
+    registries: &Registries,
+    wanted: &Wanted,
+    reference: &Reference,
+    access: Access<'_>,
+    known: &Digests,
+) -> Result<Image, Error> {
+    let sessions = registries.sessions(reference, access)?;
+    for mirror in &sessions.mirrors {
+        if let Ok(image) = look_up_at(mirror, wanted, reference, known).await {
+            return Ok(image);
+        }
+    }
+    look_up_at(&sessions.registry, wanted, reference, known).await
+}
+
+async fn look_up_at(
     session: &Session<'_>,
     wanted: &Wanted,
     reference: &Reference,
@@ -55,11 +68,7 @@ pub(super) async fn look_up(
             let response = session.request(Method::GET, &path).await?;
             (Some(digest.clone()), Some(response))
         }
-        // Asking for no more than the digest does not count as a pull where pulls are counted.
-        Version::Tag(_) => {
-            let response = session.request(Method::HEAD, &path).await?;
-            (response.status().is_success().then(|| digest_in(response.headers())).flatten(), None)
-        }
+        Version::Tag(_) => (session.digest(&reference.version).await?, None),
     };
     if let Some(digest) = &digest
         && let Some(commands) = known.get(wanted, reference, digest)
@@ -80,10 +89,6 @@ pub(super) async fn look_up(
         known.put(wanted, reference, &digest, &commands);
     }
     Ok(Image { reference: reference.at(&digest), commands })
-}
-
-fn digest_in(headers: &HeaderMap) -> Option<Digest> {
-    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
 }
 
 /// What an image or an index of images runs, and whether the registry has all of it: what one leaves out, another one may

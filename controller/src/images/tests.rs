@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use ropewalk_core::images::Wanted;
-use ropewalk_core::images::keyring::Keyring;
+use ropewalk_core::images::keyring::{self, Keyring};
 use ropewalk_core::images::reference::Digest;
 use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use ropewalk_registry::{Access, Registries};
@@ -49,7 +49,7 @@ impl Asking {
     }
 
     fn trusting(keyring: Keyring, roots: &str) -> Self {
-        let servers = Registries::new(watch::channel(roots.to_owned()).1, TRUST_HINT);
+        let servers = Registries::new(watch::channel(roots.to_owned()).1, TRUST_HINT, None);
         Self { servers, keyring, digests: Digests::default() }
     }
 
@@ -66,9 +66,9 @@ impl Asking {
             service_account: "builder".to_owned(),
             pull_secrets: Vec::new(),
         };
-        let access = Access { keyring: &self.keyring, service_account: &wanted.service_account };
-        let session = self.servers.session(&reference, access).expect("a client");
-        let image = registry::look_up(&session, &wanted, &reference, &self.digests).await?;
+        let advice = keyring::advice(&wanted.service_account);
+        let access = Access { keyring: &self.keyring, advice: &advice };
+        let image = registry::look_up(&self.servers, &wanted, &reference, access, &self.digests).await?;
         Ok((image.reference, image.commands.render(false)))
     }
 
@@ -319,7 +319,7 @@ async fn a_private_authority_is_trusted_once_it_is_configured() {
     let image = format!("{}/app:v1", fake.host);
     let (sender, roots) = watch::channel(String::new());
     let mut asking = Asking::new(keyring(&fake.host, "robot$ci", PASSWORD));
-    asking.servers = Registries::new(roots, TRUST_HINT);
+    asking.servers = Registries::new(roots, TRUST_HINT, None);
     let text = asking.error(&image).await;
     let begins = format!("registry \"{}\": its certificate is refused: ", fake.host);
     assert!(text.starts_with(&begins), "{text}");

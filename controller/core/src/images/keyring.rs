@@ -13,7 +13,7 @@ const TYPES: [(&str, &str); 2] =
     [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")];
 
 /// A user of a registry. What it knows is never shown.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Credential {
     /// As it stands; robot accounts have `$` in their names.
     pub username: String,
@@ -31,15 +31,31 @@ impl fmt::Debug for Credential {
 #[derive(Debug, Default)]
 pub struct Keyring {
     entries: Vec<Entry>,
-    /// Secrets that were read and hold credentials.
-    usable: Vec<String>,
-    /// Secrets that could not be used, and why.
-    unusable: Vec<(String, String)>,
+    /// What was read and holds credentials.
+    usable: Vec<Source>,
+    /// What could not be used, and why.
+    unusable: Vec<(Source, String)>,
+}
+
+/// Where credentials come from, as messages say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Source {
+    Secret(String),
+    File(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(name) => write!(f, "secret \"{name}\""),
+            Self::File(path) => write!(f, "file \"{path}\""),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
-    secret: String,
+    source: Source,
     /// May have `*` in its labels.
     host: String,
     /// Beginning of the repositories it is for: empty, or with a leading slash.
@@ -51,6 +67,10 @@ struct Entry {
 struct DockerConfig {
     #[serde(default)]
     auths: BTreeMap<String, RawEntry>,
+    #[serde(default, rename = "credsStore")]
+    creds_store: String,
+    #[serde(default, rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -82,18 +102,40 @@ impl Keyring {
             self.unusable(name, format!("has a key \"{key}\" that cannot be read"));
             return;
         };
-        self.usable.push(name.to_owned());
+        self.extend(&Source::Secret(name.to_owned()), entries);
+    }
+
+    /// Adds what a file of this machine holds, in the form of Docker's `config.json`. Programs that such a file names for
+    /// credentials are not called, and noted.
+    pub fn add_file(&mut self, path: &str, content: &[u8]) {
+        let source = Source::File(path.to_owned());
+        let Ok(config) = serde_json::from_slice::<DockerConfig>(content) else {
+            self.unusable.push((source, "cannot be read".to_owned()));
+            return;
+        };
+        let helpers = config.cred_helpers.values().chain([&config.creds_store]);
+        if let Some(helper) = helpers.into_iter().find(|helper| !helper.is_empty()) {
+            let why = format!(
+                "leaves credentials to the program \"docker-credential-{helper}\", which is not called"
+            );
+            self.unusable.push((source.clone(), why));
+        }
+        self.extend(&source, config.auths);
+    }
+
+    fn extend(&mut self, source: &Source, entries: BTreeMap<String, RawEntry>) {
+        self.usable.push(source.clone());
         for (location, raw) in entries {
             let (host, path) = split_location(&location);
             if let Some(credential) = raw.credential() {
-                self.entries.push(Entry { secret: name.to_owned(), host, path, credential });
+                self.entries.push(Entry { source: source.clone(), host, path, credential });
             }
         }
     }
 
     /// Notes a secret that cannot be used: `why` goes after its name.
     pub fn unusable(&mut self, name: &str, why: impl Into<String>) {
-        self.unusable.push((name.to_owned(), why.into()));
+        self.unusable.push((Source::Secret(name.to_owned()), why.into()));
     }
 
     /// The credentials for an image, in the order in which to try them: for the longest path first.
@@ -110,31 +152,36 @@ impl Keyring {
         entries
     }
 
-    /// Which secrets there were for an image, for a message that it may not be read. Names only.
-    pub fn explain(&self, reference: &Reference, service_account: &str) -> String {
-        let mut tried: Vec<&String> =
-            self.matching(reference).into_iter().map(|entry| &entry.secret).collect();
+    /// Which credentials there were for an image, for a message that it may not be read. Names only; without any, what to do.
+    pub fn explain(&self, reference: &Reference, advice: &str) -> String {
+        let mut tried: Vec<&Source> =
+            self.matching(reference).into_iter().map(|entry| &entry.source).collect();
         tried.dedup();
         let mut parts = Vec::new();
         if !tried.is_empty() {
             parts.push(format!("tried {}", list(&tried)));
         } else if self.usable.is_empty() {
-            parts.push(format!(
-                "there are no credentials; link a secret of type \"kubernetes.io/dockerconfigjson\" to service account \
-                 \"{service_account}\" or name it in imagePullSecrets"
-            ));
+            parts.push(format!("there are no credentials; {advice}"));
         } else {
-            let usable: Vec<&String> = self.usable.iter().collect();
+            let usable: Vec<&Source> = self.usable.iter().collect();
             parts.push(format!("{} without credentials for it", list(&usable)));
         }
-        parts.extend(self.unusable.iter().map(|(name, why)| format!("secret \"{name}\" {why}")));
+        parts.extend(self.unusable.iter().map(|(source, why)| format!("{source} {why}")));
         parts.join("; ")
     }
 }
 
-fn list(names: &[&String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    format!("{} {}", if quoted.len() == 1 { "secret" } else { "secrets" }, quoted.join(", "))
+/// What to do so that the runs of a service account have credentials.
+pub fn advice(service_account: &str) -> String {
+    format!(
+        "link a secret of type \"kubernetes.io/dockerconfigjson\" to service account \"{service_account}\" or name it in \
+         imagePullSecrets"
+    )
+}
+
+fn list(sources: &[&Source]) -> String {
+    let texts: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }
 
 impl RawEntry {
@@ -288,23 +335,46 @@ mod tests {
         let reference = "r.example/a".parse().expect("a reference");
         let mut keyring = Keyring::default();
         assert_eq!(
-            keyring.explain(&reference, "builder"),
+            keyring.explain(&reference, &advice("builder")),
             "there are no credentials; link a secret of type \"kubernetes.io/dockerconfigjson\" to service account \
              \"builder\" or name it in imagePullSecrets"
         );
         keyring.add("token", &secret("kubernetes.io/service-account-token", "token", &json!("t")));
         let entry = json!({ "username": "hidden-user", "password": "hidden-password" });
         keyring.add("other", &docker_config(&json!({ "quay.io": entry })));
-        assert_eq!(keyring.explain(&reference, "builder"), "secret \"other\" without credentials for it");
+        assert_eq!(
+            keyring.explain(&reference, &advice("builder")),
+            "secret \"other\" without credentials for it"
+        );
         keyring.add("mine", &docker_config(&json!({ "r.example": entry, "r.example/a": entry })));
         keyring.add("broken", &docker_config(&json!("hidden")));
         keyring.add("empty", &Secret { type_: Some("kubernetes.io/dockercfg".into()), ..Secret::default() });
         keyring.unusable("gone", "does not exist");
         assert_eq!(
-            keyring.explain(&reference, "builder"),
+            keyring.explain(&reference, &advice("builder")),
             "tried secret \"mine\"; secret \"broken\" has a key \".dockerconfigjson\" that cannot be read; secret \
              \"empty\" has no key \".dockercfg\"; secret \"gone\" does not exist"
         );
         assert!(!format!("{keyring:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_file_of_the_machine_comes_after_secrets() {
+        let mut keyring = Keyring::default();
+        keyring.add("s", &docker_config(&json!({ "r.example": { "username": "cluster", "password": "p" } })));
+        let file = json!({
+            "auths": { "r.example": { "auth": "dTpwdw==" }, "https://index.docker.io/v1/": {} },
+            "credsStore": "desktop",
+        });
+        keyring.add_file("/root/.docker/config.json", file.to_string().as_bytes());
+        keyring.add_file("/broken", b"hidden");
+        assert_eq!(users(&keyring, "r.example/a"), ["cluster", "u"]);
+        assert!(users(&keyring, "ubuntu").is_empty());
+        assert_eq!(
+            keyring.explain(&"ubuntu".parse().expect("a reference"), "log in"),
+            "secret \"s\", file \"/root/.docker/config.json\" without credentials for it; file \
+             \"/root/.docker/config.json\" leaves credentials to the program \"docker-credential-desktop\", which is not \
+             called; file \"/broken\" cannot be read"
+        );
     }
 }
