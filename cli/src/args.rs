@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use ropewalk_kubelet::fields::milli;
 
 /// Run Tekton pipelines on this machine.
 #[derive(Debug, Parser)]
@@ -36,6 +38,8 @@ pub enum Command {
     /// That is containers, mounts, namespaces, cgroups and networks. Objects, logs and what claims hold stay in the directory; to
     /// the next `up` there, steps that ran have failed.
     Down(Down),
+    /// See to the images on this machine, whether or not a `ropewalk up` or `run` goes on
+    Image(Image),
     /// Print the pods that the files' runs become, the same every time
     ///
     /// They are those of `ropewalk run`: without an init container, the entrypoint a volume made of its image. A cluster
@@ -127,6 +131,62 @@ pub struct Down {
     pub data_dir: PathBuf,
 }
 
+/// Arguments of `ropewalk image`.
+#[derive(Args, Debug)]
+pub struct Image {
+    /// What to do
+    #[command(subcommand)]
+    pub command: ImageCommand,
+
+    /// The directory of `ropewalk up` and `run`
+    #[arg(long, global = true, default_value = "/var/lib/ropewalk", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Add the images for this machine in an OCI layout or an archive of `docker save`
+    ///
+    /// A layout may be a directory or an archive; an archive may be compressed with gzip or zstd.
+    Load {
+        /// The archive, or the directory of a layout
+        #[arg(value_name = "FILE|DIR")]
+        path: PathBuf,
+
+        /// What to call the only image, in place of what it is called there
+        #[arg(long, value_name = "REFERENCE")]
+        name: Option<String>,
+    },
+    /// List the images that are here
+    Ls {
+        /// What is printed on standard output
+        #[arg(short, long, value_enum, default_value_t = ImageOutput::Table, value_name = "FORMAT")]
+        output: ImageOutput,
+    },
+    /// Take away names, and the images that have no other; fails for an image that a container runs with
+    Rm {
+        /// References or ids, as `ls` shows them
+        #[arg(required = true, value_name = "REFERENCE")]
+        references: Vec<String>,
+    },
+    /// Take away images that no container runs with, those least recently used first
+    Prune {
+        /// How much of data may stay, such as 20Gi
+        #[arg(long, default_value = "0", value_name = "SIZE", value_parser = size)]
+        keep: u64,
+    },
+}
+
+/// How images are listed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ImageOutput {
+    /// A line for each name
+    Table,
+    /// One JSON list
+    Json,
+}
+
 /// Arguments of `ropewalk render`.
 #[derive(Args, Debug)]
 pub struct Render {
@@ -196,6 +256,13 @@ pub enum Output {
     Text,
     /// The runs as they ended, as a JSON list; progress and logs go to standard error
     Json,
+}
+
+/// Bytes, as Kubernetes writes quantities.
+fn size(text: &str) -> Result<u64, String> {
+    let milli = milli(&Quantity(text.to_owned())).ok();
+    let bytes = milli.and_then(|milli| u64::try_from(milli / 1000).ok());
+    bytes.ok_or_else(|| "expected bytes, such as 500Mi or 20Gi".to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

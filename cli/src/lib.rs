@@ -4,6 +4,7 @@ pub mod args;
 pub mod diagnostic;
 pub mod documents;
 pub mod down;
+pub mod image;
 pub mod lint;
 pub mod render;
 pub mod run;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ropewalk_cli::args::{Cli, Command};
-use ropewalk_cli::{down, lint, render, run, up};
+use ropewalk_cli::{down, image, lint, render, run, up};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match cli.command {
         Command::Down(args) => down::down(&args),
+        Command::Image(args) => image::image(args),
         Command::Lint(args) => lint::lint(&args),
         Command::Render(args) => render::render(&args),
         Command::Run(args) => block_on(run::run(args)),

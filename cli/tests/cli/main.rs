@@ -4,6 +4,7 @@ mod bad_input;
 mod common;
 mod durable;
 mod examples;
+mod image;
 mod kill;
 mod lint;
 mod up;
