@@ -96,7 +96,7 @@ pub(crate) fn config(rootfs: Option<args::Rootfs>, runtime: args::Runtime) -> ro
     ropewalk_standalone::Config {
         rootfs: match rootfs {
             Some(args::Rootfs::Host) => RootfsMode::Host,
-            None => RootfsMode::None,
+            None => RootfsMode::Images,
         },
         runtime: match runtime {
             args::Runtime::Builtin => RuntimeKind::Builtin,

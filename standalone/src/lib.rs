@@ -65,7 +65,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            rootfs: RootfsMode::None,
+            rootfs: RootfsMode::Images,
             runtime: RuntimeKind::Builtin,
             data_root: PathBuf::from("/var/lib/ropewalk"),
             engine: ropewalk_api::config::Config::default(),
@@ -168,6 +168,7 @@ pub struct Standalone {
     client: Client,
     server: Server,
     served: Option<Served>,
+    data_root: PathBuf,
     /// Held for its lock until everything has ended.
     _lock: Option<Flock<File>>,
     /// What ends with this process; none where containers run on.
@@ -250,8 +251,10 @@ impl Standalone {
         let options = Options { config: config_now, settings, namespace: None, images: None, metrics };
         let stopped = stopped(stopping.clone()).boxed();
         tasks.spawn(ropewalk_controller::run(client.clone(), options, stopped));
+        let data_root = config.data_root.clone();
         let node = NodeConfig {
             rootfs: config.rootfs,
+            images: config.data_root.join(node::IMAGES),
             runtime: config.runtime,
             private_dirs: vec![config.data_root],
             api: served.as_ref().map(|served| served.address),
@@ -267,7 +270,7 @@ impl Standalone {
                 tracing::error!(error = &error as &dyn std::error::Error, "the node has stopped");
             }
         });
-        Ok(Self { client, server, served, _lock: lock, instance, shutdown, tasks })
+        Ok(Self { client, server, served, data_root, _lock: lock, instance, shutdown, tasks })
     }
 
     /// How others reach the API, if they can.
@@ -293,6 +296,9 @@ impl Standalone {
             self.tasks.shutdown().await;
         }
         self.server.close().await;
+        if let Some(served) = &self.served {
+            served.network.close(home::running(&self.data_root))?;
+        }
         Ok(self.instance.map_or(Ok(()), Instance::remove)?)
     }
 }
@@ -388,7 +394,7 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
 
 /// Everything the API serves: Kubernetes' own kinds that pipelines need, and ours by their CRDs.
 pub fn resources() -> Result<ResourceTable, TableError> {
-    let table = crd::all().iter().try_fold(ResourceTable::built_in(), ResourceTable::with_crd)?;
+    let table = ResourceTable::built_in().with_crds(crd::all())?;
     Ok(table.converting(ropewalk_api::GROUP, |object, _from, to| {
         conversion::convert(object, to).map_err(|error| error.to_string())
     }))

@@ -34,14 +34,13 @@ pub fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
     expanded
 }
 
-/// The variables of a container by name: where the API server is, then `envFrom`, then `env` in order (a later one wins and may use the
-/// earlier ones), then what every container has: `HOME`, `HOSTNAME` and `PATH` unless set.
+/// The variables that the pod gives a container, by name: where the API server is, then `envFrom`, then `env` in order (a
+/// later one wins and may use the earlier ones). These are what `$(NAME)` in its command can refer to.
 pub fn environment(
     pod: &Pod,
     container: &Container,
     objects: &Objects,
     facts: &HostFacts,
-    uid: u32,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut variables = BTreeMap::new();
     if let Some((host, port)) = &facts.api {
@@ -82,12 +81,23 @@ pub fn environment(
             variables.insert(variable.name.clone(), value);
         }
     }
-    let home = if uid == 0 { "/root" } else { "/" };
-    let hostname = hostname(pod);
-    for (name, value) in [("HOME", home), ("HOSTNAME", hostname.as_str()), ("PATH", DEFAULT_PATH)] {
-        variables.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-    }
     Ok(variables)
+}
+
+/// All variables of a container but `HOME`: below those of the pod (`given`) its image's, and `HOSTNAME` and `PATH`, which
+/// every container has.
+pub fn complete(
+    given: &BTreeMap<String, String>,
+    of_image: &[String],
+    hostname: &str,
+) -> BTreeMap<String, String> {
+    let standard = [("HOSTNAME", hostname), ("PATH", DEFAULT_PATH)];
+    let of_image = of_image.iter().filter_map(|variable| variable.split_once('='));
+    let below = standard.into_iter().chain(of_image).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    // Of those with one name the last one holds.
+    let mut all: BTreeMap<String, String> = below.collect();
+    all.extend(given.clone());
+    all
 }
 
 /// The host name inside the pod: its `spec.hostname`, else its name, cut to what the kernel takes.
@@ -194,7 +204,7 @@ mod tests {
         let container: Container = serde_json::from_value(container).expect("a container");
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "pod-1", "namespace": "ns"}})).expect("a pod");
-        environment(&pod, &container, &objects(), &example(), 0)
+        environment(&pod, &container, &objects(), &example())
     }
 
     #[test]
@@ -217,9 +227,7 @@ mod tests {
             ("A", "2"),
             ("B", "1from config"),
             ("HOME", "/here"),
-            ("HOSTNAME", "pod-1"),
             ("N", "pod-1"),
-            ("PATH", DEFAULT_PATH),
             ("P_k", "from config"),
             ("S", "hidden"),
             ("s", "hidden"),
@@ -235,12 +243,22 @@ mod tests {
         };
         let facts = HostFacts { api: Some(("127.0.0.1".to_owned(), 6443)), ..example() };
         let found =
-            |env| environment(&Pod::default(), &container(env), &objects(), &facts, 0).expect("resolves");
+            |env| environment(&Pod::default(), &container(env), &objects(), &facts).expect("resolves");
         let plain = found(json!([{"name": "URL", "value": "https://$(KUBERNETES_SERVICE_HOST)"}]));
         assert_eq!(plain["KUBERNETES_SERVICE_PORT"], "6443");
         assert_eq!(plain["URL"], "https://127.0.0.1");
         let own = found(json!([{"name": "KUBERNETES_SERVICE_HOST", "value": "elsewhere"}]));
         assert_eq!(own["KUBERNETES_SERVICE_HOST"], "elsewhere");
+    }
+
+    #[test]
+    fn the_image_comes_below_the_pod() {
+        let given = [("A".to_owned(), "pod".to_owned()), ("EMPTY".to_owned(), String::new())].into();
+        let image = ["A=image", "B=1", "B=2=3", "EMPTY=image", "PATH=/opt/bin", "odd"].map(str::to_owned);
+        let expected = [("A", "pod"), ("B", "2=3"), ("EMPTY", ""), ("HOSTNAME", "h"), ("PATH", "/opt/bin")];
+        let found = complete(&given, &image, "h");
+        assert!(found.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected), "{found:?}");
+        assert_eq!(complete(&given, &[], "h")["PATH"], DEFAULT_PATH);
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! The kubelet's decisions as pure functions: which container of a pod starts next ([`machine`]), what its
-//! environment ([`env`]), user ([`user`]), volumes ([`volume`]) and OCI `config.json` ([`oci`]) are, and what
-//! the pod's status says ([`status`]).
+//! environment ([`env`]), user ([`user`], [`account`]), volumes ([`volume`]) and OCI `config.json` ([`oci`]) are, what
+//! of that its image says ([`image`]), and what the pod's status says ([`status`]).
 //!
 //! No IO here: no files, no clock (`now` is an argument), no randomness, no tokio. The shell that mounts, runs
 //! and reports is `ropewalk_standalone::node`.
 
+pub mod account;
 pub mod env;
 pub mod facts;
 pub mod fields;
+pub mod image;
+pub mod isolation;
 pub mod machine;
 pub mod node;
 pub mod objects;
 pub mod oci;
+pub mod resolver;
+pub mod seccomp;
 pub mod status;
 pub mod user;
 pub mod volume;

@@ -16,12 +16,17 @@ pub use self::state::{Ending, Phase, PodState, Record, Role};
 
 use self::state::Volumes;
 use crate::NOP_IMAGE;
+use crate::image::{ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, ImageError};
 
 /// Seconds before a container that failed is started again; doubled each time.
 const FIRST_BACKOFF: i64 = 10;
 
 /// The longest wait between two starts, in seconds: the kubelet's five minutes.
 const LAST_BACKOFF: i64 = 300;
+
+/// How long a container shows why its image could not be pulled before it shows that it waits. Long enough for whoever
+/// watches to be told both; a task run waits for the second.
+const SHOWN: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why a container ended, as `state.terminated.reason` spells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +103,20 @@ pub enum Event {
         /// `state.waiting.message`.
         message: String,
     },
+    /// A container's image cannot be had.
+    NoImage {
+        /// Container name.
+        name: String,
+        /// Why not.
+        error: ImageError,
+    },
+    /// A container is about to be started from this image.
+    HasImage {
+        /// Container name.
+        name: String,
+        /// `imageID` of its status.
+        id: String,
+    },
     /// A container runs.
     Started {
         /// Container name.
@@ -115,6 +134,13 @@ pub enum Event {
         attempt: u32,
         /// How.
         exit: Exit,
+    },
+    /// A container's startup probe, if it has one, has succeeded.
+    StartedUp {
+        /// Container name.
+        name: String,
+        /// Which attempt.
+        attempt: u32,
     },
     /// A readiness probe changed its mind.
     Readiness {
@@ -213,6 +239,13 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
                 try_again_later(state, now);
             }
         }
+        Event::NoImage { name, error } => no_image(state, &name, &error, now, &mut commands),
+        Event::HasImage { name, id } => {
+            if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
+                record.image_id = id;
+                record.pull_failures = 0;
+            }
+        }
         Event::Started { name, attempt, at } => {
             if let Some(record) =
                 state.record_mut(&name, attempt).filter(|record| record.phase == Phase::Starting)
@@ -221,6 +254,14 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
             }
         }
         Event::Exited { name, attempt, exit } => exited(state, &name, attempt, exit, now),
+        Event::StartedUp { name, attempt } => {
+            let probed = state.container(&name).is_some_and(|container| container.readiness_probe.is_some());
+            if let Some(record) = state.record_mut(&name, attempt).filter(|record| !record.started_up) {
+                record.started_up = true;
+                record.ready = !probed;
+                state.urgent = true;
+            }
+        }
         Event::Readiness { name, attempt, ready } => {
             if let Some(record) = state.record_mut(&name, attempt).filter(|record| record.ready != ready) {
                 record.ready = ready;
@@ -237,6 +278,7 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
         }
         Event::Tick | Event::VolumesReady | Event::VolumesFailed(_) => {}
     }
+    wait_for_images(state, now);
     if state.ending.is_none()
         && !state.is_finished()
         && state.deadline().is_some_and(|deadline| deadline <= now)
@@ -268,8 +310,49 @@ fn try_again(state: &mut PodState) {
         state.volumes = Volumes::None;
     }
     for record in &mut state.records {
-        if matches!(record.phase, Phase::Waiting(Some(_))) {
+        if matches!(record.phase, Phase::Waiting(Some(_))) && record.pull_at.is_none() {
             record.phase = Phase::Waiting(None);
+        }
+    }
+}
+
+/// An image is asked for again after a pause of its container's own: objects that change say nothing about images.
+fn no_image(
+    state: &mut PodState,
+    name: &str,
+    error: &ImageError,
+    now: Timestamp,
+    commands: &mut Vec<Command>,
+) {
+    let (reason, message) = match error {
+        ImageError::Name { .. } => ("InspectFailed", error.to_string()),
+        ImageError::NeverPull(_) => ("ErrImageNeverPull", error.to_string()),
+        ImageError::Pull { image, .. } => ("Failed", format!("Failed to pull image \"{image}\": {error}")),
+    };
+    announce(state, reason, message, commands);
+    if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
+        record.phase = Phase::Waiting(Some((error.reason(), error.to_string())));
+        record.pull_at = now.checked_add(backoff(record.pull_failures)).ok();
+        record.shown_until = now.checked_add(SHOWN).ok().filter(|_| matches!(error, ImageError::Pull { .. }));
+        record.pull_failures += 1;
+        state.urgent = true;
+    }
+}
+
+/// What the time that passed means for containers without their images.
+fn wait_for_images(state: &mut PodState, now: Timestamp) {
+    for record in &mut state.records {
+        if record.pull_at.is_some_and(|pull_at| pull_at <= now) {
+            record.pull_at = None;
+            record.shown_until = None;
+            record.phase = Phase::Waiting(None);
+        } else if record.shown_until.is_some_and(|until| until <= now)
+            && let Phase::Waiting(Some((reason, message))) = &mut record.phase
+        {
+            *reason = IMAGE_PULL_BACK_OFF;
+            *message = format!("Back-off pulling image \"{}\": {ERR_IMAGE_PULL}: {message}", record.image);
+            record.shown_until = None;
+            state.urgent = true;
         }
     }
 }
@@ -292,7 +375,9 @@ fn exited(state: &mut PodState, name: &str, attempt: u32, exit: Exit, now: Times
         state.ending.get_or_insert(Ending::Lost);
     }
     let record = &mut state.records[at];
-    record.retry_at = now.checked_add(backoff(record.attempt)).ok();
+    // As a kubelet: what fails for the first time is started again at once.
+    let pause = record.attempt.checked_sub(1).map_or(SignedDuration::ZERO, backoff);
+    record.retry_at = now.checked_add(pause).ok();
     // A finished init container is followed by the next start at once; its end alone is no news.
     let news = record.role != Role::Init || exit.code != 0;
     record.ready = false;
@@ -361,7 +446,9 @@ fn run(state: &mut PodState, now: Timestamp, commands: &mut Vec<Command>) {
         let record = &state.records[at];
         let open = match role {
             Role::Init => record.exit().is_some_and(|exit| exit.code == 0),
-            Role::Sidecar => matches!(record.phase, Phase::Running(_)) || record.attempt > 0,
+            Role::Sidecar => {
+                matches!(record.phase, Phase::Running(_)) && record.started_up || record.attempt > 0
+            }
             Role::Regular => true,
         };
         if !open {
@@ -371,8 +458,12 @@ fn run(state: &mut PodState, now: Timestamp, commands: &mut Vec<Command>) {
 }
 
 fn start(state: &mut PodState, at: usize, now: Timestamp, commands: &mut Vec<Command>) {
-    let image = state.container(&state.records[at].name).and_then(|container| container.image.clone());
+    let container = state.container(&state.records[at].name);
+    let image = container.and_then(|container| container.image.clone());
+    let started_up = container.is_none_or(|container| container.startup_probe.is_none());
+    let ready = started_up && container.is_none_or(|container| container.readiness_probe.is_none());
     let record = &mut state.records[at];
+    (record.started_up, record.ready) = (started_up, ready);
     if let Phase::Exited(exit) = &record.phase {
         record.last = Some(exit.clone());
         record.attempt += 1;

@@ -55,6 +55,19 @@ pub enum ConfigError {
         /// Container name.
         container: String,
     },
+    /// `runAsNonRoot` with an image whose user is a name.
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root (pod: \
+         \"{pod}\", container: {container})"
+    )]
+    RunAsUnknown {
+        /// The image's user.
+        user: String,
+        /// `name_namespace(uid)`.
+        pod: String,
+        /// Container name.
+        container: String,
+    },
     /// A number in the security context does not fit a uid or gid.
     #[error("{field} {value} is not a valid id, use a number from 0 to 2147483647")]
     IdOutOfRange {
@@ -66,6 +79,14 @@ pub enum ConfigError {
     /// A capability nobody knows.
     #[error("unknown capability \"{0}\", use a name from capabilities(7) without the CAP_ prefix")]
     UnknownCapability(String),
+    /// Something about a container's walls that this node cannot do.
+    #[error("{what} is not supported on this node; {hint}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
     /// A field path this kubelet does not serve.
     #[error("unsupported fieldPath \"{0}\"")]
     UnsupportedField(String),
@@ -89,8 +110,10 @@ pub enum ConfigError {
         /// What there is instead.
         supported: &'static str,
     },
-    /// An image volume of an image the node does not have.
-    #[error("image \"{0}\" is not present; this node only mounts \"ropewalk.dev/entrypoint:embedded\"")]
+    /// An image volume on a node without images.
+    #[error(
+        "image \"{0}\" is not present; with --rootfs host this node only mounts \"ropewalk.dev/entrypoint:embedded\""
+    )]
     ImageVolume(String),
     /// A service account token was asked for.
     #[error(
@@ -99,15 +122,14 @@ pub enum ConfigError {
     )]
     NoTokens(String),
     /// A container without a command whose image gives none.
-    #[error(
-        "no command specified for container \"{container}\": image \"{image}\" gives none with --rootfs host; \
-         set command"
-    )]
+    #[error("no command specified for container \"{container}\": image \"{image}\" {why}; set command")]
     NoCommand {
         /// Container name.
         container: String,
         /// Image reference.
         image: String,
+        /// That it gives none.
+        why: &'static str,
     },
     /// The OCI document could not be built.
     #[error("OCI configuration of container \"{container}\" cannot be built: {detail}")]

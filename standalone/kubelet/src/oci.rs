@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use oci_spec::OciSpecError;
+pub use oci_spec::runtime::Spec;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, SpecBuilder, UserBuilder,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::account::Person;
+use crate::image::{self, ImageConfig};
 use crate::user::Identity;
 use crate::volume::{Use, plain_name};
-use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts, env, fields};
+use crate::{ConfigError, HostFacts, env, fields, isolation, resolver};
 
 /// Kernel interfaces a container must not read; every container engine masks these.
 const MASKED: [&str; 10] = [
@@ -52,6 +55,8 @@ pub struct Layout {
     pub volumes: BTreeMap<String, PathBuf>,
     /// Directory the shim binds sub paths into: the i-th [`SubPath`] appears as `<i>` in it.
     pub sub_paths: PathBuf,
+    /// The machine's devices; only privileged containers get them.
+    pub devices: Vec<LinuxDevice>,
 }
 
 /// A volume's sub path, to be resolved inside the volume's root and bound where the spec expects it.
@@ -74,17 +79,40 @@ pub struct WorkingDir {
     pub path: PathBuf,
 }
 
-/// A throw-away root file system: `lower` beneath a bounded layer in memory, with some of it hidden.
+/// A throw-away root file system: read-only layers beneath one that the container writes to, with some of them hidden.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Rootfs {
-    /// Read-only base.
-    pub lower: PathBuf,
-    /// Paths that do not exist for the container.
+    /// Read-only layers, the topmost first; none for an image without any.
+    pub lowers: Vec<PathBuf>,
+    /// Where the layer above them is kept.
+    pub upper: Upper,
+    /// Paths that do not exist for the container; only with one lower layer.
     pub hidden: Vec<String>,
-    /// Directories that are empty for the container, with their mode.
+    /// Directories that are empty for the container, with their mode; only with one lower layer.
     pub empty: BTreeMap<String, u32>,
-    /// Files written over the base.
+    /// Files written over the layers.
     pub files: BTreeMap<String, String>,
+}
+
+/// Where the layer is that a container writes to.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Upper {
+    /// In memory, bounded.
+    Memory,
+    /// On the node's disk, as what builds install is often larger than memory.
+    Disk,
+}
+
+/// What a root file system is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Base<'a> {
+    /// The embedded image, in this directory.
+    Embedded(&'a Path),
+    /// An image's layers, the topmost first.
+    Image(&'a [PathBuf]),
+    /// The machine's own root, without what is private; these are the directories of this program.
+    Host(&'a [&'a str]),
 }
 
 /// Cgroup limits of a container.
@@ -94,6 +122,10 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// CPU time in microseconds per 100 ms.
     pub cpu_quota: Option<u64>,
+    /// Share of CPU time where it is short, in 1024ths of a core, from 2 on.
+    pub cpu_shares: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
 }
 
 /// Everything the shim needs to make one container.
@@ -161,36 +193,47 @@ const EMPTY: [(&str, u32); 9] = [
     ("/boot", 0o755),
 ];
 
-/// The root file system of `container`: the embedded image's, or the machine's with what is private hidden.
-/// `own` are the directories of this program, `resolv_conf` the text of the machine's file.
-pub fn rootfs(
-    pod: &Pod,
-    container: &Container,
-    entrypoint_image: &Path,
-    own: &[&str],
-    resolv_conf: &str,
-    facts: &HostFacts,
-) -> Rootfs {
+/// The root file system of a container of `pod`; `resolv_conf` is what its resolver goes by unless it says more.
+pub fn rootfs(pod: &Pod, base: Base<'_>, resolv_conf: &str, facts: &HostFacts) -> Rootfs {
     let mut files = BTreeMap::from([
         ("/etc/hostname".to_owned(), format!("{}\n", env::hostname(pod))),
         ("/etc/hosts".to_owned(), hosts(pod, facts)),
-        ("/etc/resolv.conf".to_owned(), resolv_conf.to_owned()),
-        // Tools such as buildah ask this file whether they run in a container.
-        ("/run/.containerenv".to_owned(), String::new()),
+        ("/etc/resolv.conf".to_owned(), resolver::resolv_conf(pod, resolv_conf)),
     ]);
-    if container.image.as_deref() == Some(ENTRYPOINT_IMAGE) {
-        files.insert(
-            "/etc/passwd".to_owned(),
-            "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n".to_owned(),
-        );
-        let empty = BTreeMap::from([("/tmp".to_owned(), 0o1777), ("/root".to_owned(), 0o700)]);
-        return Rootfs { lower: entrypoint_image.to_owned(), hidden: Vec::new(), empty, files };
+    if !matches!(base, Base::Image(_)) {
+        // Tools such as buildah ask this file whether they run in a container; in images made for them they know.
+        files.insert("/run/.containerenv".to_owned(), String::new());
     }
-    Rootfs {
-        lower: PathBuf::from("/"),
-        hidden: own.iter().chain(&HIDDEN).map(|&path| path.to_owned()).collect(),
-        empty: EMPTY.iter().map(|&(path, mode)| (path.to_owned(), mode)).collect(),
-        files,
+    match base {
+        Base::Embedded(directory) => {
+            files.insert(
+                "/etc/passwd".to_owned(),
+                "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+                    .to_owned(),
+            );
+            Rootfs {
+                lowers: vec![directory.to_owned()],
+                upper: Upper::Memory,
+                hidden: Vec::new(),
+                empty: BTreeMap::from([("/tmp".to_owned(), 0o1777), ("/root".to_owned(), 0o700)]),
+                files,
+            }
+        }
+        Base::Image(layers) => Rootfs {
+            lowers: layers.to_vec(),
+            upper: Upper::Disk,
+            hidden: Vec::new(),
+            empty: BTreeMap::new(),
+            files,
+        },
+        // The layer cannot lie on the file system of its base: the kernel refuses one that is below the other.
+        Base::Host(own) => Rootfs {
+            lowers: vec![PathBuf::from("/")],
+            upper: Upper::Memory,
+            hidden: own.iter().chain(&HIDDEN).map(|&path| path.to_owned()).collect(),
+            empty: EMPTY.iter().map(|&(path, mode)| (path.to_owned(), mode)).collect(),
+            files,
+        },
     }
 }
 
@@ -203,21 +246,26 @@ fn hosts(pod: &Pod, facts: &HostFacts) -> String {
     own.into_iter().chain(named).chain(aliases).map(|line| line + "\n").collect()
 }
 
-/// The bundle of one container.
+/// The bundle of one container, whose user is still to be said by [`run_as`]. `image` is what its image says, if it runs
+/// from one; `variables` are those the pod gives it.
 pub fn bundle(
     pod: &Pod,
     container: &Container,
+    image: Option<&ImageConfig>,
     variables: &BTreeMap<String, String>,
     identity: &Identity,
     uses: &[Use],
     layout: &Layout,
 ) -> Result<Bundle, ConfigError> {
     plain_name(&container.name)?;
-    let image = container.image.clone().unwrap_or_default();
-    let given = container.command.iter().chain(&container.args).flatten();
-    let args: Vec<String> = given.map(|text| env::expand(text, variables)).collect();
+    let nothing = ImageConfig::default();
+    let config = image.unwrap_or(&nothing);
+    let args = image::command(container, config, variables);
     if args.is_empty() {
-        return Err(ConfigError::NoCommand { container: container.name.clone(), image });
+        let why =
+            if image.is_some() { "has neither ENTRYPOINT nor CMD" } else { "gives none with --rootfs host" };
+        let image = container.image.clone().unwrap_or_default();
+        return Err(ConfigError::NoCommand { container: container.name.clone(), image, why });
     }
 
     let mut sub_paths = Vec::new();
@@ -240,8 +288,8 @@ pub fn bundle(
         volume_mounts.push((found.destination.clone(), source, found.read_only));
     }
 
-    let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
-    let cwd = PathBuf::from("/").join(cwd.unwrap_or_else(|| "/".to_owned()));
+    let cwd = container.working_dir.as_ref().filter(|dir| !dir.is_empty()).unwrap_or(&config.working_dir);
+    let cwd = PathBuf::from("/").join(cwd);
     let deepest =
         roots.iter().filter(|(at, ..)| cwd.starts_with(at)).max_by_key(|(at, ..)| at.components().count());
     // A missing directory in a read-only place stays missing; starting the container then fails and says so.
@@ -253,19 +301,44 @@ pub fn bundle(
         container: container.name.clone(),
         detail: error.to_string(),
     };
-    let spec =
-        document(container, args, variables, identity, &cwd, &volume_mounts, layout, pod).map_err(build)?;
+    let variables = env::complete(variables, &config.env, &env::hostname(pod));
+    let mut spec =
+        document(container, args, &variables, identity, &cwd, &volume_mounts, layout, pod).map_err(build)?;
+    isolation::isolate(&mut spec, pod, container, identity, &layout.devices)?;
     Ok(Bundle { spec, sub_paths, working_dir, limits: limits(container)? })
 }
 
+/// Says whom the container runs as: its user and groups, and `HOME` where nobody set it.
+pub fn run_as(spec: &mut Spec, person: &Person) {
+    let Some(process) = spec.process_mut() else { return };
+    let groups: Vec<u32> = person.groups.iter().copied().collect();
+    process
+        .user_mut()
+        .set_uid(person.uid)
+        .set_gid(person.gid)
+        .set_additional_gids(Some(groups).filter(|groups| !groups.is_empty()));
+    let variables = process.env_mut().get_or_insert_default();
+    if !variables.iter().any(|variable| variable.starts_with("HOME=")) {
+        variables.push(format!("HOME={}", person.home.as_deref().unwrap_or("/")));
+    }
+}
+
 fn limits(container: &Container) -> Result<Limits, ConfigError> {
-    let list = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let milli = |name| list.and_then(|list| list.get(name)).map(fields::milli).transpose();
+    let resources = container.resources.as_ref();
+    let limits = resources.and_then(|resources| resources.limits.as_ref());
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    let milli = |name| limits.and_then(|list| list.get(name)).map(fields::milli).transpose();
+    // What is not asked for is what may be had at most, as the API server fills it in.
+    let asked = requests.and_then(|list| list.get("cpu")).or_else(|| limits.and_then(|list| list.get("cpu")));
+    let asked = asked.map(fields::milli).transpose()?.unwrap_or(0);
     let positive = |value: i128| u64::try_from(value).ok().filter(|value| *value > 0);
     Ok(Limits {
         memory: milli("memory")?.and_then(|milli| positive(milli / 1000)),
         // One core is 100,000 µs in every 100 ms; the kernel refuses less than 1 ms.
         cpu_quota: milli("cpu")?.and_then(|milli| positive(milli * 100)).map(|quota| quota.max(1000)),
+        // As a kubelet: who asks for nothing gets what others leave. The kernel takes 2 to 2^18.
+        cpu_shares: positive((asked * 1024 / 1000).clamp(2, 1 << 18)),
+        pids: None,
     })
 }
 
@@ -285,13 +358,9 @@ fn document(
         .iter()
         .filter_map(|name| serde_json::from_value(serde_json::Value::String(format!("CAP_{name}"))).ok())
         .collect();
-    let mut user = UserBuilder::default().uid(identity.uid).gid(identity.gid);
-    if !identity.groups.is_empty() {
-        user = user.additional_gids(identity.groups.clone());
-    }
     let mut process = ProcessBuilder::default()
         .terminal(false)
-        .user(user.build()?)
+        .user(UserBuilder::default().uid(0_u32).gid(0_u32).build()?)
         .args(args)
         .env(variables.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
         .cwd(cwd)
@@ -402,17 +471,26 @@ mod tests {
             network: None,
             volumes: [("v".to_owned(), PathBuf::from("/d/volumes/v"))].into(),
             sub_paths: "/d/sub".into(),
+            devices: Vec::new(),
         }
     }
 
     fn built(container: Value, uses: &[Use]) -> Result<Bundle, ConfigError> {
+        built_from(None, container, uses)
+    }
+
+    fn built_from(
+        image: Option<&ImageConfig>,
+        container: Value,
+        uses: &[Use],
+    ) -> Result<Bundle, ConfigError> {
         let mut container = container;
         container["name"] = json!("c");
         let container: Container = serde_json::from_value(container).expect("a container");
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("a pod");
-        let identity = user::identity(&pod, &container, &example()).expect("an identity");
+        let identity = user::identity(&pod, &container, "", &example()).expect("an identity");
         let variables = [("A".to_owned(), "1".to_owned())].into();
-        bundle(&pod, &container, &variables, &identity, uses, &layout())
+        bundle(&pod, &container, image, &variables, &identity, uses, &layout())
     }
 
     fn at(sub_path: Option<&str>, destination: &str, read_only: bool) -> Use {
@@ -480,22 +558,74 @@ mod tests {
         let made =
             built(json!({"command": ["x"], "resources": {"limits": {"memory": "64Mi", "cpu": "250m"}}}), &[])
                 .expect("a bundle");
-        assert_eq!(made.limits, Limits { memory: Some(64 << 20), cpu_quota: Some(25_000) });
+        let expected = Limits {
+            memory: Some(64 << 20),
+            cpu_quota: Some(25_000),
+            cpu_shares: Some(256),
+            ..Limits::default()
+        };
+        assert_eq!(made.limits, expected);
+        let asking =
+            json!({"command": ["x"], "resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": 2}}});
+        assert_eq!(built(asking, &[]).expect("a bundle").limits.cpu_shares, Some(512));
+        assert_eq!(built(json!({"command": ["x"]}), &[]).expect("a bundle").limits.cpu_shares, Some(2));
     }
 
     #[test]
     fn no_command_is_refused() {
-        let error = built(json!({"image": "busybox"}), &[]).expect_err("refused");
-        assert!(error.to_string().contains("\"c\": image \"busybox\""), "{error}");
+        let bare = ImageConfig::default();
+        for (image, why) in
+            [(None, "gives none with --rootfs host"), (Some(&bare), "has neither ENTRYPOINT nor CMD")]
+        {
+            let error = built_from(image, json!({"image": "busybox"}), &[]).expect_err("refused");
+            let text =
+                format!("no command specified for container \"c\": image \"busybox\" {why}; set command");
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_image_says_what_the_container_does_not() {
+        let image = ImageConfig {
+            env: vec!["A=image".into(), "PATH=/opt/bin".into()],
+            entrypoint: vec!["/serve".into()],
+            cmd: vec!["$(A)".into()],
+            working_dir: "/srv/app".into(),
+            ..ImageConfig::default()
+        };
+        let made = built_from(Some(&image), json!({}), &[]).expect("a bundle");
+        let spec = serde_json::to_value(&made.spec).expect("serialises");
+        assert_eq!(spec["process"]["args"], json!(["/serve", "$(A)"]));
+        assert_eq!(spec["process"]["env"], json!(["A=1", "HOSTNAME=p", "PATH=/opt/bin"]));
+        assert_eq!(spec["process"]["cwd"], json!("/srv/app"));
+        let dir = WorkingDir { root: "/d/rootfs".into(), path: "srv/app".into() };
+        assert_eq!(made.working_dir, Some(dir));
+        let own = built_from(Some(&image), json!({"workingDir": "/w", "args": ["$(A)"]}), &[]);
+        let spec = serde_json::to_value(own.expect("a bundle").spec).expect("serialises");
+        assert_eq!(spec["process"]["args"], json!(["/serve", "1"]));
+        assert_eq!(spec["process"]["cwd"], json!("/w"));
+    }
+
+    #[test]
+    fn the_user_is_said_last() {
+        let mut spec = built(json!({"command": ["x"]}), &[]).expect("a bundle").spec;
+        let groups = [3, 9].into();
+        run_as(&mut spec, &Person { uid: 7, gid: 8, groups, home: Some("/home/build".into()) });
+        let nobody = Person { uid: 5, gid: 0, groups: [].into(), home: None };
+        run_as(&mut spec, &nobody);
+        let shown = serde_json::to_value(&spec).expect("serialises");
+        assert_eq!(shown["process"]["user"], json!({"uid": 5, "gid": 0}));
+        assert_eq!(shown["process"]["env"][3], json!("HOME=/home/build"), "once set it stays");
+        let mut spec = built(json!({"command": ["x"]}), &[]).expect("a bundle").spec;
+        run_as(&mut spec, &nobody);
+        assert_eq!(serde_json::to_value(&spec).expect("serialises")["process"]["env"][3], json!("HOME=/"));
     }
 
     #[test]
     fn host_root_hides_what_is_private() {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("a pod");
-        let container = Container { name: "c".into(), image: Some("busybox".into()), ..Container::default() };
-        let found =
-            rootfs(&pod, &container, Path::new("/d/image"), &["/d"], "nameserver 1.1.1.1\n", &example());
-        assert_eq!(found.lower, Path::new("/"));
+        let found = rootfs(&pod, Base::Host(&["/d"]), "nameserver 1.1.1.1\n", &example());
+        assert_eq!(found.lowers, [Path::new("/")]);
         for hidden in ["/d", "/etc/shadow"] {
             assert!(found.hidden.iter().any(|path| path == hidden), "{hidden}");
         }

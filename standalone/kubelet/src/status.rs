@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::machine::{Ending, Exit, ExitReason, Phase, PodState, Record, Role};
-use crate::{HostFacts, NOP_IMAGE};
+use crate::{ENTRYPOINT_IMAGE, HostFacts, NOP_IMAGE};
 
 /// The container id of an attempt, unique on this node.
 pub fn container_id(pod_uid: &str, container: &str, attempt: u32) -> String {
@@ -24,7 +24,7 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
     let deadline = state.ending == Some(Ending::Deadline);
     let statuses = |wanted: fn(Role) -> bool| -> Option<Vec<ContainerStatus>> {
         let found = state.records.iter().filter(|record| wanted(record.role));
-        let statuses: Vec<_> = found.map(|record| container_status(state, record)).collect();
+        let statuses: Vec<_> = found.map(|record| container_status(state, record, now)).collect();
         (!statuses.is_empty()).then_some(statuses)
     };
     let admitted = state.is_admitted();
@@ -72,7 +72,7 @@ pub fn phase(state: &PodState) -> &'static str {
     if regular.any(unstarted) { "Pending" } else { "Running" }
 }
 
-fn container_status(state: &PodState, record: &Record) -> ContainerStatus {
+fn container_status(state: &PodState, record: &Record, now: Timestamp) -> ContainerStatus {
     let uid = state.pod.metadata.uid.as_deref().unwrap_or_default();
     let id = |attempt| format!("ropewalk://{}", container_id(uid, &record.name, attempt));
     let terminated = |exit: &Exit, attempt| ContainerState {
@@ -101,30 +101,53 @@ fn container_status(state: &PodState, record: &Record) -> ContainerStatus {
             running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
             ..ContainerState::default()
         },
-        Phase::Exited(exit) => terminated(exit, record.attempt),
+        Phase::Exited(exit) => match state.backs_off(record, now) {
+            Some(until) => waiting("CrashLoopBackOff", Some(backing_off(state, record, exit, until))),
+            None => terminated(exit, record.attempt),
+        },
+    };
+    // While it waits for its next attempt, its last one is this.
+    let last_exit = record.exit().filter(|_| current.waiting.is_some());
+    let last_state = match (last_exit, &record.last) {
+        (Some(exit), _) => Some(terminated(exit, record.attempt)),
+        (None, Some(exit)) => Some(terminated(exit, record.attempt.saturating_sub(1))),
+        (None, None) => None,
     };
     let begun = matches!(record.phase, Phase::Running(_) | Phase::Exited(_));
-    let last_attempt = record.attempt.saturating_sub(1);
     ContainerStatus {
         name: record.name.clone(),
         image: record.image.clone(),
-        image_id: if begun { image_id(&record.image) } else { String::new() },
+        image_id: if begun { image_id(record) } else { String::new() },
         container_id: begun.then(|| id(record.attempt)),
         restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
         ready: is_ready(record),
-        started: Some(matches!(record.phase, Phase::Running(_))),
-        last_state: record.last.as_ref().map(|exit| terminated(exit, last_attempt)),
+        started: Some(matches!(record.phase, Phase::Running(_)) && record.started_up),
+        last_state,
         state: Some(current),
         ..ContainerStatus::default()
     }
 }
 
-/// What stands in for an image's digest: this node keeps no images yet.
-fn image_id(image: &str) -> String {
-    if image == NOP_IMAGE || image == crate::ENTRYPOINT_IMAGE {
-        image.to_owned()
+/// The kubelet's words.
+fn backing_off(state: &PodState, record: &Record, exit: &Exit, until: Timestamp) -> String {
+    let meta = &state.pod.metadata;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    format!(
+        "back-off {}s restarting failed container={} pod={}_{}({})",
+        until.duration_since(exit.finished_at).as_secs(),
+        record.name,
+        text(&meta.name),
+        text(&meta.namespace),
+        text(&meta.uid)
+    )
+}
+
+/// The embedded images have no digests.
+fn image_id(record: &Record) -> String {
+    if record.image == NOP_IMAGE || record.image == ENTRYPOINT_IMAGE {
+        record.image.clone()
     } else {
-        format!("host-rootfs://{image}")
+        record.image_id.clone()
     }
 }
 
@@ -308,6 +331,37 @@ mod tests {
         let waiting = waiting.expect("waiting");
         assert_eq!(waiting.reason.as_deref(), Some("CreateContainerConfigError"));
         assert_eq!(waiting.message.as_deref(), Some("configmap \" x\" not found"));
+    }
+
+    #[test]
+    fn a_container_that_fails_again_and_again_says_when_it_goes_on() {
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}]}
+        });
+        let mut state = PodState::new(serde_json::from_value(pod).expect("a pod"));
+        for event in [Event::Admitted, Event::VolumesReady] {
+            step(&mut state, event, at(0));
+        }
+        for attempt in 0..2 {
+            step(&mut state, Event::Started { name: "a".into(), attempt, at: at(1) }, at(1));
+            step(&mut state, Event::Exited { name: "a".into(), attempt, exit: exit(3) }, at(2));
+        }
+        let shown = |state: &mut PodState, now| {
+            status(state, &example(), at(now)).container_statuses.expect("statuses")[0].clone()
+        };
+        let found = shown(&mut state, 3);
+        let waiting = found.state.and_then(|state| state.waiting).expect("waiting");
+        assert_eq!(waiting.reason.as_deref(), Some("CrashLoopBackOff"));
+        let message = "back-off 10s restarting failed container=a pod=p_n(u)";
+        assert_eq!(waiting.message.as_deref(), Some(message));
+        let last = found.last_state.and_then(|state| state.terminated).expect("an end");
+        assert_eq!((last.exit_code, last.container_id.as_deref()), (3, Some("ropewalk://u-a-1")));
+        assert_eq!(found.restart_count, 1);
+        step(&mut state, Event::Tick, at(12));
+        let found = shown(&mut state, 12);
+        assert_eq!(found.restart_count, 2);
+        assert_eq!(found.last_state.and_then(|state| state.terminated).map(|last| last.exit_code), Some(3));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::account::{self, Account};
 use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts};
 
 /// What every container engine grants by default, without `MKNOD`: device nodes are kept out by capability,
@@ -76,12 +77,8 @@ const NONROOT: u32 = 65532;
 /// The user, groups and privileges of one container.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Identity {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Supplementary groups, sorted, with `fsGroup` among them.
-    pub groups: Vec<u32>,
+    /// User and groups, `fsGroup` among the supplementary ones.
+    pub account: Account,
     /// Capabilities without the `CAP_` prefix; all sets but ambient get them.
     pub capabilities: BTreeSet<String>,
     /// Whether the process may gain privileges through setuid binaries.
@@ -92,33 +89,48 @@ pub struct Identity {
     pub privileged: bool,
 }
 
-/// Merges both security contexts; the container's wins field by field. Of the capabilities asked for it gets those
-/// the node has itself, as a kubelet's runtime does.
-pub fn identity(pod: &Pod, container: &Container, facts: &HostFacts) -> Result<Identity, ConfigError> {
+/// Merges both security contexts; the container's wins field by field, and `image_user`, the image's `USER` or
+/// `USER:GROUP`, says what neither does. Of the capabilities asked for it gets those the node has itself, as a kubelet's
+/// runtime does.
+pub fn identity(
+    pod: &Pod,
+    container: &Container,
+    image_user: &str,
+    facts: &HostFacts,
+) -> Result<Identity, ConfigError> {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.clone()).unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
 
     let non_root = own.run_as_non_root.or(of_pod.run_as_non_root).unwrap_or(false);
     let given = own.run_as_user.or(of_pod.run_as_user).map(|value| id("runAsUser", value)).transpose()?;
     let embedded = container.image.as_deref() == Some(ENTRYPOINT_IMAGE);
-    let uid = match given {
+    let (image_user, image_group) = image_user.split_once(':').unwrap_or((image_user, ""));
+    let image_user = if image_user.is_empty() { "0" } else { image_user };
+    let at_fault = || (pod_label(pod), container.name.clone());
+    let user = match given {
         Some(0) if non_root => {
-            return Err(ConfigError::RunAsRootExplicit {
-                pod: pod_label(pod),
-                container: container.name.clone(),
-            });
+            let (pod, container) = at_fault();
+            return Err(ConfigError::RunAsRootExplicit { pod, container });
         }
-        Some(uid) => uid,
-        None if non_root && embedded => NONROOT,
-        None if non_root => {
-            return Err(ConfigError::RunAsRootImage {
-                pod: pod_label(pod),
-                container: container.name.clone(),
-            });
-        }
-        None => 0,
+        Some(uid) => uid.to_string(),
+        None if non_root && embedded => NONROOT.to_string(),
+        None if non_root => match account::id(image_user) {
+            Some(0) => {
+                let (pod, container) = at_fault();
+                return Err(ConfigError::RunAsRootImage { pod, container });
+            }
+            Some(uid) => uid.to_string(),
+            None => {
+                let (pod, container) = at_fault();
+                return Err(ConfigError::RunAsUnknown { user: image_user.to_owned(), pod, container });
+            }
+        },
+        None => image_user.to_owned(),
     };
-    let gid = own.run_as_group.or(of_pod.run_as_group).map(|value| id("runAsGroup", value)).transpose()?;
+    let group = own.run_as_group.or(of_pod.run_as_group).map(|value| id("runAsGroup", value)).transpose()?;
+    // The image's group is that of the image's user.
+    let of_image = || given.is_none().then(|| image_group.to_owned()).filter(|group| !group.is_empty());
+    let group = group.map(|gid| gid.to_string()).or_else(of_image);
 
     let mut groups = BTreeSet::new();
     for group in of_pod.supplemental_groups.iter().flatten() {
@@ -154,10 +166,9 @@ pub fn identity(pod: &Pod, container: &Container, facts: &HostFacts) -> Result<I
     let available: BTreeSet<&str> = available.map(|(_, name)| *name).collect();
     capabilities.retain(|name| available.contains(name.as_str()));
 
+    let memberships = of_pod.supplemental_groups_policy.as_deref() != Some("Strict");
     Ok(Identity {
-        uid,
-        gid: gid.unwrap_or(0),
-        groups: groups.into_iter().collect(),
+        account: Account { user, group, groups, memberships },
         capabilities,
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         read_only_root: own.read_only_root_filesystem.unwrap_or(false),
@@ -197,6 +208,11 @@ mod tests {
 
     #[expect(clippy::needless_pass_by_value, reason = "every caller builds the value in place")]
     fn of(pod: Value, container: Value) -> Result<Identity, ConfigError> {
+        of_image(pod, container, "")
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "every caller builds the value in place")]
+    fn of_image(pod: Value, container: Value, image_user: &str) -> Result<Identity, ConfigError> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "n", "uid": "u"},
             "spec": {"securityContext": pod, "containers": []}
@@ -207,7 +223,7 @@ mod tests {
         let container: Container = serde_json::from_value(container).expect("a container");
         // A node without SYS_RESOURCE.
         let facts = HostFacts { capabilities: !(1 << 24), ..example() };
-        identity(&pod, &container, &facts)
+        identity(&pod, &container, image_user, &facts)
     }
 
     #[test]
@@ -217,7 +233,31 @@ mod tests {
             json!({"securityContext": {"runAsUser": 5}}),
         )
         .expect("valid");
-        assert_eq!((found.uid, found.gid, found.groups), (5, 2, vec![3, 9, 12]));
+        let Account { user, group, groups, memberships } = found.account;
+        assert_eq!(
+            (user.as_str(), group.as_deref(), groups, memberships),
+            ("5", Some("2"), [3, 9, 12].into(), true)
+        );
+        let strict = of(json!({"supplementalGroupsPolicy": "Strict"}), json!({})).expect("valid");
+        assert!(!strict.account.memberships);
+    }
+
+    #[test]
+    fn the_image_says_what_the_pod_does_not() {
+        for (pod, image, user, group) in [
+            (json!({}), "", "0", None),
+            (json!({}), "build", "build", None),
+            (json!({}), "build:docker", "build", Some("docker")),
+            (json!({}), "1000:1001", "1000", Some("1001")),
+            (json!({}), ":5", "0", Some("5")),
+            (json!({"runAsUser": 7}), "build:docker", "7", None),
+            (json!({"runAsGroup": 8}), "build:docker", "build", Some("8")),
+            (json!({"runAsNonRoot": true}), "1000:0", "1000", Some("0")),
+            (json!({"runAsNonRoot": true, "runAsUser": 7}), "root", "7", None),
+        ] {
+            let found = of_image(pod.clone(), json!({}), image).expect("valid").account;
+            assert_eq!((found.user.as_str(), found.group.as_deref()), (user, group), "{pod} {image}");
+        }
     }
 
     #[test]
@@ -233,10 +273,23 @@ mod tests {
             image.to_string(),
             "container has runAsNonRoot and image will run as root (pod: \"p_n(u)\", container: c)"
         );
+        for root in ["0", "000", "0:5"] {
+            let image = of_image(json!({"runAsNonRoot": true}), json!({}), root).expect_err("root image");
+            assert!(matches!(image, ConfigError::RunAsRootImage { .. }), "{root}: {image}");
+        }
+        // The name alone does not tell who it is, not even this one.
+        for name in ["build", "root"] {
+            let unknown = of_image(json!({"runAsNonRoot": true}), json!({}), name).expect_err("a name");
+            let text = format!(
+                "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root \
+                 (pod: \"p_n(u)\", container: c)"
+            );
+            assert_eq!(unknown.to_string(), text);
+        }
         let allowed = of(json!({"runAsNonRoot": true}), json!({"securityContext": {"runAsNonRoot": false}}));
-        assert_eq!(allowed.expect("the container's word counts").uid, 0);
+        assert_eq!(allowed.expect("the container's word counts").account.user, "0");
         let embedded = of(json!({"runAsNonRoot": true}), json!({"image": ENTRYPOINT_IMAGE}));
-        assert_eq!(embedded.expect("the embedded image has a user").uid, NONROOT);
+        assert_eq!(embedded.expect("the embedded image has a user").account.user, NONROOT.to_string());
     }
 
     #[test]

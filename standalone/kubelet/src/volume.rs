@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume,
 };
 
+use crate::image::PullPolicy;
 use crate::objects::TokenWanted;
 use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts, Objects, env, fields};
 
@@ -74,6 +75,13 @@ pub enum Plan {
     },
     /// The root of the image with the injected binary.
     Entrypoint,
+    /// The root of another image.
+    Image {
+        /// Its reference.
+        reference: String,
+        /// When it is pulled.
+        policy: PullPolicy,
+    },
 }
 
 /// On a claim: the directory of this machine it stands for, in place of one of the node's own.
@@ -166,7 +174,11 @@ pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) ->
         if reference == ENTRYPOINT_IMAGE {
             return Ok(Plan::Entrypoint);
         }
-        return Err(ConfigError::ImageVolume(reference.to_owned()));
+        if facts.host_rootfs {
+            return Err(ConfigError::ImageVolume(reference.to_owned()));
+        }
+        let policy = PullPolicy::of(source.pull_policy.as_deref(), reference);
+        return Ok(Plan::Image { reference: reference.to_owned(), policy });
     }
     Err(ConfigError::UnsupportedVolume { name: volume.name.clone(), supported: SUPPORTED })
 }
@@ -481,6 +493,25 @@ mod tests {
         ] {
             assert_eq!(planned(source.clone()), Ok(expected), "{source}");
         }
+    }
+
+    #[test]
+    fn image_volumes_need_images() {
+        let volume = |reference: &str| -> Volume {
+            serde_json::from_value(json!({"name": "v", "image": {"reference": reference}})).expect("a volume")
+        };
+        let of = |volume: &Volume, host_rootfs| {
+            plan(&Pod::default(), volume, &objects(), &HostFacts { host_rootfs, ..example() })
+        };
+        let image = |policy| Plan::Image { reference: "tools:1".into(), policy };
+        assert_eq!(of(&volume("tools:1"), false), Ok(image(PullPolicy::IfNotPresent)));
+        let always: Volume = serde_json::from_value(
+            json!({"name": "v", "image": {"reference": "tools:1", "pullPolicy": "Always"}}),
+        )
+        .expect("a volume");
+        assert_eq!(of(&always, false), Ok(image(PullPolicy::Always)));
+        assert_eq!(of(&volume(ENTRYPOINT_IMAGE), false), Ok(Plan::Entrypoint));
+        assert_eq!(of(&volume("tools:1"), true), Err(ConfigError::ImageVolume("tools:1".into())));
     }
 
     #[test]

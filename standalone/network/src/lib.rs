@@ -149,6 +149,11 @@ impl Network {
         })
     }
 
+    /// Where it keeps what it has to know again.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The machine's address in the pods' network.
     pub fn gateway(&self) -> Ipv4Addr {
         self.range.gateway()

@@ -4,19 +4,22 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{SYSFS_MAGIC, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::Pid;
 use ropewalk_kubelet::oci::Limits;
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 /// The directory all cgroups of this program are in, below its own cgroup.
 const PARENT: &str = "ropewalk";
-
-/// Processes and threads one container may have: far above any build, far below what makes a machine unusable.
-const PIDS_MAX: u32 = 16_384;
 
 /// How often removing a cgroup is tried: dying processes leave it within milliseconds, on a busy machine within seconds.
 const REMOVE_TRIES: u32 = 500;
@@ -124,6 +127,40 @@ fn below(at: &str, root: &str, own: &str) -> PathBuf {
     if relative.as_os_str().is_empty() { PathBuf::from(at) } else { Path::new(at).join(relative) }
 }
 
+/// Where containers see the limits that hold for them.
+const VIEW: &str = "/sys/fs/cgroup";
+
+/// The period that a limit on CPU time is about, in microseconds.
+const PERIOD: &str = "100000";
+
+/// What is written to a container's cgroup, in this order: a file's value where the file exists. A limit on memory is
+/// one on memory and swap together, or the kernel would swap instead of telling who takes too much.
+fn settings(limits: Limits, unified: bool) -> Vec<(&'static str, String)> {
+    let Limits { memory, cpu_quota, cpu_shares, pids } = limits;
+    let mut settings = Vec::new();
+    let mut set = |file, value: Option<String>| settings.extend(value.map(|value| (file, value)));
+    if unified {
+        set("memory.max", memory.map(|bytes| bytes.to_string()));
+        set("memory.swap.max", memory.map(|_| "0".to_owned()));
+        // As kubelets have it: what is left of a container without one of its processes is seldom of use.
+        set("memory.oom.group", memory.map(|_| "1".to_owned()));
+        set("cpu.max", cpu_quota.map(|quota| format!("{quota} {PERIOD}")));
+        // The kernel's 1 to 10,000 for what were 2 to 262,144.
+        set(
+            "cpu.weight",
+            cpu_shares.map(|shares| (1 + shares.saturating_sub(2) * 9999 / 262_142).to_string()),
+        );
+    } else {
+        set("memory.limit_in_bytes", memory.map(|bytes| bytes.to_string()));
+        set("memory.memsw.limit_in_bytes", memory.map(|bytes| bytes.to_string()));
+        set("cpu.cfs_period_us", cpu_quota.map(|_| PERIOD.to_owned()));
+        set("cpu.cfs_quota_us", cpu_quota.map(|quota| quota.to_string()));
+        set("cpu.shares", cpu_shares.map(|shares| shares.to_string()));
+    }
+    set("pids.max", pids.map(|pids| pids.to_string()));
+    settings
+}
+
 /// The cgroups of one container, one directory per hierarchy. They stay reachable when the hierarchies are
 /// unmounted from this process's mount namespace.
 #[derive(Debug)]
@@ -131,38 +168,74 @@ pub(super) struct Cgroups {
     directories: Vec<PathBuf>,
     /// The parents' descriptors, which the paths above lead through.
     _parents: Vec<File>,
+    /// The directories as mounts of their own, and what they are called in the container: nothing with version 2,
+    /// which has one.
+    views: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Cgroups {
     /// Makes the directories and sets the limits. A limit the kernel refuses is an error; one whose controller is
     /// missing on this machine was warned of when the node started.
     pub(super) fn create(directories: &[PathBuf], limits: Limits) -> io::Result<Self> {
-        let (mut reachable, mut parents) = (Vec::new(), Vec::new());
+        let (mut reachable, mut parents, mut views) = (Vec::new(), Vec::new(), Vec::new());
         for directory in directories {
             std::fs::create_dir_all(directory)?;
+            let unified = directory.join("cgroup.controllers").exists();
+            for (file, value) in settings(limits, unified) {
+                let file = directory.join(file);
+                if file.exists() {
+                    std::fs::write(&file, value)?;
+                }
+            }
+            views.extend(view(directory, unified));
             let parent = File::open(directory.parent().unwrap_or(directory))?;
             let through = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
-            let directory = through.join(directory.file_name().unwrap_or_default());
-            let set = |file: &str, value: String| -> io::Result<bool> {
-                let file = directory.join(file);
-                if !file.exists() {
-                    return Ok(false);
-                }
-                std::fs::write(&file, value).map(|()| true)
-            };
-            if let Some(bytes) = limits.memory {
-                let _ =
-                    set("memory.limit_in_bytes", bytes.to_string())? || set("memory.max", bytes.to_string())?;
-            }
-            if let Some(quota) = limits.cpu_quota {
-                let _ =
-                    set("cpu.cfs_quota_us", quota.to_string())? || set("cpu.max", format!("{quota} 100000"))?;
-            }
-            set("pids.max", PIDS_MAX.to_string())?;
-            reachable.push(directory);
+            reachable.push(through.join(directory.file_name().unwrap_or_default()));
             parents.push(parent);
         }
-        Ok(Self { directories: reachable, _parents: parents })
+        Ok(Self { directories: reachable, _parents: parents, views })
+    }
+
+    /// Lets the container of this process see its limits where runtimes of languages look for them, read-only unless
+    /// its kernel interfaces are writable. Without that it has the limits all the same, so what fails is passed over;
+    /// an error means that this process has lost its own mounts. The caller has one thread.
+    pub(super) fn show(&self, pid: i32) -> io::Result<()> {
+        let own = File::open("/proc/self/ns/mnt")?;
+        let Ok(container) = File::open(format!("/proc/{pid}/ns/mnt")) else { return Ok(()) };
+        if self.views.is_empty() || setns(&container, CloneFlags::CLONE_NEWNS).is_err() {
+            return Ok(());
+        }
+        let _ = self.show_here();
+        setns(&own, CloneFlags::CLONE_NEWNS).map_err(io::Error::from)
+    }
+
+    fn show_here(&self) -> io::Result<()> {
+        // What the pod has put there itself is left alone.
+        if statfs(VIEW)?.filesystem_type() != SYSFS_MAGIC {
+            return Ok(());
+        }
+        let writable = !statvfs("/sys")?.flags().contains(FsFlags::ST_RDONLY);
+        let fixed = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let remount = |at: &Path, further: MsFlags| {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | fixed | further;
+            if writable { Ok(()) } else { mount(None::<&str>, at, None::<&str>, flags, None::<&str>) }
+        };
+        let several = self.views.iter().any(|(name, _)| !name.is_empty());
+        if several {
+            mount(Some("tmpfs"), VIEW, Some("tmpfs"), fixed, Some("mode=0755,size=64k"))?;
+        }
+        for (name, tree) in &self.views {
+            let at = Path::new(VIEW).join(name);
+            if several {
+                std::fs::create_dir(&at)?;
+            }
+            move_mount(tree, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            remount(&at, MsFlags::MS_BIND)?;
+        }
+        if several {
+            remount(Path::new(VIEW), MsFlags::empty())?;
+        }
+        Ok(())
     }
 
     /// Moves a process in.
@@ -191,6 +264,15 @@ impl Cgroups {
             remove_tree(directory);
         }
     }
+}
+
+/// A cgroup's directory as a mount of its own; none where the kernel makes none.
+fn view(directory: &Path, unified: bool) -> Option<(&'static str, OwnedFd)> {
+    let files = [("memory", "memory.limit_in_bytes"), ("pids", "pids.max"), ("cpu", "cpu.shares")];
+    let name =
+        if unified { "" } else { files.into_iter().find(|(_, file)| directory.join(file).exists())?.0 };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Some((name, open_tree(CWD, directory, flags).ok()?))
 }
 
 /// Kills every process below a cgroup directory and removes it with all cgroups in it.
@@ -234,6 +316,60 @@ mod tests {
         let own: Vec<_> = hierarchies(cgroups, mounts).into_iter().map(|found| found.own).collect();
         let expected = ["/sys/fs/cgroup/memory/process/x", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu/a"];
         assert_eq!(own, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn limits_as_both_versions_have_them() {
+        let limits =
+            Limits { memory: Some(1 << 26), cpu_quota: Some(25_000), cpu_shares: Some(512), pids: Some(100) };
+        let written = |unified| {
+            let settings = settings(limits, unified).into_iter();
+            settings.map(|(file, value)| format!("{file}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            written(false),
+            [
+                "memory.limit_in_bytes=67108864",
+                "memory.memsw.limit_in_bytes=67108864",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=25000",
+                "cpu.shares=512",
+                "pids.max=100",
+            ]
+        );
+        assert_eq!(
+            written(true),
+            [
+                "memory.max=67108864",
+                "memory.swap.max=0",
+                "memory.oom.group=1",
+                "cpu.max=25000 100000",
+                "cpu.weight=20",
+                "pids.max=100",
+            ]
+        );
+        assert!(
+            settings(Limits::default(), true).is_empty() && settings(Limits::default(), false).is_empty()
+        );
+        for (shares, weight) in [(2, "1"), (1024, "39"), (262_144, "10000")] {
+            let limits = Limits { cpu_shares: Some(shares), ..Limits::default() };
+            assert_eq!(settings(limits, true), [("cpu.weight", weight.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn limits_are_written_where_their_files_are() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = root.path().join("c");
+        std::fs::create_dir(&directory).expect("made");
+        for file in ["cgroup.controllers", "memory.max", "memory.swap.max", "pids.max"] {
+            std::fs::write(directory.join(file), "max").expect("written");
+        }
+        let limits = Limits { memory: Some(5), cpu_quota: Some(1000), cpu_shares: None, pids: None };
+        Cgroups::create(std::slice::from_ref(&directory), limits).expect("set");
+        let read = |file: &str| std::fs::read_to_string(directory.join(file)).expect("read");
+        assert_eq!([read("memory.max"), read("memory.swap.max"), read("pids.max")], ["5", "0", "max"]);
+        assert!(!directory.join("cpu.max").exists(), "a controller that is not there");
     }
 
     #[test]

@@ -11,18 +11,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use nix::sys::signal::Signal;
+use ropewalk_images::Image;
+use ropewalk_kubelet::account::AccountError;
+use ropewalk_kubelet::image::{ImageError, PullPolicy};
 use ropewalk_kubelet::machine::{Event, Exit, ExitReason, Found};
-use ropewalk_kubelet::oci::Layout;
+use ropewalk_kubelet::oci::{Base, Layout, Limits};
 use ropewalk_kubelet::{ConfigError, ENTRYPOINT_IMAGE, env, objects, oci, status, termination_message_limit};
 use ropewalk_kubelet::{user, volume};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::files::{self, Ended, Failure, Process, ShimConfig, Started};
 use super::watch::Watch;
-use super::{Node, descriptor, instance, logs, objects as reader, volumes};
+use super::{Node, descriptor, devices, images, instance, logs, objects as reader, volumes};
 
 /// The hidden subcommand of the executable that is the shim.
 pub(super) const SHIM_COMMAND: &str = "__shim";
@@ -30,6 +34,9 @@ pub(super) const SHIM_COMMAND: &str = "__shim";
 /// Bytes and lines of log that stand in for a termination message with `FallbackToLogsOnError`.
 const FALLBACK_BYTES: usize = 2048;
 const FALLBACK_LINES: u64 = 80;
+
+/// The users where no image has some.
+const BARE_PASSWD: &str = "root:x:0:0:root:/root:";
 
 /// One attempt of a container of a pod.
 #[derive(Clone)]
@@ -39,6 +46,8 @@ pub(super) struct Attempt {
     pub(super) name: String,
     pub(super) number: u32,
     pub(super) events: mpsc::Sender<Event>,
+    /// Cancelled when the pod is brought to an end: nobody waits for an image then.
+    pub(super) ending: CancellationToken,
 }
 
 /// Why a container was not started.
@@ -46,11 +55,10 @@ pub(super) struct Attempt {
 enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error(
-        "image \"{0}\" cannot be used: this node has no images; start it with \"--rootfs host\" to run every \
-         step on this machine's own root file system"
-    )]
-    NoImage(String),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
     #[error("reading the objects the container refers to failed: {0}")]
     Api(#[from] kube::Error),
     #[error("cannot {what}: {source}")]
@@ -63,11 +71,9 @@ impl StartError {
     /// The waiting reason; `None` when the container is to count as ended.
     fn waiting_reason(&self) -> Option<&'static str> {
         match self {
-            // Of the image reasons the one that ends a task run at once: waiting would not help.
-            Self::NoImage(_) => Some("InvalidImageName"),
             Self::Config(ConfigError::NoCommand { .. }) => Some("CreateContainerError"),
             Self::Config(_) | Self::Api(_) => Some("CreateContainerConfigError"),
-            Self::Io { .. } | Self::Begun => None,
+            Self::Image(_) | Self::Account(_) | Self::Io { .. } | Self::Begun => None,
         }
     }
 }
@@ -108,6 +114,9 @@ impl Attempt {
                 self.follow(wait, Some(watch)).await;
             }
             Err(StartError::Begun) => self.adopt().await,
+            Err(StartError::Image(error)) => {
+                self.send(Event::NoImage { name: self.name.clone(), error }).await;
+            }
             Err(error) => match error.waiting_reason() {
                 Some(reason) => {
                     let message = error.to_string();
@@ -154,6 +163,7 @@ impl Attempt {
             name: self.name.clone(),
             attempt: self.number,
             image: config.image,
+            image_id: config.image_id,
             begun,
             started_at: started.map(|started| started.at),
             supervised,
@@ -232,6 +242,7 @@ impl Attempt {
         for parent in &self.node.known_cgroups {
             super::cgroup::remove_tree(&parent.join(self.id()));
         }
+        files::remove_scratch(&self.directory());
     }
 
     fn exit_of(&self, directory: &Path, ended: Ended) -> Exit {
@@ -283,6 +294,10 @@ impl Attempt {
         self.send(Event::Readiness { name: self.name.clone(), attempt: self.number, ready }).await;
     }
 
+    pub(super) async fn send_started_up(&self) {
+        self.send(Event::StartedUp { name: self.name.clone(), attempt: self.number }).await;
+    }
+
     pub(super) fn spec(&self) -> Option<&k8s_openapi::api::core::v1::Container> {
         let spec = self.pod.spec.as_ref()?;
         let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
@@ -298,17 +313,18 @@ impl Attempt {
             what: "find the container in the pod",
             source: io::ErrorKind::NotFound.into(),
         })?;
-        let image = container.image.clone().unwrap_or_default();
-        if image != ENTRYPOINT_IMAGE && !self.node.facts.host_rootfs {
-            return Err(StartError::NoImage(image));
-        }
+        let Some(image) = self.node.stopping.run_until_cancelled(self.image(&container)).await else {
+            return Ok(None);
+        };
+        let image = image?;
         let namespace = self.pod.namespace().unwrap_or_default();
         let references = objects::environment_references(&container);
         let read = reader::read(&self.node.client, &namespace, &references);
         let Some(found) = self.node.stopping.run_until_cancelled(read).await else { return Ok(None) };
         let found = found?;
         let attempt = self.clone();
-        let written = tokio::task::spawn_blocking(move || attempt.write_bundle(&container, &found));
+        let written =
+            tokio::task::spawn_blocking(move || attempt.write_bundle(&container, image.as_ref(), &found));
         written.await.map_err(|error| io_error("write the bundle")(io::Error::other(error)))??;
 
         let directory = self.directory();
@@ -331,16 +347,39 @@ impl Attempt {
         Ok(Some((child, watch)))
     }
 
+    /// The image to run from; none for the embedded one, or where the machine's own root stands for every image.
+    async fn image(
+        &self,
+        container: &k8s_openapi::api::core::v1::Container,
+    ) -> Result<Option<Image>, ImageError> {
+        let reference = container.image.clone().unwrap_or_default();
+        let images = self.node.images.as_ref().filter(|_| reference != ENTRYPOINT_IMAGE);
+        let Some(images) = images else {
+            let (name, id) = (self.name.clone(), format!("host-rootfs://{reference}"));
+            self.send(Event::HasImage { name, id }).await;
+            return Ok(None);
+        };
+        let policy = PullPolicy::of(container.image_pull_policy.as_deref(), &reference);
+        let got = self.ending.run_until_cancelled(images.get(&reference, policy)).await;
+        let given_up = || ImageError::Pull { image: reference, detail: "the pod is being ended".to_owned() };
+        let image = got.ok_or_else(given_up)??;
+        self.send(Event::HasImage { name: self.name.clone(), id: image.pinned.clone() }).await;
+        Ok(Some(image))
+    }
+
     fn write_bundle(
         &self,
         container: &k8s_openapi::api::core::v1::Container,
+        image: Option<&Image>,
         found: &ropewalk_kubelet::Objects,
     ) -> Result<(), StartError> {
         let (node, pod) = (&self.node, &self.pod);
         let (facts, network) = (&node.facts_of(pod), node.network_of(pod));
         let resolv_conf = network.map_or(node.resolv_conf.as_str(), |network| network.resolv_conf());
-        let identity = user::identity(pod, container, facts)?;
-        let variables = env::environment(pod, container, found, &node.facts, identity.uid)?;
+        let config = image.map(images::config);
+        let image_user = config.as_ref().map_or("", |config| config.user.as_str());
+        let identity = user::identity(pod, container, image_user, facts)?;
+        let variables = env::environment(pod, container, found, facts)?;
         let uses = volume::uses(pod, container, &variables)?;
         let directory = self.directory();
         let layout = Layout {
@@ -349,11 +388,25 @@ impl Attempt {
             network: network.map(|network| network.namespace(&self.uid())),
             volumes: volumes::paths(node, pod).map_err(io_error("find the pod's volumes"))?,
             sub_paths: directory.join(files::SUB_PATHS),
+            devices: if identity.privileged { devices::all() } else { Vec::new() },
         };
-        let bundle = oci::bundle(pod, container, &variables, &identity, &uses, &layout)?;
+        let mut bundle = oci::bundle(pod, container, config.as_ref(), &variables, &identity, &uses, &layout)?;
+        let account = if image.is_some() {
+            Some(identity.account)
+        } else {
+            // The machine's users are not those of the images that its root stands for.
+            oci::run_as(&mut bundle.spec, &identity.account.find(BARE_PASSWD, "")?);
+            None
+        };
         let own: Vec<_> = node.config.private_dirs.iter().chain([&node.config.data_dir]).collect();
         let own: Vec<_> = own.into_iter().filter_map(|path| path.to_str()).collect();
-        let rootfs = oci::rootfs(pod, container, &node.entrypoint_image(), &own, resolv_conf, facts);
+        let embedded = node.entrypoint_image();
+        let base = match image {
+            Some(image) => Base::Image(&image.lowers),
+            None if container.image.as_deref() == Some(ENTRYPOINT_IMAGE) => Base::Embedded(&embedded),
+            None => Base::Host(&own),
+        };
+        let rootfs = oci::rootfs(pod, base, resolv_conf, facts);
         let id = self.id();
         let shim = ShimConfig {
             runtime: node.config.runtime.clone(),
@@ -362,10 +415,13 @@ impl Attempt {
             sub_paths: bundle.sub_paths,
             working_dir: bundle.working_dir,
             cgroups: node.cgroups.iter().map(|parent| parent.join(&id)).collect(),
-            limits: bundle.limits,
+            limits: Limits { pids: Some(node.config.pids), ..bundle.limits },
             log_bytes: node.config.log_bytes,
             grace_seconds: grace(pod),
             image: container.image.clone().unwrap_or_default(),
+            image_id: image.map(|image| image.pinned.clone()).unwrap_or_default(),
+            account,
+            stop_signal: config.map(|config| config.stop_signal).unwrap_or_default(),
             id,
         };
 
@@ -379,7 +435,11 @@ impl Attempt {
             fs::remove_dir_all(&directory).map_err(io_error("clear the container's directory"))?;
         }
         let bundle_error = || io_error("write the bundle");
-        fs::create_dir_all(&directory).map_err(bundle_error())?;
+        let scratch = directory.join(files::SCRATCH);
+        fs::create_dir_all(&scratch).map_err(bundle_error())?;
+        if let (Some(images), Some(image)) = (&node.images, image) {
+            images.hold(image, &scratch)?;
+        }
         let termination = directory.join(files::TERMINATION);
         fs::write(&termination, "").map_err(bundle_error())?;
         // Any user the container runs as writes it.
@@ -401,7 +461,7 @@ impl Attempt {
     }
 }
 
-fn grace(pod: &Pod) -> u64 {
+pub(super) fn grace(pod: &Pod) -> u64 {
     let given = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     given.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30)
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use ropewalk_kubelet::account::Account;
 use ropewalk_kubelet::oci::{Limits, Rootfs, SubPath, WorkingDir};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,8 @@ pub(super) const SHIM_LOG: &str = "shim.log";
 pub(super) const TERMINATION: &str = "termination-log";
 /// Mount point of the root file system.
 pub(super) const ROOTFS: &str = "rootfs";
-/// Mount point of the layer in memory above it.
+/// The layer above it, on disk or mounted here in memory. There is nothing here once the container has ended, and until then
+/// its image is in use.
 pub(super) const SCRATCH: &str = "scratch";
 /// Where sub paths are bound.
 pub(super) const SUB_PATHS: &str = "sub";
@@ -45,12 +47,18 @@ pub(super) struct ShimConfig {
     pub(super) id: String,
     /// The image reference it is made from, for whoever adopts it.
     pub(super) image: String,
+    /// Which image that is.
+    pub(super) image_id: String,
     /// Who makes the container.
     pub(super) runtime: RuntimeKind,
     /// Its root file system.
     pub(super) rootfs: Rootfs,
     /// Bound of the layer in memory above it, in bytes.
     pub(super) scratch_bytes: u64,
+    /// Whom it runs as, to be looked up in its image; the OCI document says so where there is none.
+    pub(super) account: Option<Account>,
+    /// Name or number of the signal that asks it to end; empty for TERM.
+    pub(super) stop_signal: String,
     /// Sub paths to bind.
     pub(super) sub_paths: Vec<SubPath>,
     /// Working directory to make.
@@ -142,6 +150,16 @@ fn first(made: io::Result<()>) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Removes what a container that has ended wrote over its image.
+pub(super) fn remove_scratch(directory: &Path) {
+    match std::fs::remove_dir_all(directory.join(SCRATCH)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(directory = %directory.display(), %error, "cannot remove what a container wrote");
+        }
+        _ => {}
     }
 }
 

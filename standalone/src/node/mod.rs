@@ -12,13 +12,17 @@
 mod cgroup;
 mod container;
 mod descriptor;
+mod devices;
 pub mod exec;
 mod files;
 pub mod home;
+mod hooks;
+mod images;
 mod instance;
 pub mod logs;
 mod network;
 mod objects;
+mod overlay;
 mod pod;
 mod probe;
 mod register;
@@ -67,6 +71,15 @@ pub const DEFAULT_LOG_BYTES: u64 = 256 << 20;
 /// Bytes a container may write outside its volumes; that layer lives in memory.
 pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
 
+/// Directory of images, below the root of everything.
+pub const IMAGES: &str = "images";
+
+/// Directory of the embedded image, below the node's.
+const EMBEDDED: &str = "entrypoint";
+
+/// Processes and threads one container may have: far above any build, far below what makes a machine unusable.
+pub const DEFAULT_PIDS: u64 = 16_384;
+
 /// Directory of the pods' network, below the node's.
 const NETWORK: &str = "network";
 
@@ -84,8 +97,8 @@ pub enum RootfsMode {
     /// sockets, secrets and the data directory hidden. What is mounted below `/`, such as a separate `/usr`, is
     /// not part of it: an overlay does not cross mount points.
     Host,
-    /// Only the embedded images exist; any other reference keeps its container from starting.
-    None,
+    /// Every image gets its own layers from the node's images, beneath a layer of the container's own on disk.
+    Images,
 }
 
 /// Who makes containers.
@@ -107,6 +120,8 @@ pub struct NodeConfig {
     pub private_dirs: Vec<PathBuf>,
     /// What an image reference means.
     pub rootfs: RootfsMode,
+    /// Directory of the node's images, which others may use at the same time.
+    pub images: PathBuf,
     /// Who makes containers.
     pub runtime: RuntimeKind,
     /// The executable whose hidden subcommand `__shim` is [`shim::main`]; as a rule [`OWN_EXECUTABLE`].
@@ -124,15 +139,19 @@ pub struct NodeConfig {
     pub log_bytes: u64,
     /// Bytes a container may write outside its volumes.
     pub scratch_bytes: u64,
+    /// Processes and threads a container may have.
+    pub pids: u64,
 }
 
 impl NodeConfig {
     /// The defaults for a data directory.
     pub fn new(data_dir: impl Into<PathBuf>, shim_exe: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
         Self {
-            data_dir: data_dir.into(),
+            images: data_dir.join(IMAGES),
+            data_dir,
             private_dirs: Vec::new(),
-            rootfs: RootfsMode::None,
+            rootfs: RootfsMode::Images,
             runtime: RuntimeKind::Builtin,
             shim_exe: shim_exe.into(),
             node_name: "ropewalk".to_owned(),
@@ -141,6 +160,7 @@ impl NodeConfig {
             network: PodNetwork::Host { why: "nothing else was asked for".to_owned() },
             log_bytes: DEFAULT_LOG_BYTES,
             scratch_bytes: DEFAULT_SCRATCH_BYTES,
+            pids: DEFAULT_PIDS,
         }
     }
 }
@@ -164,6 +184,9 @@ pub enum NodeError {
         /// Why not.
         source: io::Error,
     },
+    /// The node's images cannot be used.
+    #[error("cannot use the images of this node")]
+    Images(#[source] ropewalk_images::StoreError),
     /// Pods cannot have a network of their own, or it cannot be removed.
     #[error("the pods' network cannot be set up or removed")]
     Network(#[from] NetworkError),
@@ -196,6 +219,8 @@ struct Node {
     client: Client,
     config: NodeConfig,
     facts: HostFacts,
+    /// None where every image is the machine's own root.
+    images: Option<images::Images>,
     /// Where containers get their cgroups.
     cgroups: Vec<PathBuf>,
     /// Where they may have some, those of earlier processes included.
@@ -252,7 +277,7 @@ impl Node {
 
     /// Root of the embedded image.
     fn entrypoint_image(&self) -> PathBuf {
-        self.config.data_dir.join("images").join("entrypoint")
+        self.config.data_dir.join(EMBEDDED)
     }
 }
 
@@ -382,11 +407,13 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     std::fs::create_dir_all(given).map_err(NodeError::path("make", given))?;
     config.data_dir = std::fs::canonicalize(given).map_err(NodeError::path("find", given))?;
     let directory = config.data_dir.clone();
+    let images = (config.rootfs == RootfsMode::Images).then(|| config.images.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         exec::end_orphans(&directory);
-        install(&directory)
+        let (cgroups, known) = install(&directory)?;
+        Ok::<_, NodeError>((cgroups, known, images.map(|images| images::Images::open(&images)).transpose()?))
     });
-    let (cgroups, known_cgroups) =
+    let (cgroups, known_cgroups, images) =
         blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;
     if cgroups.is_empty() {
         tracing::warn!("no cgroup can be used: containers run without limits on memory, CPU and processes");
@@ -394,6 +421,7 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     Ok(Node {
         client,
         facts: facts(&config),
+        images,
         cgroups,
         known_cgroups,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
@@ -410,7 +438,7 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
 fn install(data_dir: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), NodeError> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    let image = data_dir.join("images").join("entrypoint");
+    let image = data_dir.join(EMBEDDED);
     std::fs::create_dir_all(&image).map_err(NodeError::path("make", &image))?;
     // Pods' secrets lie below it.
     let private = std::fs::Permissions::from_mode(0o700);

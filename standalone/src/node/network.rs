@@ -72,6 +72,14 @@ impl PodNetwork {
         }
     }
 
+    /// Removes it from the machine unless containers run, which need it: the next process makes it again.
+    pub(crate) fn close(&self, running: usize) -> Result<(), NodeError> {
+        match self.own().filter(|_| running == 0) {
+            Some(network) => Ok(ropewalk_network::end(network.directory())?),
+            None => Ok(()),
+        }
+    }
+
     /// The network of those that have one of their own.
     pub(crate) fn own(&self) -> Option<&Arc<Network>> {
         match self {

@@ -12,9 +12,10 @@ use ropewalk_kubelet::machine::{Adoption, Command, Ending, Event, PodState, step
 use ropewalk_kubelet::{objects, status};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use super::container::{self, Attempt};
-use super::{Node, instance, is_terminal, objects as reader, probe, report, volumes};
+use super::{Node, hooks, instance, is_terminal, objects as reader, probe, report, volumes};
 
 /// The wait before volumes are made again after reading their objects failed.
 const API_PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub(super) async fn run(
         facts: node.facts_of(&pod),
         statuses,
         sender,
+        ending: CancellationToken::new(),
         node,
     };
     let mut changes: Option<SelectAll<BoxStream<'static, ()>>> = None;
@@ -143,6 +145,8 @@ struct Task {
     facts: HostFacts,
     statuses: watch::Sender<Option<PodStatus>>,
     sender: mpsc::WeakSender<Event>,
+    /// Cancelled when the pod is brought to an end.
+    ending: CancellationToken,
 }
 
 impl Task {
@@ -164,7 +168,8 @@ impl Task {
     fn attempt(&self, name: String, number: u32) -> Option<Attempt> {
         let events = self.sender.upgrade()?;
         let pod = Arc::new(self.state.pod().clone());
-        Some(Attempt { node: Arc::clone(&self.node), pod, name, number, events })
+        let ending = self.ending.clone();
+        Some(Attempt { node: Arc::clone(&self.node), pod, name, number, events, ending })
     }
 
     fn handle(&mut self, event: Event) {
@@ -179,6 +184,9 @@ impl Task {
         }
         if self.state.is_finished() {
             self.permit = None;
+        }
+        if self.state.ending().is_some() {
+            self.ending.cancel();
         }
     }
 
@@ -206,10 +214,12 @@ impl Task {
                 }
             }),
             Command::Start { name, attempt } => {
-                self.node.spawn(Attempt { node, pod, name, number: attempt, events: sender }.run());
+                let ending = self.ending.clone();
+                self.node.spawn(Attempt { node, pod, name, number: attempt, events: sender, ending }.run());
             }
             Command::Stop { name, attempt, grace_seconds } => {
-                Attempt { node, pod, name, number: attempt, events: sender }.stop(grace_seconds);
+                let ending = self.ending.clone();
+                Attempt { node, pod, name, number: attempt, events: sender, ending }.stop(grace_seconds);
             }
             Command::TearDown => self.node.spawn(async move {
                 release_network(&node, &uid);
@@ -230,10 +240,13 @@ impl Task {
     }
 
     fn start_probe(&self, name: &str, attempt: u32) {
-        let probe = self.state.container(name).and_then(|container| container.readiness_probe.clone());
-        let ready = self.state.record(name).is_some_and(|record| record.ready);
-        if let (Some(probe), Some(attempt)) = (probe, self.attempt(name.to_owned(), attempt)) {
-            self.node.spawn_droppable(probe::watch(attempt, probe, ready));
+        let container = self.state.container(name).cloned();
+        let record = self.state.record(name);
+        let (started, ready) = record.map_or((false, false), |record| (record.started_up, record.ready));
+        if let (Some(container), Some(attempt)) = (container, self.attempt(name.to_owned(), attempt)) {
+            self.node.spawn_droppable(async move {
+                tokio::join!(hooks::started(&attempt), probe::watch(&attempt, container, started, ready));
+            });
         }
     }
 
@@ -270,8 +283,9 @@ async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String>
         // A failure is tried again with the volumes, as any other of theirs.
         report::bind_claim(&node.client, claim).await.map_err(|error| error.to_string())?;
     }
+    let images = volumes::images(node, pod, &found).await.map_err(|error| error.to_string())?;
     let (node, pod) = (Arc::clone(node), Arc::clone(pod));
-    let prepared = spawn_blocking(move || volumes::prepare(&node, &pod, &found)).await;
+    let prepared = spawn_blocking(move || volumes::prepare(&node, &pod, &found, &images)).await;
     prepared.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 

@@ -1,38 +1,126 @@
-//! Readiness probes: `exec` in the container's namespaces, `httpGet` and `tcpSocket` from the machine.
+//! Probes: `exec` in the container's namespaces, `httpGet` and `tcpSocket` from the machine.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{interval, sleep, timeout};
 
-use super::container::{Attempt, SHIM_COMMAND};
-use super::shim;
+use super::container::{Attempt, SHIM_COMMAND, grace};
+use super::{hooks, report, shim};
 
-/// Probes until the container's supervisor is gone; reports each change of verdict. A probe that has not
-/// succeeded yet counts as not ready; of an adopted container the verdict so far holds.
-pub(super) async fn watch(attempt: Attempt, probe: Probe, mut ready: bool) {
-    let seconds = |given: Option<i32>, default: u64| {
-        Duration::from_secs(given.and_then(|given| u64::try_from(given).ok()).unwrap_or(default))
+/// Probes a container until its supervisor is gone. Nothing but the startup probe is asked before that has succeeded. A
+/// startup or liveness probe that fails for good ends the container; of readiness each change of verdict is told. A probe
+/// that has not succeeded yet counts as not ready; of an adopted container the verdicts so far hold.
+pub(super) async fn watch(attempt: &Attempt, container: Container, mut started: bool, ready: bool) {
+    if let Some(probe) = container.startup_probe.filter(|_| !started) {
+        started = verdict(attempt, &probe, Asked::ForSuccess).await;
+        if !started && attempt.is_running() {
+            end(attempt, &probe, "startup").await;
+            return;
+        }
+    } else {
+        started = true;
+    }
+    if started {
+        attempt.send_started_up().await;
+    }
+    let liveness = async {
+        let Some(probe) = &container.liveness_probe else { return };
+        if !verdict(attempt, probe, Asked::ForFailure).await && attempt.is_running() {
+            end(attempt, probe, "liveness").await;
+        }
     };
-    let wanted = u32::try_from(probe.success_threshold.unwrap_or(1)).unwrap_or(1).max(1);
-    let tolerated = u32::try_from(probe.failure_threshold.unwrap_or(3)).unwrap_or(3).max(1);
-    let limit = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
-    sleep(seconds(probe.initial_delay_seconds, 0)).await;
-    let mut ticks = interval(seconds(probe.period_seconds, 10).max(Duration::from_secs(1)));
+    let readiness = async {
+        if let Some(probe) = &container.readiness_probe {
+            follow_readiness(attempt, probe, ready).await;
+        }
+    };
+    tokio::join!(liveness, readiness);
+}
+
+/// What a probe is asked for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asked {
+    /// Until it has succeeded.
+    ForSuccess,
+    /// As long as it does not fail for good.
+    ForFailure,
+}
+
+/// How often and how long a probe is asked, with Kubernetes' defaults.
+struct Pace {
+    delay: Duration,
+    period: Duration,
+    limit: Duration,
+    successes: u32,
+    failures: u32,
+}
+
+impl Pace {
+    fn of(probe: &Probe) -> Self {
+        let seconds = |given: Option<i32>, default: u64| {
+            Duration::from_secs(given.and_then(|given| u64::try_from(given).ok()).unwrap_or(default))
+        };
+        let times = |given: Option<i32>, default| u32::try_from(given.unwrap_or(default)).unwrap_or(1).max(1);
+        Self {
+            delay: seconds(probe.initial_delay_seconds, 0),
+            period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)),
+            limit: seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1)),
+            successes: times(probe.success_threshold, 1),
+            failures: times(probe.failure_threshold, 3),
+        }
+    }
+}
+
+/// Whether a probe succeeded, or failed for good, of a container that runs; as long as neither is known it is asked.
+async fn verdict(attempt: &Attempt, probe: &Probe, asked: Asked) -> bool {
+    let pace = Pace::of(probe);
+    sleep(pace.delay).await;
+    let mut ticks = interval(pace.period);
+    let mut failures = 0;
+    while attempt.is_running() {
+        ticks.tick().await;
+        if timeout(pace.limit, check(attempt, probe)).await.unwrap_or(false) {
+            failures = 0;
+            if asked == Asked::ForSuccess {
+                return true;
+            }
+        } else {
+            failures += 1;
+            if failures >= pace.failures {
+                return false;
+            }
+        }
+    }
+    false
+}
+
+async fn end(attempt: &Attempt, probe: &Probe, which: &str) {
+    let message = format!("Container {} failed {which} probe, will be restarted", attempt.name);
+    report::warn(&attempt.node.client, &attempt.pod, "Killing", &message).await;
+    let own = probe.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    hooks::stop(attempt, own.unwrap_or_else(|| grace(&attempt.pod))).await;
+}
+
+/// Tells each change of verdict.
+async fn follow_readiness(attempt: &Attempt, probe: &Probe, mut ready: bool) {
+    let pace = Pace::of(probe);
+    sleep(pace.delay).await;
+    let mut ticks = interval(pace.period);
     let (mut successes, mut failures) = (0, 0);
     while attempt.is_running() {
         ticks.tick().await;
-        if timeout(limit, check(&attempt, &probe)).await.unwrap_or(false) {
+        if timeout(pace.limit, check(attempt, probe)).await.unwrap_or(false) {
             (successes, failures) = (successes + 1, 0);
         } else {
             (successes, failures) = (0, failures + 1);
         }
-        let verdict = if ready { failures < tolerated } else { successes >= wanted };
+        let verdict = if ready { failures < pace.failures } else { successes >= pace.successes };
         if verdict != ready {
             ready = verdict;
             attempt.send_readiness(ready).await;
@@ -42,17 +130,7 @@ pub(super) async fn watch(attempt: Attempt, probe: Probe, mut ready: bool) {
 
 async fn check(attempt: &Attempt, probe: &Probe) -> bool {
     if let Some(exec) = &probe.exec {
-        let status = Command::new(&attempt.node.config.shim_exe)
-            .args([SHIM_COMMAND, shim::EXEC])
-            .arg(attempt.directory())
-            .args(exec.command.iter().flatten())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .status();
-        return status.await.is_ok_and(|status| status.success());
+        return execute(attempt, exec).await.is_ok_and(|status| status.success());
     }
     if let Some(get) = &probe.http_get {
         return http_get(attempt, get).await.unwrap_or(false);
@@ -63,8 +141,23 @@ async fn check(attempt: &Attempt, probe: &Probe) -> bool {
         let (Some(host), Some(port)) = (host, port) else { return false };
         return TcpStream::connect((host, port)).await.is_ok();
     }
-    // gRPC health checks are not spoken; without a probe a running container is ready.
+    // Pods with others are refused; without a probe a running container is ready.
     true
+}
+
+/// Runs a command in the container; it ends when this is dropped, as far as this process can see to it.
+pub(super) async fn execute(attempt: &Attempt, exec: &ExecAction) -> std::io::Result<ExitStatus> {
+    Command::new(&attempt.node.config.shim_exe)
+        .args([SHIM_COMMAND, shim::EXEC])
+        .arg(attempt.directory())
+        .args(exec.command.iter().flatten())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
 }
 
 fn address(attempt: &Attempt) -> Option<String> {
@@ -84,7 +177,7 @@ fn port(attempt: &Attempt, port: &IntOrString) -> Option<u16> {
 
 /// A GET whose status is from 200 to 399. With `scheme: HTTPS` an open port is taken for an answer: kubelets do
 /// not verify the certificate either, and no other part of a node needs TLS.
-async fn http_get(attempt: &Attempt, get: &HTTPGetAction) -> std::io::Result<bool> {
+pub(super) async fn http_get(attempt: &Attempt, get: &HTTPGetAction) -> std::io::Result<bool> {
     let (own, port) = (address(attempt), port(attempt, &get.port));
     let host = get.host.as_deref().or(own.as_deref());
     let (Some(host), Some(port)) = (host, port) else { return Ok(false) };

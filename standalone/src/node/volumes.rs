@@ -10,11 +10,13 @@ use std::sync::PoisonError;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::ResourceExt;
 use nix::mount::{MsFlags, mount};
+use ropewalk_images::Image;
+use ropewalk_kubelet::image::ImageError;
 use ropewalk_kubelet::volume::{self, HostKind, Plan};
 use ropewalk_kubelet::{ConfigError, Objects};
 use serde::{Deserialize, Serialize};
 
-use super::{Node, files, instance};
+use super::{Node, files, instance, overlay};
 
 const VOLUMES: &str = "volumes";
 const PATHS: &str = "volumes.json";
@@ -28,6 +30,8 @@ const MEMORY_VOLUME_BYTES: u64 = 1 << 30;
 pub(super) enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
     Config { volume: String, source: ConfigError },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
+    Image { volume: String, source: ImageError },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {detail}")]
     HostPath { volume: String, detail: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
@@ -38,14 +42,44 @@ pub(super) enum VolumeError {
 #[derive(Default, Deserialize, Serialize)]
 struct Paths(BTreeMap<String, PathBuf>);
 
+/// The images that are volumes, by the volume's name; pulled first where their policy asks for it.
+pub(super) async fn images(
+    node: &Node,
+    pod: &Pod,
+    objects: &Objects,
+) -> Result<BTreeMap<String, Image>, VolumeError> {
+    let mut found = BTreeMap::new();
+    let Some(images) = &node.images else { return Ok(found) };
+    for volume in volumes(pod).filter(|volume| volume.image.is_some()) {
+        let name = || volume.name.clone();
+        let plan = volume::plan(pod, volume, objects, &node.facts)
+            .map_err(|source| VolumeError::Config { volume: name(), source })?;
+        if let Plan::Image { reference, policy } = plan {
+            let image = images.get(&reference, policy).await;
+            found.insert(name(), image.map_err(|source| VolumeError::Image { volume: name(), source })?);
+        }
+    }
+    Ok(found)
+}
+
 /// Makes all volumes. Repeating it is harmless: what exists is kept.
-pub(super) fn prepare(node: &Node, pod: &Pod, objects: &Objects) -> Result<(), VolumeError> {
+pub(super) fn prepare(
+    node: &Node,
+    pod: &Pod,
+    objects: &Objects,
+    images: &BTreeMap<String, Image>,
+) -> Result<(), VolumeError> {
     let mut paths = Paths::default();
     for found in volumes(pod) {
         let volume = || found.name.clone();
-        let plan = volume::plan(pod, found, objects, &node.facts)
-            .map_err(|source| VolumeError::Config { volume: volume(), source })?;
-        let path = make(node, pod, found, plan)?;
+        let path = match images.get(&found.name) {
+            Some(image) => make_image(node, pod, found, image)?,
+            None => {
+                let plan = volume::plan(pod, found, objects, &node.facts)
+                    .map_err(|source| VolumeError::Config { volume: volume(), source })?;
+                make(node, pod, found, plan)?
+            }
+        };
         paths.0.insert(found.name.clone(), path);
     }
     let directory = node.pod_dir(&pod.uid().unwrap_or_default());
@@ -135,7 +169,29 @@ fn make(node: &Node, pod: &Pod, volume: &Volume, plan: Plan) -> Result<PathBuf, 
             Ok(directory)
         }
         Plan::Entrypoint => Ok(node.entrypoint_image()),
+        Plan::Image { reference, .. } => Err(VolumeError::Config {
+            volume: volume.name.clone(),
+            source: ConfigError::ImageVolume(reference),
+        }),
     }
+}
+
+/// Mounts an image, which is in use as long as the volume's directory is there.
+fn make_image(node: &Node, pod: &Pod, volume: &Volume, image: &Image) -> Result<PathBuf, VolumeError> {
+    let name = || volume.name.clone();
+    let failed = |source: io::Error| VolumeError::Io { volume: name(), source };
+    let directory = node.pod_dir(&pod.uid().unwrap_or_default()).join(VOLUMES).join(&volume.name);
+    let (root, empty) = (directory.join("root"), directory.join("empty"));
+    for path in [&root, &empty] {
+        fs::create_dir_all(path).map_err(failed)?;
+    }
+    if let Some(images) = &node.images {
+        images.hold(image, &directory).map_err(|source| VolumeError::Image { volume: name(), source })?;
+    }
+    if !is_mount_point(&root).map_err(failed)? {
+        overlay::mount_read_only(&image.lowers, &empty, &root).map_err(failed)?;
+    }
+    Ok(root)
 }
 
 fn is_mount_point(directory: &Path) -> io::Result<bool> {

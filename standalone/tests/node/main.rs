@@ -7,6 +7,8 @@
 mod adoption;
 mod cleanup;
 mod exec;
+mod image;
+mod images;
 mod network;
 mod pods;
 mod steps;
@@ -36,7 +38,8 @@ fn main() -> ExitCode {
         .chain(steps::all())
         .chain(adoption::all())
         .chain(cleanup::all())
-        .chain(exec::all());
+        .chain(exec::all())
+        .chain(images::all());
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {
             test();

@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) server: Server,
     pub(crate) instance: Option<Instance>,
+    rootfs: RootfsMode,
     shutdown: watch::Sender<bool>,
     node: JoinHandle<()>,
     root: Option<tempfile::TempDir>,
@@ -74,8 +75,9 @@ impl World {
         let mut config = config(instance.data_dir());
         edit(&mut config);
         let server = server(instance.data_dir());
+        let rootfs = config.rootfs;
         let (shutdown, node) = spawn(&server, config);
-        Self { client: server.client(), server, instance: Some(instance), shutdown, node, root: None }
+        Self { client: server.client(), server, instance: Some(instance), rootfs, shutdown, node, root: None }
     }
 
     /// Ends the node without its containers and starts another one on the same directory.
@@ -93,7 +95,8 @@ impl World {
     /// Starts another node on the directory of one that left.
     pub(crate) fn come_back(&mut self) {
         let instance = self.instance.as_ref().expect("an instance");
-        (self.shutdown, self.node) = spawn(&self.server, config(instance.data_dir()));
+        let config = NodeConfig { rootfs: self.rootfs, ..config(instance.data_dir()) };
+        (self.shutdown, self.node) = spawn(&self.server, config);
     }
 
     /// As [`come_back`](Self::come_back), for one that is configured otherwise.

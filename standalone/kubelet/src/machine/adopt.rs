@@ -16,6 +16,8 @@ pub struct Found {
     pub attempt: u32,
     /// The image it was made from.
     pub image: String,
+    /// Which image that was.
+    pub image_id: String,
     /// Whether its command may have been executed.
     pub begun: bool,
     /// Since when it runs or ran, if that was noted.
@@ -93,6 +95,8 @@ impl PodState {
                 here.map(|here| here.image.clone()).or_else(|| told.map(|told| told.image.clone()))
             {
                 record.image = image;
+                let told = told.map(|told| told.image_id.clone());
+                record.image_id = here.map(|here| here.image_id.clone()).or(told).unwrap_or_default();
             }
             let since = here.and_then(|here| here.started_at).or_else(|| {
                 let running = told?.state.as_ref()?.running.as_ref()?;
@@ -101,6 +105,7 @@ impl PodState {
             // Until its events arrive it is reported as it was: nobody is to read that it waits again.
             record.phase = since.map_or(Phase::Starting, Phase::Running);
             record.ready |= told.is_some_and(|told| told.ready);
+            record.started_up |= told.is_some_and(|told| told.started == Some(true));
             let key = (record.name.clone(), record.attempt);
             match adoption {
                 Adoption::Report(exit) => {

@@ -43,18 +43,27 @@ pub struct Record {
     pub role: Role,
     /// Image of the current attempt.
     pub image: String,
+    /// Which image that turned out to be; empty until it is known.
+    pub image_id: String,
     /// Current attempt.
     pub attempt: u32,
     /// Where it stands.
     pub phase: Phase,
     /// How the attempt before ended.
     pub last: Option<Exit>,
+    /// Whether its startup probe, if any, has succeeded.
+    pub started_up: bool,
     /// Whether its readiness probe, if any, is content.
     pub ready: bool,
     /// Whether it was told to stop.
     pub(super) stopping: bool,
     /// Not to be started again before.
     pub(super) retry_at: Option<Timestamp>,
+    /// When its image is asked for again, if that was in vain, and how often it was in a row.
+    pub(super) pull_at: Option<Timestamp>,
+    pub(super) pull_failures: u32,
+    /// How long the status says why.
+    pub(super) shown_until: Option<Timestamp>,
 }
 
 impl Record {
@@ -122,12 +131,17 @@ impl PodState {
             name: container.name.clone(),
             role,
             image: container.image.clone().unwrap_or_default(),
+            image_id: String::new(),
             attempt: 0,
             phase: Phase::Waiting(None),
             last: None,
-            ready: container.readiness_probe.is_none(),
+            started_up: container.startup_probe.is_none(),
+            ready: container.readiness_probe.is_none() && container.startup_probe.is_none(),
             stopping: false,
             retry_at: None,
+            pull_at: None,
+            pull_failures: 0,
+            shown_until: None,
         };
         let init = spec.init_containers.iter().flatten().map(|container| {
             let role = match container.restart_policy.as_deref() {
@@ -213,7 +227,8 @@ impl PodState {
 
     /// Whether containers wait for something that may appear in the API server.
     pub fn waits_for_objects(&self) -> bool {
-        let blocked = |record: &Record| matches!(record.phase, Phase::Waiting(Some(_)));
+        let blocked =
+            |record: &Record| matches!(record.phase, Phase::Waiting(Some(_))) && record.pull_at.is_none();
         self.ending.is_none() && (self.volume_failure().is_some() || self.records.iter().any(blocked))
     }
 
@@ -243,12 +258,21 @@ impl PodState {
         if self.ending.is_some() || self.is_finished() {
             return None;
         }
-        retries.chain(self.deadline()).chain(self.again_at).min()
+        let images = self.records.iter().flat_map(|record| [record.pull_at, record.shown_until]).flatten();
+        retries.chain(images).chain(self.deadline()).chain(self.again_at).min()
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
         self.start_time?.checked_add(SignedDuration::from_secs(seconds)).ok()
+    }
+
+    /// Until when a container that ended waits to be started again, if it does.
+    pub(crate) fn backs_off(&self, record: &Record, now: Timestamp) -> Option<Timestamp> {
+        let exit = record.exit()?;
+        record
+            .retry_at
+            .filter(|retry_at| *retry_at > now && self.ending.is_none() && self.restarts(record, exit))
     }
 
     /// Seconds its containers get to stop.

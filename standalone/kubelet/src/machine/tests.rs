@@ -115,14 +115,16 @@ fn late_events_of_an_earlier_attempt_change_nothing() {
         Drive::new(json!({"restartPolicy": "OnFailure", "containers": [{"name": "a", "image": "i"}]}));
     drive.ready();
     drive.started("a", 0);
-    assert_eq!(drive.exited("a", 0, 1), NOTHING);
-    assert_eq!(drive.state.next_wake(), Some(at(10)));
-    drive.now = 10;
-    assert_eq!(drive.send(Event::Tick), ["start a/1"]);
+    assert_eq!(drive.exited("a", 0, 1), ["start a/1"], "the first time at once");
     assert_eq!(drive.exited("a", 0, 0), NOTHING);
     assert!(!drive.state.is_finished());
     drive.started("a", 1);
-    assert_eq!(drive.exited("a", 1, 0), ["tear down"]);
+    assert_eq!(drive.exited("a", 1, 1), NOTHING);
+    assert_eq!(drive.state.next_wake(), Some(at(10)));
+    drive.now = 10;
+    assert_eq!(drive.send(Event::Tick), ["start a/2"]);
+    drive.started("a", 2);
+    assert_eq!(drive.exited("a", 2, 0), ["tear down"]);
 }
 
 #[test]
@@ -146,7 +148,9 @@ fn the_wait_between_restarts_doubles_and_is_bounded() {
         Drive::new(json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}]}));
     drive.ready();
     let mut waits = Vec::new();
-    for attempt in 0..8 {
+    drive.started("a", 0);
+    drive.exited("a", 0, 0);
+    for attempt in 1..9 {
         drive.started("a", attempt);
         drive.exited("a", attempt, 0);
         let wake = drive.state.next_wake().expect("a retry is due");
@@ -310,4 +314,96 @@ fn writes_wait_for_starts_but_not_for_ends() {
     assert!(drive.state.is_unsettled(), "b is still starting");
     drive.exited("a", 0, 0);
     assert!(!drive.state.is_unsettled(), "the end of a step is news");
+}
+
+fn waiting<'a>(drive: &'a Drive, name: &str) -> Option<(&'static str, &'a str)> {
+    match &drive.state.record(name).expect("a record").phase {
+        Phase::Waiting(Some((reason, message))) => Some((reason, message)),
+        _ => None,
+    }
+}
+
+fn refused() -> ImageError {
+    ImageError::Pull { image: "i".into(), detail: "registry \"r\" answers 500".into() }
+}
+
+#[test]
+fn an_image_that_is_not_given_is_asked_for_again_after_ever_longer_pauses() {
+    let mut drive =
+        Drive::new(json!({"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "j"}]}));
+    assert_eq!(drive.ready(), ["start a/0", "start b/0"]);
+    drive.started("b", 0);
+    let no_image = |drive: &mut Drive| drive.send(Event::NoImage { name: "a".into(), error: refused() });
+    for (failure, pause) in [10, 20, 40, 80, 160, 300, 300].into_iter().enumerate() {
+        let announced = no_image(&mut drive);
+        let expected = ["Failed: Failed to pull image \"i\": registry \"r\" answers 500"];
+        assert_eq!(announced, if failure == 0 { &expected[..] } else { &[] }, "the same is no news");
+        assert_eq!(waiting(&drive, "a"), Some(("ErrImagePull", "registry \"r\" answers 500")));
+        // What else the pod refers to says nothing about its images.
+        assert_eq!(drive.send(Event::ObjectsChanged), NOTHING);
+        assert!(!drive.state.waits_for_objects());
+        assert_eq!(drive.state.next_wake(), Some(at(drive.now + 1)));
+        drive.now += 1;
+        assert_eq!(drive.send(Event::Tick), NOTHING);
+        let paused = "Back-off pulling image \"i\": ErrImagePull: registry \"r\" answers 500";
+        assert_eq!(waiting(&drive, "a"), Some(("ImagePullBackOff", paused)));
+        assert_eq!(drive.state.next_wake(), Some(at(drive.now + pause - 1)));
+        drive.now += pause - 2;
+        assert_eq!(drive.send(Event::Tick), NOTHING);
+        drive.now += 1;
+        assert_eq!(drive.send(Event::Tick), ["start a/0"]);
+        assert_eq!(drive.state.next_wake(), None);
+    }
+    drive.send(Event::HasImage { name: "a".into(), id: "r/i@sha256:00".into() });
+    drive.started("a", 0);
+    assert_eq!(drive.state.record("a").expect("a record").image_id, "r/i@sha256:00");
+}
+
+#[test]
+fn an_image_that_may_not_be_asked_for_is_waited_for() {
+    for (error, reason, event) in [
+        (ImageError::NeverPull("i".into()), "ErrImageNeverPull", "ErrImageNeverPull"),
+        (ImageError::Name { image: "I".into(), detail: "no".into() }, "InvalidImageName", "InspectFailed"),
+    ] {
+        let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+        drive.ready();
+        let text = error.to_string();
+        let announced = drive.send(Event::NoImage { name: "a".into(), error });
+        assert_eq!(announced, [format!("{event}: {text}")]);
+        drive.now += 9;
+        drive.send(Event::Tick);
+        assert_eq!(waiting(&drive, "a"), Some((reason, text.as_str())), "it stays what it is");
+        drive.now += 1;
+        assert_eq!(drive.send(Event::Tick), ["start a/0"]);
+    }
+}
+
+#[test]
+fn a_pod_that_waits_for_its_image_can_be_deleted() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    drive.send(Event::NoImage { name: "a".into(), error: refused() });
+    let deleted = drive.change(|pod| {
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    });
+    assert_eq!(deleted, ["tear down"]);
+    assert_eq!(drive.state.next_wake(), None);
+}
+
+#[test]
+fn a_startup_probe_comes_before_readiness_and_before_what_waits_for_a_sidecar() {
+    let probe = json!({"exec": {"command": ["true"]}});
+    let mut drive = Drive::new(json!({
+        "initContainers": [{"name": "side", "image": "i", "restartPolicy": "Always", "startupProbe": probe}],
+        "containers": [{"name": "a", "image": "i", "startupProbe": probe, "readinessProbe": probe}],
+    }));
+    assert_eq!(drive.ready(), ["start side/0"]);
+    assert_eq!(drive.started("side", 0), NOTHING, "it runs, and has not come up");
+    let up = |name: &str| Event::StartedUp { name: name.into(), attempt: 0 };
+    assert_eq!(drive.send(up("side")), ["start a/0"]);
+    assert!(drive.state.record("side").expect("a record").ready, "it has no other probe");
+    drive.started("a", 0);
+    drive.send(up("a"));
+    let record = drive.state.record("a").expect("a record");
+    assert!(record.started_up && !record.ready, "its readiness probe has not been asked");
 }

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Value, json};
 
+use super::seccomp::{self, Confined};
 use super::{ShimError, runtime, signals};
 use crate::node::RuntimeKind;
 use crate::node::exec::{COMMANDS, CONSOLE, ENDED, Ended, WANTED, Wanted};
@@ -54,7 +55,11 @@ fn run(attempt: &Path, directory: &Path, wanted: &Wanted) -> Result<i32, ShimErr
     let config: ShimConfig = files::read_json(&path)
         .and_then(|found| found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
         .map_err(|source| ShimError::Config { path, source })?;
-    let document = process(attempt, wanted).map_err(ShimError::State)?;
+    let (confined, bundle) = match &config.runtime {
+        RuntimeKind::Builtin => seccomp::confined(attempt).map_err(ShimError::State)?,
+        RuntimeKind::Runc(_) => (None, attempt.to_owned()),
+    };
+    let document = process(&bundle, wanted).map_err(ShimError::State)?;
     // It need not lie on disk, and the runtimes read it by its name.
     let document_path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), document.as_raw_fd()));
     // The command inherits where this process is: its container's limits are to hold for it too.
@@ -65,7 +70,7 @@ fn run(attempt: &Path, directory: &Path, wanted: &Wanted) -> Result<i32, ShimErr
     let pid = match &config.runtime {
         RuntimeKind::Builtin => {
             let console = wanted.tty.then(|| directory.join(CONSOLE));
-            start_builtin(&state, &config.id, &document_path, console)?
+            start_builtin(&state, &config.id, &document_path, console, confined)?
         }
         RuntimeKind::Runc(runc) => {
             let pid = start_runc(runc, &state, &config.id, &document_path, directory, wanted.tty)?;
@@ -92,8 +97,8 @@ fn wait(pid: Pid) -> Result<i32, ShimError> {
 }
 
 /// The container's own process with other arguments, as OCI runtimes read it.
-fn process(attempt: &Path, wanted: &Wanted) -> io::Result<File> {
-    let spec: Option<Value> = files::read_json(&attempt.join(files::CONFIG))?;
+fn process(bundle: &Path, wanted: &Wanted) -> io::Result<File> {
+    let spec: Option<Value> = files::read_json(&bundle.join(files::CONFIG))?;
     let mut spec = spec.ok_or(io::ErrorKind::NotFound)?;
     let mut process = spec["process"].take();
     process["args"] = json!(wanted.command);
@@ -114,11 +119,17 @@ fn start_builtin(
     id: &str,
     document: &Path,
     console: Option<PathBuf>,
+    confined: Option<Confined>,
 ) -> Result<Pid, ShimError> {
     let failed = |error: libcontainer::error::LibcontainerError| runtime::classify(&runtime::chain(&error));
     super::own_mounts()?;
     runtime::hide_cgroups()?;
-    let pid = ContainerBuilder::new(id.to_owned(), SyscallType::default())
+    let builder = ContainerBuilder::new(id.to_owned(), SyscallType::default());
+    let builder = match confined {
+        Some(confined) => builder.with_executor(confined),
+        None => builder,
+    };
+    let pid = builder
         .with_root_path(state)
         .map_err(failed)?
         .with_console_socket(console)

@@ -6,6 +6,7 @@ mod exec;
 mod log;
 mod rootfs;
 mod runtime;
+mod seccomp;
 mod signals;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2, setsid};
+use ropewalk_kubelet::account::AccountError;
 
 use self::log::{Log, Stream};
 use self::runtime::{Created, Stdio3};
@@ -67,6 +69,8 @@ enum ShimError {
     SubPath { path: String, source: io::Error },
     #[error("working directory \"{path}\" cannot be made")]
     WorkingDir { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Account(AccountError),
     #[error("cgroup of the container cannot be set up")]
     Cgroup(#[source] io::Error),
     #[error("\"{command}\" cannot be run; install it or use the built-in runtime")]
@@ -158,6 +162,7 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
     if let Some(cgroups) = cgroups {
         cgroups.remove();
     }
+    rootfs::clear(directory);
     written
 }
 
@@ -180,6 +185,7 @@ fn prepare(directory: &Path, config: &ShimConfig) -> Result<(), ShimError> {
     own_mounts()?;
     let target = directory.join(files::ROOTFS);
     rootfs::mount_rootfs(&config.rootfs, &directory.join(files::SCRATCH), config.scratch_bytes, &target)?;
+    config.account.iter().try_for_each(|account| rootfs::run_as(account, directory))?;
     config.sub_paths.iter().try_for_each(rootfs::bind_sub_path)?;
     config.working_dir.iter().try_for_each(rootfs::make_working_dir)
 }
@@ -210,6 +216,7 @@ fn contain(directory: &Path, config: &ShimConfig, cgroups: &Cgroups) -> Result<E
     let mut supervisor = Supervisor {
         directory,
         grace: Duration::from_secs(config.grace_seconds),
+        stop_signal: signals::named(&config.stop_signal),
         pid: Pid::from_raw(created.pid()),
         signals,
         log: &mut log,
@@ -249,6 +256,7 @@ fn begin(
     created: &mut Created,
 ) -> Result<(SignalFd, Timestamp), ShimError> {
     cgroups.attach(created.pid()).map_err(ShimError::Cgroup)?;
+    cgroups.show(created.pid()).map_err(ShimError::Cgroup)?;
     // Only now: the container would inherit the mask.
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
@@ -273,6 +281,8 @@ fn begin(
 struct Supervisor<'a> {
     directory: &'a Path,
     grace: Duration,
+    /// What asks the container to end.
+    stop_signal: Signal,
     pid: Pid,
     signals: SignalFd,
     log: &'a mut Log<File>,
@@ -370,26 +380,26 @@ impl Supervisor<'_> {
         }
     }
 
-    /// TERM to the container's first process, KILL when its time is over. Killing the first process of a pid
+    /// The stop signal to the container's first process, KILL when its time is over. Killing the first process of a pid
     /// namespace kills all others in it.
     fn stop(&mut self) {
         let asked = files::read_json::<u64>(&self.directory.join(files::STOP)).ok().flatten();
         let grace = asked.map_or(self.grace, Duration::from_secs);
         // The first process of a pid namespace never sees a signal it has no handler for: waiting would be in
         // vain, and a cancelled run would take the whole grace period to go.
-        if grace.is_zero() || !self.handles_term() {
+        if grace.is_zero() || !self.handles(self.stop_signal) {
             let _ = kill(self.pid, Signal::SIGKILL);
             return;
         }
-        let _ = kill(self.pid, Signal::SIGTERM);
+        let _ = kill(self.pid, self.stop_signal);
         let at = Instant::now() + grace;
         self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
     }
 
-    fn handles_term(&self) -> bool {
+    fn handles(&self, signal: Signal) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        caught.is_none_or(|mask| mask & (1 << (Signal::SIGTERM as u32 - 1)) != 0)
+        caught.is_none_or(|mask| mask & (1 << (signal as u32 - 1)) != 0)
     }
 }

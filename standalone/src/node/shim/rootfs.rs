@@ -3,24 +3,30 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use pathrs::Root;
-use ropewalk_kubelet::oci::{Rootfs, SubPath, WorkingDir};
+use pathrs::error::ErrorKind;
+use pathrs::flags::OpenFlags;
+use ropewalk_kubelet::account::Account;
+use ropewalk_kubelet::oci::{self, Rootfs, Spec, SubPath, WorkingDir};
 
 use super::ShimError;
+use crate::node::files;
+use crate::node::overlay;
 
 /// Marks a directory of the upper layer as hiding everything below it.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// Mounts the root file system at `target`, its layer in memory at `scratch`.
-///
-/// The layer cannot lie on the file system of the base when that is `/`: the kernel refuses an upper layer
-/// below its lower one.
+/// Bytes that are read of an image's `/etc/passwd` or `/etc/group`: ten thousand users and more.
+const MAX_ACCOUNTS: u64 = 1 << 20;
+
+/// Mounts the root file system at `target`, with the layer that the container writes to at `scratch`.
 pub(super) fn mount_rootfs(
     rootfs: &Rootfs,
     scratch: &Path,
@@ -31,26 +37,108 @@ pub(super) fn mount_rootfs(
     for directory in [scratch, target] {
         fs::create_dir_all(directory).map_err(failed("make the mount point"))?;
     }
-    let options = format!("size={scratch_bytes},mode=0755");
-    let flags = MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), scratch, Some("tmpfs"), flags, Some(options.as_str()))
-        .map_err(|errno| failed("mount a tmpfs")(errno.into()))?;
+    let mounted = match rootfs.upper {
+        oci::Upper::Disk => mount_overlay(rootfs, scratch, target),
+        oci::Upper::Memory => mount_memory(scratch, scratch_bytes)
+            .map_err(failed("mount a tmpfs"))
+            .and_then(|()| mount_overlay(rootfs, scratch, target)),
+    };
+    mounted?;
+    write_files(rootfs, target).map_err(failed("write files of the node's own"))
+}
+
+fn mount_memory(scratch: &Path, bytes: u64) -> io::Result<()> {
+    let options = format!("size={bytes},mode=0755");
+    Ok(mount(Some("tmpfs"), scratch, Some("tmpfs"), MsFlags::MS_NODEV, Some(options.as_str()))?)
+}
+
+fn mount_overlay(rootfs: &Rootfs, scratch: &Path, target: &Path) -> Result<(), ShimError> {
+    let failed = |what: &'static str| move |source: io::Error| ShimError::Rootfs { what, source };
     let (upper, work) = (scratch.join("upper"), scratch.join("work"));
     for directory in [&upper, &work] {
         fs::create_dir(directory).map_err(failed("make the upper layer"))?;
     }
-    Upper { lower: &rootfs.lower, upper: &upper }.fill(rootfs).map_err(failed("fill the upper layer"))?;
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        rootfs.lower.display(),
-        upper.display(),
-        work.display()
-    );
-    mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))
-        .map_err(|errno| failed("mount the overlay")(errno.into()))
+    fs::set_permissions(&upper, Permissions::from_mode(0o755)).map_err(failed("make the upper layer"))?;
+    if let [lower] = rootfs.lowers.as_slice() {
+        Upper { lower, upper: &upper }.fill(rootfs).map_err(failed("fill the upper layer"))?;
+    }
+    let layers = overlay::Upper { layer: &upper, work: &work };
+    overlay::mount(&rootfs.lowers, Some(&layers), MsFlags::MS_NODEV, target)
+        .map_err(failed("mount the overlay"))
 }
 
-/// The layer that hides and adds things before it is mounted: what it hides cannot be unmounted by anyone
+/// Removes what the container wrote; nothing of it runs any more.
+pub(super) fn clear(directory: &Path) {
+    for mounted in [files::ROOTFS, files::SCRATCH] {
+        match umount2(&directory.join(mounted), MntFlags::MNT_DETACH) {
+            // Not mounted: that failed, and the container never ran.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            // What is mounted there goes with this process.
+            Err(_) => return,
+        }
+    }
+    files::remove_scratch(directory);
+}
+
+/// Puts files in the place of whatever the layers have there, links among them, which are not followed.
+fn write_files(rootfs: &Rootfs, target: &Path) -> io::Result<()> {
+    let root = Root::open(target).map_err(io::Error::other)?;
+    for (path, contents) in &rootfs.files {
+        let path = Path::new(path);
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        if root.resolve(parent).is_err() {
+            root.mkdir_all(parent, &Permissions::from_mode(0o755)).map_err(io::Error::other)?;
+        }
+        match root.remove_file(path) {
+            Err(error) if !is_missing(&error) => return Err(io::Error::other(error)),
+            _ => {}
+        }
+        let flags = OpenFlags::O_WRONLY | OpenFlags::O_EXCL;
+        let mut file =
+            root.create_file(path, flags, &Permissions::from_mode(0o644)).map_err(io::Error::other)?;
+        file.write_all(contents.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn is_missing(error: &pathrs::error::Error) -> bool {
+    matches!(error.kind(), ErrorKind::OsError(Some(number)) if number == Errno::ENOENT as i32)
+}
+
+/// Writes into the OCI document whom the container runs as, which its image's files say.
+pub(super) fn run_as(account: &Account, directory: &Path) -> Result<(), ShimError> {
+    let failed = |source: io::Error| ShimError::Rootfs { what: "read the image's users and groups", source };
+    let root = Root::open(directory.join(files::ROOTFS)).map_err(io::Error::other).map_err(failed)?;
+    let passwd = read_text(&root, Path::new("/etc/passwd")).map_err(failed)?;
+    let group = read_text(&root, Path::new("/etc/group")).map_err(failed)?;
+    let person = account.find(&passwd, &group).map_err(ShimError::Account)?;
+    let path = directory.join(files::CONFIG);
+    let written = files::read_json::<Spec>(&path).and_then(|spec| {
+        let mut spec = spec.ok_or(io::ErrorKind::NotFound)?;
+        oci::run_as(&mut spec, &person);
+        files::write_json(&path, &spec)
+    });
+    written.map_err(ShimError::State)
+}
+
+/// A text of the image, found within it whatever links it has; empty where there is no such file.
+fn read_text(root: &Root, path: &Path) -> io::Result<String> {
+    let handle = match root.resolve(path) {
+        Err(error) if is_missing(&error) => return Ok(String::new()),
+        found => found.map_err(io::Error::other)?,
+    };
+    // Opening anything but a file may wait, or do something.
+    let opened = rustix::fd::OwnedFd::from(handle.try_clone().map_err(io::Error::other)?);
+    if !fs::File::from(opened).metadata()?.is_file() {
+        return Ok(String::new());
+    }
+    let file = handle.reopen(OpenFlags::O_RDONLY).map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_ACCOUNTS).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The layer that hides things before it is mounted: what it hides cannot be unmounted by anyone
 /// inside, unlike a mount put over it.
 struct Upper<'a> {
     lower: &'a Path,
@@ -59,7 +147,6 @@ struct Upper<'a> {
 
 impl Upper<'_> {
     fn fill(&self, rootfs: &Rootfs) -> io::Result<()> {
-        fs::set_permissions(self.upper, Permissions::from_mode(0o755))?;
         for (path, mode) in &rootfs.empty {
             for place in self.places(path) {
                 let directory = self.directory(&place)?;
@@ -76,11 +163,6 @@ impl Upper<'_> {
                 self.whiteout(&place)?;
                 gone.push(place);
             }
-        }
-        for (path, contents) in &rootfs.files {
-            let path = Path::new(path.trim_start_matches('/'));
-            let parent = self.directory(path.parent().unwrap_or(Path::new("")))?;
-            fs::write(parent.join(path.file_name().unwrap_or_default()), contents)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::ShimError;
+use super::{ShimError, seccomp};
 use crate::node::files;
 
 /// The three standard streams of a container. Never `/dev/null` for output: libcontainer reopens that
@@ -45,8 +45,15 @@ pub(super) fn create_builtin(bundle: &Path, id: &str, stdio: Stdio3) -> Result<C
     fs::create_dir_all(&state)
         .map_err(|source| ShimError::Rootfs { what: "make the state directory", source })?;
     hide_cgroups()?;
+    let (confined, bundle) = seccomp::confined(bundle)
+        .map_err(|source| ShimError::Rootfs { what: "read the container's document", source })?;
     let failed = |error: libcontainer::error::LibcontainerError| classify(&chain(&error));
-    let container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
+    let builder = ContainerBuilder::new(id.to_owned(), SyscallType::default());
+    let builder = match confined {
+        Some(confined) => builder.with_executor(confined),
+        None => builder,
+    };
+    let container = builder
         .with_root_path(&state)
         .map_err(failed)?
         .with_stdin(stdio.stdin)
@@ -54,7 +61,7 @@ pub(super) fn create_builtin(bundle: &Path, id: &str, stdio: Stdio3) -> Result<C
         .with_stderr(stdio.stderr)
         .validate_id()
         .map_err(failed)?
-        .as_init(bundle)
+        .as_init(&bundle)
         .with_systemd(false)
         .with_detach(true)
         .build()

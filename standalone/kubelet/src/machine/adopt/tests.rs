@@ -19,6 +19,7 @@ fn prepared(name: &str, attempt: u32) -> Found {
         name: name.to_owned(),
         attempt,
         image: "i".to_owned(),
+        image_id: "r.example/i@sha256:00".to_owned(),
         begun: false,
         started_at: None,
         supervised: false,
@@ -208,7 +209,7 @@ fn the_wait_for_a_restart_begins_anew() {
     let mut state = state(&spec, &json!({}));
     let found = Found { last: Some(exit(4, ExitReason::Error)), ..ended("a", 1, 3) };
     assert_eq!(state.adopt(&[found], at(0)), []);
-    assert_eq!(state.next_wake(), Some(at(20)));
+    assert_eq!(state.next_wake(), Some(at(10)));
     assert_eq!(state.records()[0].last.as_ref().map(|exit| exit.code), Some(4));
 }
 

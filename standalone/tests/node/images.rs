@@ -1,0 +1,380 @@
+//! Containers from images.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::conditions::is_deleted;
+use ropewalk_images::{Image, StoreError};
+use ropewalk_standalone::node::{NodeConfig, RootfsMode};
+use serde_json::{Value, json};
+
+use crate::image::{self, Layer};
+use crate::world::{World, container, outcome, phase, pod, runc, test_with, waiting, with};
+
+type Test = (&'static str, fn());
+
+pub(crate) fn all() -> Vec<Test> {
+    let mut tests: Vec<Test> = vec![
+        ("an_image_says_what_its_container_runs", || test_images(an_image_says_what_its_container_runs)),
+        ("users_are_found_in_their_image", || test_images(users_are_found_in_their_image)),
+        ("what_layers_leave_out_is_not_there", || test_images(what_layers_leave_out_is_not_there)),
+        ("links_of_an_image_stay_in_it", || test_images(links_of_an_image_stay_in_it)),
+        ("an_image_that_is_not_here", || test_images(an_image_that_is_not_here)),
+        ("an_image_comes_while_its_pod_waits", || test_images(an_image_comes_while_its_pod_waits)),
+        ("an_image_is_a_volume", || test_images(an_image_is_a_volume)),
+        ("images_in_use_stay", || test_images(images_in_use_stay)),
+        ("the_image_says_how_to_stop", || test_images(the_image_says_how_to_stop)),
+        ("containers_from_images_are_adopted", || test_images(containers_from_images_are_adopted)),
+        ("many_layers_are_one_root", || test_images(many_layers_are_one_root)),
+    ];
+    if std::process::Command::new("runc").arg("--version").output().is_ok() {
+        tests.push(("runc_runs_images", runc_runs_images));
+    }
+    tests
+}
+
+fn runc_runs_images() {
+    let edit = |config: &mut NodeConfig| {
+        runc(config);
+        config.rootfs = RootfsMode::Images;
+    };
+    test_with(edit, async |world: &mut World| {
+        an_image_says_what_its_container_runs(world).await;
+        users_are_found_in_their_image(world).await;
+    });
+}
+
+fn test_images(body: impl AsyncFnOnce(&mut World)) {
+    test_with(|config| config.rootfs = RootfsMode::Images, body);
+}
+
+fn add(world: &World, name: &str, layers: Vec<Layer>, config: &Value) -> Image {
+    image::add(&world.data_dir().join("images"), name, layers, config)
+}
+
+/// A container of an image that runs a script.
+fn from(image: &str, name: &str, script: &str) -> Value {
+    json!({"name": name, "image": image, "command": ["/bin/sh", "-c", script]})
+}
+
+const ACCOUNTS: &str = "root:x:0:0:root:/root:/bin/sh\nbuild:x:1000:1001:Builder:/home/build:/bin/sh\n";
+const GROUPS: &str = "root:x:0:\nbuild:x:1001:\ndocker:x:999:build,other\n";
+
+/// Users in a file that a link leads to, which another layer has.
+fn accounts() -> Vec<Layer> {
+    vec![
+        Layer::new().directory("etc", 0o755).link("etc/passwd", "/usr/lib/accounts/passwd"),
+        Layer::new()
+            .file("usr/lib/accounts/passwd", 0o644, ACCOUNTS.as_bytes())
+            .link("etc/group", "../../../usr/lib/accounts/group")
+            .file("usr/lib/accounts/group", 0o644, GROUPS.as_bytes()),
+    ]
+}
+
+async fn an_image_says_what_its_container_runs(world: &mut World) {
+    let config = json!({
+        "Env": ["A=image", "B=image", "PATH=/bin:/opt/bin"], "Entrypoint": ["/bin/sh", "-c", "echo $0 \"$@\""],
+        "Cmd": ["from", "cmd"], "WorkingDir": "/srv/app"
+    });
+    let image = add(world, "r.example/team/app:1", accounts(), &config);
+    let say = "echo $A $B $C $PATH $HOME $PWD $(cat /etc/hostname)";
+    let env = json!([{"name": "B", "value": "pod"}, {"name": "C", "value": "$(A)"}]);
+    let named = |name: &str| json!({"name": name, "image": "r.example/team/app:1"});
+    world
+        .create(pod(
+            "said",
+            json!({"containers": [
+                named("plain"),
+                with(named("args"), json!({"args": ["pod", "$(C)"], "env": env})),
+                with(from("r.example/team/app:1", "command", say), json!({"env": env})),
+                with(from("r.example/team/app:1", "dir", "pwd; touch x; ls -d /w/deep/x"), json!({"workingDir": "/w/deep"})),
+            ]}),
+        ))
+        .await;
+    let ended = world.ended("said").await;
+    assert_eq!(world.log("said", "plain").await, "from cmd\n");
+    assert_eq!(world.log("said", "args").await, "pod $(A)\n");
+    assert_eq!(world.log("said", "command").await, "image pod $(A) /bin:/opt/bin /root /srv/app said\n");
+    assert_eq!(world.log("said", "dir").await, "/w/deep\n/w/deep/x\n");
+    let status = container(&ended, "plain");
+    assert_eq!(status.image, "r.example/team/app:1");
+    assert_eq!(status.image_id, image.pinned);
+    assert!(status.image_id.starts_with("r.example/team/app@sha256:"), "{}", status.image_id);
+}
+
+async fn users_are_found_in_their_image(world: &mut World) {
+    for (name, user) in [
+        ("root", ""),
+        ("named", "build"),
+        ("grouped", "build:docker"),
+        ("numbered", "1000"),
+        ("unknown", "ghost"),
+    ] {
+        add(
+            world,
+            &format!("r.example/{name}:1"),
+            accounts(),
+            &json!({"User": user, "Entrypoint": ["/bin/sh"]}),
+        );
+    }
+    let show = "id -u; id -g; id -G; echo $HOME";
+    let of = |name: &str| from(&format!("r.example/{name}:1"), name, show);
+    let security = |name: &str, context: Value| with(of(name), json!({"securityContext": context}));
+    let given = with(security("root", json!({"runAsUser": 1000})), json!({"name": "given"}));
+    let stranger = with(security("named", json!({"runAsUser": 4711})), json!({"name": "stranger"}));
+    let home = with(of("named"), json!({"name": "home", "env": [{"name": "HOME", "value": "/h"}]}));
+    let containers =
+        json!([of("root"), of("named"), of("grouped"), of("numbered"), of("unknown"), given, stranger, home]);
+    let spec = json!({"securityContext": {"supplementalGroups": [77]}, "containers": containers});
+    world.create(pod("users", spec)).await;
+    let ended = world.ended("users").await;
+    for (name, expected) in [
+        ("root", "0\n0\n0 77\n/root\n"),
+        ("named", "1000\n1001\n1001 77 999\n/home/build\n"),
+        ("grouped", "1000\n999\n999 77\n/home/build\n"),
+        ("numbered", "1000\n1001\n1001 77 999\n/home/build\n"),
+        ("given", "1000\n1001\n1001 77 999\n/home/build\n"),
+        ("stranger", "4711\n0\n0 77\n/\n"),
+        ("home", "1000\n1001\n1001 77 999\n/h\n"),
+    ] {
+        assert_eq!(world.log("users", name).await, expected, "{name}");
+    }
+    let unknown = (
+        128,
+        "ContainerCannotRun".into(),
+        "unable to find user ghost: no matching entries in passwd file".into(),
+    );
+    assert_eq!(outcome(&ended, "unknown"), unknown);
+
+    let context = json!({"runAsNonRoot": true});
+    let refused =
+        json!({"securityContext": context, "containers": [of("root"), of("named"), of("numbered")]});
+    world.create(pod("careful", refused)).await;
+    let both = |pod: Option<&Pod>| {
+        let of = |pod: &Pod, name: &str| waiting(pod, name).filter(|(_, message)| !message.is_empty());
+        pod.is_some_and(|pod| has_statuses(pod) && of(pod, "root").is_some() && of(pod, "named").is_some())
+    };
+    let pending = world.wait("careful", both).await.expect("the pod");
+    let (reason, message) = waiting(&pending, "root").expect("waits");
+    assert_eq!(reason, "CreateContainerConfigError");
+    assert!(
+        message.starts_with("container has runAsNonRoot and image will run as root (pod: \"careful_"),
+        "{message}"
+    );
+    let (reason, message) = waiting(&pending, "named").expect("waits");
+    assert_eq!(reason, "CreateContainerConfigError");
+    let text = "container has runAsNonRoot and image has non-numeric user (build), cannot verify user is non-root (pod: ";
+    assert!(message.starts_with(text), "{message}");
+    world.pods().delete("careful", &DeleteParams::default()).await.expect("deleted");
+}
+
+fn has_statuses(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
+}
+
+async fn what_layers_leave_out_is_not_there(world: &mut World) {
+    let below = Layer::new()
+        .file("data/kept", 0o644, b"kept")
+        .file("data/gone", 0o644, b"gone")
+        .file("cover/old", 0o644, b"old")
+        .file("changed", 0o644, b"old");
+    let above = Layer::new()
+        .file("data/.wh.gone", 0o644, b"")
+        .directory("cover", 0o755)
+        .file("cover/.wh..wh..opq", 0o644, b"")
+        .file("cover/new", 0o644, b"new")
+        .file("changed", 0o644, b"new");
+    add(world, "r.example/layers:1", vec![below, above], &json!({}));
+    let look =
+        "ls /data /cover; cat /changed; echo; ls -a /data | cat | { while read n; do :; done; echo $n; }";
+    world.create(pod("first", json!({"containers": [from("r.example/layers:1", "c", look)]}))).await;
+    world.ended("first").await;
+    assert_eq!(world.log("first", "c").await, "/cover:\nnew\n\n/data:\nkept\nnew\nkept\n");
+
+    // Two pods of the same layers, at the same time: neither sees what the other writes.
+    let write = "echo mine > /data/mine; rm /data/kept; until [ -e /v/go ]; do sleep 0.01; done; ls /data; cat /changed";
+    let wait = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let volume = json!([{"name": "v", "emptyDir": {}}]);
+    let writer = with(from("r.example/layers:1", "c", write), wait.clone());
+    world.create(pod("writes", json!({"volumes": volume, "containers": [writer]}))).await;
+    let running = world.wait("writes", phase(&["Running"])).await.expect("the pod");
+    world.create(pod("reads", json!({"containers": [from("r.example/layers:1", "c", "ls /data")]}))).await;
+    world.ended("reads").await;
+    assert_eq!(world.log("reads", "c").await, "kept\n");
+    let uid = running.metadata.uid.as_deref().expect("a UID");
+    std::fs::write(world.data_dir().join("pods").join(uid).join("volumes/v/go"), "").expect("written");
+    let ended = world.ended("writes").await;
+    assert_eq!(world.log("writes", "c").await, "mine\nnew");
+    let image = image::store(&world.data_dir().join("images")).find("r.example/layers:1");
+    let lowers = image.expect("read").expect("here").lowers;
+    assert_eq!(std::fs::read(lowers[1].join("data/kept")).expect("still there"), b"kept");
+    await_no_scratch(world, &ended).await;
+}
+
+/// What a container wrote goes when it has ended, soon after that was told.
+async fn await_no_scratch(world: &World, ended: &Pod) {
+    let scratch = world.attempt(ended, "c").join("scratch");
+    while scratch.exists() {
+        // Nothing tells of it; the test's own patience bounds the wait.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+async fn links_of_an_image_stay_in_it(world: &mut World) {
+    let outside = tempfile::tempdir_in("/var/lib").expect("a directory");
+    let path = outside.path().join("file");
+    std::fs::write(&path, "the machine's own").expect("written");
+    let shown = path.to_str().expect("text");
+    let up = format!("../../../../../../../../../..{shown}");
+    let layer = Layer::new()
+        .directory("etc", 0o755)
+        .link("etc/hosts", shown)
+        .link("etc/resolv.conf", &up)
+        .link("etc/hostname", "/proc/self/root/etc/hostname")
+        .link("etc/passwd", &up)
+        .link("run", outside.path().to_str().expect("text"))
+        .directory("data", 0o755)
+        .link("srv", "../../../data");
+    add(world, "r.example/links:1", vec![layer], &json!({"User": "0"}));
+    let look = "cat /etc/hostname; [ -L /etc/hosts ] || echo a file; ls -d /data/sub; touch /etc/passwd 2>/dev/null; id -u";
+    let container = with(from("r.example/links:1", "c", look), json!({"workingDir": "/srv/sub"}));
+    world.create(pod("p", json!({"containers": [container]}))).await;
+    let ended = world.ended("p").await;
+    assert_eq!(outcome(&ended, "c"), (0, "Completed".into(), String::new()));
+    assert_eq!(world.log("p", "c").await, "p\na file\n/data/sub\n0\n");
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), "the machine's own");
+    let names: Vec<_> =
+        std::fs::read_dir(outside.path()).expect("listed").flatten().map(|it| it.file_name()).collect();
+    assert_eq!(names, ["file"], "nothing was made outside");
+}
+
+async fn an_image_that_is_not_here(world: &mut World) {
+    let of = |name: &str, image: &str, policy: &str| json!({"name": name, "image": image, "imagePullPolicy": policy, "command": ["true"]});
+    let spec = json!({"containers": [of("never", "r.example/none:1", "Never"), of("bad", "R.example/None", "Always")]});
+    world.create(pod("p", spec)).await;
+    let both = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| {
+            has_statuses(pod)
+                && ["never", "bad"]
+                    .iter()
+                    .all(|name| waiting(pod, name).is_some_and(|(_, text)| !text.is_empty()))
+        })
+    };
+    let pending = world.wait("p", both).await.expect("the pod");
+    assert_eq!(
+        waiting(&pending, "never").expect("waits"),
+        (
+            "ErrImageNeverPull".into(),
+            "Container image \"r.example/none:1\" is not present with pull policy of Never".into()
+        )
+    );
+    let (reason, message) = waiting(&pending, "bad").expect("waits");
+    assert_eq!(reason, "InvalidImageName");
+    let text = "Failed to apply default image tag \"R.example/None\": couldn't parse image name \"R.example/None\": ";
+    assert!(message.starts_with(text), "{message}");
+    assert_eq!(container(&pending, "never").image_id, "");
+    world.pods().delete("p", &DeleteParams::default()).await.expect("deleted");
+    world.wait("p", is_deleted(pending.metadata.uid.as_deref().expect("a UID"))).await;
+}
+
+/// Nobody has to make the pod again when its image is loaded at last.
+async fn an_image_comes_while_its_pod_waits(world: &mut World) {
+    let container = with(from("r.example/late:1", "c", "echo here"), json!({"imagePullPolicy": "Never"}));
+    world.create(pod("p", json!({"containers": [container]}))).await;
+    let waits = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| {
+            has_statuses(pod) && waiting(pod, "c").is_some_and(|(reason, _)| reason == "ErrImageNeverPull")
+        })
+    };
+    world.wait("p", waits).await.expect("the pod");
+    add(world, "r.example/late:1", Vec::new(), &json!({}));
+    world.ended("p").await;
+    assert_eq!(world.log("p", "c").await, "here\n");
+}
+
+async fn an_image_is_a_volume(world: &mut World) {
+    let tools = Layer::new().file("tools/version", 0o644, b"7\n");
+    add(world, "r.example/tools:1", vec![tools], &json!({}));
+    add(world, "r.example/app:1", Vec::new(), &json!({}));
+    let look = "cat /t/tools/version; touch /t/x 2>/dev/null || echo read-only; /t/bin/cat /one";
+    let mounts = json!({"volumeMounts": [
+        {"name": "t", "mountPath": "/t"}, {"name": "t", "mountPath": "/one", "subPath": "tools/version"}]});
+    let volumes = json!([{"name": "t", "image": {"reference": "r.example/tools:1"}}]);
+    let spec = json!({"volumes": volumes, "containers": [with(from("r.example/app:1", "c", look), mounts)]});
+    world.create(pod("p", spec)).await;
+    world.ended("p").await;
+    assert_eq!(world.log("p", "c").await, "7\nread-only\n7\n");
+}
+
+async fn images_in_use_stay(world: &mut World) {
+    add(world, "r.example/app:1", Vec::new(), &json!({}));
+    let store = image::store(&world.data_dir().join("images"));
+    world.create(pod("p", json!({"containers": [from("r.example/app:1", "c", "exec sleep 1000")]}))).await;
+    world.wait("p", phase(&["Running"])).await.expect("the pod");
+    assert_eq!(store.prune(0).expect("pruned").images, [""; 0]);
+    let refused = store.remove("r.example/app:1").expect_err("it is in use");
+    assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
+    let ending = json!({"spec": {"activeDeadlineSeconds": 1}});
+    world.pods().patch("p", &PatchParams::default(), &Patch::Merge(&ending)).await.expect("patched");
+    let ended = world.ended("p").await;
+    await_no_scratch(world, &ended).await;
+    // The pod is still there, its container is not.
+    assert_eq!(store.prune(0).expect("pruned").images.len(), 1);
+}
+
+async fn the_image_says_how_to_stop(world: &mut World) {
+    add(world, "r.example/quits:1", Vec::new(), &json!({"StopSignal": "SIGQUIT"}));
+    let script =
+        "trap 'echo asked; exit 5' QUIT; trap 'echo wrong' TERM; echo up; while :; do sleep 0.01; done";
+    let spec = json!({"activeDeadlineSeconds": 3600, "terminationGracePeriodSeconds": 600,
+        "containers": [from("r.example/quits:1", "c", script)]});
+    let made = world.create(pod("p", spec)).await;
+    world.wait("p", phase(&["Running"])).await.expect("the pod");
+    let log = world.attempt(&made, "c").join("log");
+    while !std::fs::read_to_string(&log).expect("read").contains("up") {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let ending = json!({"spec": {"activeDeadlineSeconds": 1}});
+    world.pods().patch("p", &PatchParams::default(), &Patch::Merge(&ending)).await.expect("patched");
+    // The pod has failed before its container has ended.
+    let ended = |pod: Option<&Pod>| {
+        let status = pod.filter(|pod| has_statuses(pod)).map(|pod| container(pod, "c"));
+        status.is_some_and(|status| status.state.as_ref().is_some_and(|state| state.terminated.is_some()))
+    };
+    let ended = world.wait("p", ended).await.expect("the pod");
+    assert_eq!(outcome(&ended, "c").0, 5);
+    assert_eq!(world.log("p", "c").await, "up\nasked\n");
+}
+
+async fn containers_from_images_are_adopted(world: &mut World) {
+    let image = add(world, "r.example/app:1", Vec::new(), &json!({}));
+    let script = "until [ -e /v/go ]; do sleep 0.01; done; cat /v/go; exit 4";
+    let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [
+        with(from("r.example/app:1", "c", script), json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}))]});
+    let made = world.create(pod("p", spec)).await;
+    world.wait("p", phase(&["Running"])).await.expect("the pod");
+    world.leave().await;
+    let store = image::store(&world.data_dir().join("images"));
+    assert_eq!(store.prune(0).expect("pruned").images, [""; 0], "no node runs, the container does");
+    world.come_back();
+    let uid = made.metadata.uid.as_deref().expect("a UID");
+    std::fs::write(world.data_dir().join("pods").join(uid).join("volumes/v/go"), "on\n").expect("written");
+    let ended = world.ended("p").await;
+    assert_eq!(outcome(&ended, "c").0, 4);
+    assert_eq!(container(&ended, "c").image_id, image.pinned);
+    assert_eq!(world.log("p", "c").await, "on\n");
+}
+
+/// As many as Docker allows; their paths together are longer than what the kernel takes.
+async fn many_layers_are_one_root(world: &mut World) {
+    let layers = (0..126).map(|n| Layer::new().file(&format!("layer-{n}"), 0o644, n.to_string().as_bytes()));
+    add(world, "r.example/deep:1", layers.collect(), &json!({}));
+    let look = "cat /layer-0 /layer-63 /layer-125; set -- /layer-*; echo \" $#\"";
+    let volumes = json!([{"name": "t", "image": {"reference": "r.example/deep:1"}}]);
+    let mounted = with(
+        from("r.example/deep:1", "c", &format!("{look}; cat /t/layer-125")),
+        json!({"volumeMounts": [{"name": "t", "mountPath": "/t"}]}),
+    );
+    world.create(pod("p", json!({"volumes": volumes, "containers": [mounted]}))).await;
+    world.ended("p").await;
+    assert_eq!(world.log("p", "c").await, "063125 126\n125");
+}
