@@ -142,7 +142,10 @@ fn what_is_refused_says_why() {
         (&["load", "/etc/passwd"], "cannot be read as an archive"),
         (&["load", text(&cut)], "the archive ends in the middle of an entry; transfer it again"),
         (&["load", text(&unnamed)], "it does not say what its image is called; say so with --name"),
-        (&["load", text(&unnamed), "--name", "No Name"], "No Name\" is not a repository; expected lower-case"),
+        (
+            &["load", text(&unnamed), "--name", "No Name"],
+            "No Name\" is not a repository; expected lower-case",
+        ),
         (&["rm", "app"], "there is no image \"app\"; \"ropewalk image ls\" lists all"),
     ] {
         let refused = place.refuses(arguments);
@@ -171,4 +174,27 @@ fn processes_load_at_once() {
     }
     let names = ["a", "b", "c"].map(|name| format!("docker.io/library/{name}:latest"));
     assert_eq!(place.list()[0]["references"], json!(names));
+}
+
+#[test]
+fn what_a_killed_process_has_begun_is_gone_for_the_next() {
+    if !can_run_containers() {
+        return;
+    }
+    let place = Place::new();
+    // So large that it is not unpacked before it is seen.
+    let archive = place.archive(&["app"], &vec![7; 48 << 20]);
+    let data = place.0.path().join("data/images");
+    let entries = |name: &str| fs::read_dir(data.join(name)).map_or(0, Iterator::count);
+    let mut child = place.command(&["load", text(&archive)]).spawn().expect("the command starts");
+    while entries("incoming") == 0 {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    child.kill().expect("killed");
+    assert_eq!(child.wait().expect("it ends").code(), None, "a signal ended it");
+    assert_eq!(place.list(), json!([]));
+    assert_eq!((entries("incoming"), entries("layers")), (0, 0));
+    place.works(&["load", text(&archive)]);
+    assert_eq!(place.list()[0]["size"], 48 << 20);
 }
