@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt};
@@ -81,9 +81,12 @@ async fn create(client: &Client, object: &Object) -> Result<DynamicObject, Diagn
     let name = typed.name_any();
     match api.create(&PostParams::default(), &typed).await {
         Ok(created) => Ok(created),
-        // Every machine has its `default` service account; a file may still carry one.
+        // Every namespace has its `default` service account from the start; a file says what is in it.
         Err(kube::Error::Api(status)) if status.code == 409 && kind == "ServiceAccount" => {
-            api.get(&name).await.map_err(|error| wrong("metadata.name", reason(&error)))
+            let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&object.value)).await;
+            patched.map_err(|error| {
+                wrong("metadata.name", format!("{kind} \"{name}\" was refused: {}", reason(&error)))
+            })
         }
         Err(error) => {
             let reason = reason(&error);
@@ -111,7 +114,38 @@ fn blamed_field(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::blamed_field;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
+    use ropewalk_standalone::server::{NoLogs, Server};
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_account_that_is_there_takes_over_the_fields_of_the_file() {
+        let state = State::new(ResourceTable::built_in(), 1, Timestamp::now());
+        let client = Server::new(state, Arc::new(NoAdmission), Arc::new(NoLogs)).client();
+        let account = json!({
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": { "name": "default", "namespace": "default", "labels": { "team": "blue" } },
+            "secrets": [{ "name": "bot" }],
+            "imagePullSecrets": [{ "name": "pull" }],
+            "automountServiceAccountToken": false,
+        });
+        let objects =
+            Objects { definitions: vec![Object { value: account, document: None }], ..Objects::default() };
+        apply(&client, &objects).await.expect("it is taken");
+        let api: Api<ServiceAccount> = Api::namespaced(client, "default");
+        let stored = serde_json::to_value(api.get("default").await.expect("it is there")).expect("JSON");
+        assert_eq!(stored["secrets"], json!([{ "name": "bot" }]));
+        assert_eq!(stored["imagePullSecrets"], json!([{ "name": "pull" }]));
+        assert_eq!(stored["automountServiceAccountToken"], false);
+        assert_eq!(stored["metadata"]["labels"], json!({ "team": "blue" }));
+    }
 
     #[test]
     fn the_field_of_an_admission_error() {

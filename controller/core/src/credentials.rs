@@ -61,6 +61,7 @@ impl Account {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Secret {
     type_: String,
+    /// Those that say what it is for.
     annotations: BTreeMap<String, String>,
     /// Its keys, where [`Secret::wants_keys`].
     pub keys: Option<BTreeSet<String>>,
@@ -73,10 +74,12 @@ impl Secret {
         let columns = table["columnDefinitions"].as_array()?;
         let column = columns.iter().position(|column| column["name"] == "Type")?;
         let row = table.pointer("/rows/0")?;
-        let annotations = match row.pointer("/object/metadata/annotations") {
-            None | Some(Value::Null) => BTreeMap::new(),
-            Some(annotations) => serde_json::from_value(annotations.clone()).ok()?,
-        };
+        let annotations = row.pointer("/object/metadata/annotations").and_then(Value::as_object);
+        // kubectl's record of what was applied, for one, repeats what the secret holds.
+        let ours = |key: &String| key.starts_with(GIT_PREFIX) || key.starts_with(DOCKER_PREFIX);
+        let annotations = annotations.into_iter().flatten().filter(|(key, _)| ours(key));
+        let annotations =
+            annotations.filter_map(|(key, url)| Some((key.clone(), url.as_str()?.to_owned()))).collect();
         Some(Self { type_: row["cells"].get(column)?.as_str()?.to_owned(), annotations, keys: None })
     }
 

@@ -87,6 +87,9 @@ fn a_secret_is_read_from_a_table_by_the_name_of_the_column() {
     wide["rows"][0]["cells"].as_array_mut().expect("cells").insert(0, json!("ns"));
     assert_eq!(Secret::of_table(&wide), Some(secret("kubernetes.io/basic-auth", &annotations)));
     assert_eq!(secret("Opaque", &Value::Null), Secret { type_: "Opaque".to_owned(), ..Secret::default() });
+    let recorded = json!({ "tekton.dev/git-0": "https://a", "kubectl.kubernetes.io/last-applied-configuration": "hidden" });
+    let shown = format!("{:?}", secret("kubernetes.io/basic-auth", &recorded));
+    assert!(shown.contains("https://a") && !shown.contains("hidden"), "{shown}");
     for other in
         [json!({}), json!({ "kind": "Secret", "type": "Opaque" }), json!({ "columnDefinitions": [{}] })]
     {

@@ -8,6 +8,7 @@ mod apiserver;
 mod cancel;
 mod clients;
 mod controller;
+mod credentials;
 mod crowd;
 mod kubectl;
 mod leader;
@@ -103,6 +104,7 @@ const CASES: &[Case] = &[
     Case::new("quota exceeded, then freed", |world| limits::quota(world).boxed()),
     Case::new("no Secret for a variable", |world| limits::secret_as_variable(world).boxed()),
     Case::new("no Secret for a volume, for a while", |world| limits::secret_as_volume(world).boxed()),
+    Case::new("credentials of a service account", |world| credentials::run(world).boxed()),
     Case::new("no node that fits", |world| limits::unschedulable(world).boxed()),
     Case::new("objects in either version", |world| versions::run(world).boxed()),
     Case::new("trap_1_status_is_written_four_ways", |world| traps::trap_1(world).boxed()),
