@@ -77,6 +77,7 @@ async fn read(
 /// The keys of a secret: nothing but the object itself tells them, and their values are dropped as they are read.
 #[derive(Deserialize)]
 struct Keys {
+    #[expect(clippy::zero_sized_map_values, reason = "the API server's object is a map")]
     data: Option<BTreeMap<String, IgnoredAny>>,
 }
 
