@@ -13,6 +13,7 @@ mod tests;
 use tokio::sync::watch;
 
 pub(crate) use look_ups::{LookUps, start};
+pub use pull_secrets::{Error as SecretsError, read as pull_secrets};
 
 /// How registries are asked.
 #[derive(Clone, Debug)]

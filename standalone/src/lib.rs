@@ -255,6 +255,7 @@ impl Standalone {
         let node = NodeConfig {
             rootfs: config.rootfs,
             images: config.data_root.join(node::IMAGES),
+            registries: config.data_root.join(node::REGISTRIES),
             runtime: config.runtime,
             private_dirs: vec![config.data_root],
             api: served.as_ref().map(|served| served.address),

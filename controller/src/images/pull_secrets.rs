@@ -16,14 +16,14 @@ const MAX_SECRETS: usize = 32;
 /// The API server did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {kind} \"{name}\" for its credentials")]
-pub(super) struct Error {
+pub struct Error {
     kind: &'static str,
     name: String,
 }
 
 /// The credentials of the pod's imagePullSecrets, and of its service account's, and of the service account's secrets.
 /// What does not exist or may not be read is noted in the keyring: the image may not need it.
-pub(super) async fn read(client: &Client, wanted: &Wanted) -> Result<Keyring, Error> {
+pub async fn read(client: &Client, wanted: &Wanted) -> Result<Keyring, Error> {
     let mut keyring = Keyring::default();
     let mut names = wanted.pull_secrets.clone();
     let namespace = &wanted.namespace;

@@ -46,7 +46,7 @@ pub(super) struct Attempt {
     pub(super) name: String,
     pub(super) number: u32,
     pub(super) events: mpsc::Sender<Event>,
-    /// Cancelled when the pod is brought to an end: nobody waits for an image then.
+    /// Cancelled when the pod is brought to an end, or the node: nobody waits for an image then.
     pub(super) ending: CancellationToken,
 }
 
@@ -360,7 +360,7 @@ impl Attempt {
             return Ok(None);
         };
         let policy = PullPolicy::of(container.image_pull_policy.as_deref(), &reference);
-        let got = self.ending.run_until_cancelled(images.get(&reference, policy)).await;
+        let got = self.ending.run_until_cancelled(images.get(&self.pod, &reference, policy)).await;
         let given_up = || ImageError::Pull { image: reference, detail: "the pod is being ended".to_owned() };
         let image = got.ok_or_else(given_up)??;
         self.send(Event::HasImage { name: self.name.clone(), id: image.pinned.clone() }).await;

@@ -1,37 +1,82 @@
 //! The images of a node: what a reference means here, and which of them are in use.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ropewalk_images::{Image, Limits, Reference, Store, StoreError};
-use ropewalk_kubelet::image::{ImageConfig, ImageError, Origin, PullPolicy, Source, source};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use ropewalk_controller::pull_secrets;
+use ropewalk_core::images::Wanted;
+use ropewalk_core::images::keyring;
+use ropewalk_images::{Image, Limits, Origin, Reference, Store};
+use ropewalk_kubelet::image::{self as rules, ImageConfig, ImageError, PullPolicy, Source};
+use ropewalk_pull::{Puller, machine};
+use ropewalk_registry::Registries;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::NodeError;
 
+/// Where the certificate of an authority goes that nobody else knows.
+const TRUST_HINT: &str = "put the certificate of its authority as a file \"ca.crt\" into directory \"certs.d/HOST\" of the data directory";
+
 /// The images, which other processes may use at the same time.
 #[derive(Clone)]
 pub(super) struct Images {
+    client: Client,
     store: Store,
+    puller: Puller,
+    /// Credentials of this machine, besides those of pods.
+    credentials: Option<Arc<Path>>,
 }
 
 impl Images {
-    pub(super) fn open(directory: &Path) -> Result<Self, NodeError> {
-        Store::open(directory, Limits::default()).map(|store| Self { store }).map_err(NodeError::Images)
+    /// Opens the images in a directory; `registries` says how their registries are reached. Blocks.
+    pub(super) fn open(client: Client, directory: &Path, registries: PathBuf) -> Result<Self, NodeError> {
+        let store = Store::open(directory, Limits::default()).map_err(NodeError::Images)?;
+        let no_roots = watch::channel(String::new()).1;
+        let registries = Registries::new(no_roots, TRUST_HINT, Some(registries));
+        let puller = Puller::new(store.clone(), registries);
+        let credentials = machine::file(|name| std::env::var_os(name)).map(Arc::from);
+        Ok(Self { client, store, puller, credentials })
     }
 
-    /// The image that a reference means now, pulled first if the policy asks for it.
-    pub(super) async fn get(&self, reference: &str, policy: PullPolicy) -> Result<Image, ImageError> {
-        let name: Result<Reference, _> = reference.parse();
-        name.map_err(|error| ImageError::Name { image: reference.to_owned(), detail: error.to_string() })?;
+    /// The image that a reference of the pod means now, pulled first if the policy asks for it. A pull goes on for as long as
+    /// somebody waits for it.
+    pub(super) async fn get(
+        &self,
+        pod: &Pod,
+        reference: &str,
+        policy: PullPolicy,
+    ) -> Result<Image, ImageError> {
+        let invalid = |detail: String| ImageError::Name { image: reference.to_owned(), detail };
+        let name: Reference = reference.parse().map_err(|error| invalid(chain(&error)))?;
         let failed = |detail: String| ImageError::Pull { image: reference.to_owned(), detail };
         let (store, wanted) = (self.store.clone(), reference.to_owned());
         let here = spawn_blocking(move || store.find(&wanted)).await;
-        let here = here.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(chain(&error)))?;
-        match (source(policy, here.as_ref().map(|_| Origin::Loaded)), here) {
+        let here = here.map_err(|error| failed(chain(&error)))?.map_err(|error| failed(chain(&error)))?;
+        match (rules::source(policy, here.as_ref().map(origin)), here) {
             (Source::Here, Some(image)) => Ok(image),
             (Source::Nowhere, _) => Err(ImageError::NeverPull(reference.to_owned())),
-            _ => Err(failed("it is not here; load it with \"ropewalk image load\"".to_owned())),
+            _ => self.pull(pod, reference, &name).await.map_err(failed),
         }
+    }
+
+    async fn pull(&self, pod: &Pod, image: &str, name: &Reference) -> Result<Image, String> {
+        let wanted = wanted(pod, image);
+        let mut keyring = pull_secrets(&self.client, &wanted).await.map_err(|error| chain(&error))?;
+        if let Some(file) = self.credentials.clone() {
+            let add = move || {
+                machine::add(&mut keyring, &file);
+                keyring
+            };
+            keyring = spawn_blocking(add).await.map_err(|error| chain(&error))?;
+        }
+        let advice = keyring::advice(&wanted.service_account);
+        let (pod, image) = (pod.metadata.name.as_deref().unwrap_or_default(), image);
+        tracing::info!(pod, image, "pulling an image");
+        let pulled = self.puller.pull(name, keyring, &advice, |_| {}).await;
+        pulled.map_err(|error| error.chain())
     }
 
     /// Keeps an image from being removed for as long as there is something at the path. Blocks.
@@ -55,9 +100,29 @@ pub(super) fn config(image: &Image) -> ImageConfig {
     }
 }
 
-fn chain(error: &StoreError) -> String {
+/// Whose credentials may be used.
+fn wanted(pod: &Pod, image: &str) -> Wanted {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let secrets = spec.image_pull_secrets.into_iter().flatten().map(|secret| secret.name);
+    Wanted {
+        image: image.to_owned(),
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        service_account: spec.service_account_name.unwrap_or_else(|| "default".to_owned()),
+        pull_secrets: secrets.collect(),
+    }
+}
+
+/// How it came, in the words of the kubelet.
+fn origin(image: &Image) -> rules::Origin {
+    match image.origin {
+        Origin::Pulled => rules::Origin::Pulled,
+        Origin::Loaded => rules::Origin::Loaded,
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(error) = source {
         text = format!("{text}: {error}");
         source = error.source();

@@ -50,6 +50,7 @@ use tokio::sync::{Semaphore, mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use images::Images;
 pub use instance::Instance;
 pub use network::{NetworkChoice, PodNetwork};
 pub use ropewalk_kubelet::volume::DIRECTORY_ANNOTATION;
@@ -74,11 +75,15 @@ pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
 /// Directory of images, below the root of everything.
 pub const IMAGES: &str = "images";
 
+/// Directory that says how registries are reached, below the root of everything.
+pub const REGISTRIES: &str = "certs.d";
+
 /// Directory of the embedded image, below the node's.
 const EMBEDDED: &str = "entrypoint";
 
-/// Processes and threads one container may have: far above any build, far below what makes a machine unusable.
-pub const DEFAULT_PIDS: u64 = 16_384;
+/// Processes and threads one container may have: far above any build, and few of the 32,768 that a kernel has by default:
+/// the node is to live on beside several containers that make as many as they can.
+pub const DEFAULT_PIDS: u64 = 4096;
 
 /// Directory of the pods' network, below the node's.
 const NETWORK: &str = "network";
@@ -122,6 +127,8 @@ pub struct NodeConfig {
     pub rootfs: RootfsMode,
     /// Directory of the node's images, which others may use at the same time.
     pub images: PathBuf,
+    /// Directory that says how registries are reached, in the form of containerd's `certs.d`; it need not exist.
+    pub registries: PathBuf,
     /// Who makes containers.
     pub runtime: RuntimeKind,
     /// The executable whose hidden subcommand `__shim` is [`shim::main`]; as a rule [`OWN_EXECUTABLE`].
@@ -149,6 +156,7 @@ impl NodeConfig {
         let data_dir = data_dir.into();
         Self {
             images: data_dir.join(IMAGES),
+            registries: data_dir.join(REGISTRIES),
             data_dir,
             private_dirs: Vec::new(),
             rootfs: RootfsMode::Images,
@@ -220,7 +228,7 @@ struct Node {
     config: NodeConfig,
     facts: HostFacts,
     /// None where every image is the machine's own root.
-    images: Option<images::Images>,
+    images: Option<Images>,
     /// Where containers get their cgroups.
     cgroups: Vec<PathBuf>,
     /// Where they may have some, those of earlier processes included.
@@ -407,11 +415,13 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     std::fs::create_dir_all(given).map_err(NodeError::path("make", given))?;
     config.data_dir = std::fs::canonicalize(given).map_err(NodeError::path("find", given))?;
     let directory = config.data_dir.clone();
-    let images = (config.rootfs == RootfsMode::Images).then(|| config.images.clone());
+    let images = (config.rootfs == RootfsMode::Images)
+        .then(|| (client.clone(), config.images.clone(), config.registries.clone()));
     let blocking = tokio::task::spawn_blocking(move || {
         exec::end_orphans(&directory);
         let (cgroups, known) = install(&directory)?;
-        Ok::<_, NodeError>((cgroups, known, images.map(|images| images::Images::open(&images)).transpose()?))
+        let open = |(client, images, registries): (_, PathBuf, _)| Images::open(client, &images, registries);
+        Ok::<_, NodeError>((cgroups, known, images.map(open).transpose()?))
     });
     let (cgroups, known_cgroups, images) =
         blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;

@@ -38,7 +38,7 @@ pub(super) async fn run(
         facts: node.facts_of(&pod),
         statuses,
         sender,
-        ending: CancellationToken::new(),
+        ending: node.stopping.child_token(),
         node,
     };
     let mut changes: Option<SelectAll<BoxStream<'static, ()>>> = None;
@@ -145,7 +145,7 @@ struct Task {
     facts: HostFacts,
     statuses: watch::Sender<Option<PodStatus>>,
     sender: mpsc::WeakSender<Event>,
-    /// Cancelled when the pod is brought to an end.
+    /// Cancelled when the pod is brought to an end, or the node.
     ending: CancellationToken,
 }
 
@@ -192,7 +192,7 @@ impl Task {
 
     fn carry_out(&self, command: Command) {
         let Some(sender) = self.sender.upgrade() else { return };
-        let (node, uid) = (Arc::clone(&self.node), self.uid.clone());
+        let (node, uid, ending) = (Arc::clone(&self.node), self.uid.clone(), self.ending.clone());
         let pod = Arc::new(self.state.pod().clone());
         match command {
             Command::Bind => self.node.spawn_droppable(async move {
@@ -200,7 +200,7 @@ impl Task {
             }),
             Command::PrepareVolumes => self.node.spawn(async move {
                 // Neither is given up for the other: it would go on behind the next try.
-                let made = tokio::join!(prepare_volumes(&node, &pod), prepare_network(&node, &pod));
+                let made = tokio::join!(prepare_volumes(&node, &pod, &ending), prepare_network(&node, &pod));
                 let event = match made.0.and(made.1) {
                     Ok(()) => Event::VolumesReady,
                     Err(message) => Event::VolumesFailed(message),
@@ -214,12 +214,11 @@ impl Task {
                 }
             }),
             Command::Start { name, attempt } => {
-                let ending = self.ending.clone();
                 self.node.spawn(Attempt { node, pod, name, number: attempt, events: sender, ending }.run());
             }
             Command::Stop { name, attempt, grace_seconds } => {
-                let ending = self.ending.clone();
-                Attempt { node, pod, name, number: attempt, events: sender, ending }.stop(grace_seconds);
+                let attempt = Attempt { node, pod, name, number: attempt, events: sender, ending };
+                self.node.spawn_droppable(async move { hooks::stop(&attempt, grace_seconds).await });
             }
             Command::TearDown => self.node.spawn(async move {
                 release_network(&node, &uid);
@@ -277,13 +276,14 @@ impl Task {
     }
 }
 
-async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<(), String> {
+async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>, ending: &CancellationToken) -> Result<(), String> {
     let found = read_objects(node, pod).await?;
     for claim in found.claims.values() {
         // A failure is tried again with the volumes, as any other of theirs.
         report::bind_claim(&node.client, claim).await.map_err(|error| error.to_string())?;
     }
-    let images = volumes::images(node, pod, &found).await.map_err(|error| error.to_string())?;
+    let images = ending.run_until_cancelled(volumes::images(node, pod, &found)).await;
+    let images = images.ok_or("the pod is being ended")?.map_err(|error| error.to_string())?;
     let (node, pod) = (Arc::clone(node), Arc::clone(pod));
     let prepared = spawn_blocking(move || volumes::prepare(&node, &pod, &found, &images)).await;
     prepared.map_err(|error| error.to_string())?.map_err(|error| error.to_string())

@@ -55,7 +55,7 @@ pub(super) async fn images(
         let plan = volume::plan(pod, volume, objects, &node.facts)
             .map_err(|source| VolumeError::Config { volume: name(), source })?;
         if let Plan::Image { reference, policy } = plan {
-            let image = images.get(&reference, policy).await;
+            let image = images.get(pod, &reference, policy).await;
             found.insert(name(), image.map_err(|source| VolumeError::Image { volume: name(), source })?);
         }
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use ropewalk_images::{Digest, Image, Limits, Store, load};
+use ropewalk_registry::fake::Fake;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
@@ -73,19 +74,21 @@ fn programs() -> &'static [u8] {
     })
 }
 
-/// Adds an image of [`programs`] and these layers above them to the images in a directory.
-pub(crate) fn add(images: &Path, name: &str, layers: Vec<Layer>, config: &Value) -> Image {
-    let layout = tempfile::tempdir().expect("a directory");
-    let blobs = layout.path().join("blobs/sha256");
-    fs::create_dir_all(&blobs).expect("made");
-    let blob = |kind: &str, content: &[u8]| {
-        let digest = Digest::of(content).to_string();
-        fs::write(blobs.join(digest.trim_start_matches("sha256:")), content).expect("written");
-        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": content.len()})
+/// An image of [`programs`] and further layers above them: its manifest, and what that refers to.
+pub(crate) struct Made {
+    pub(crate) manifest: Value,
+    pub(crate) blobs: Vec<Vec<u8>>,
+}
+
+pub(crate) fn make(layers: Vec<Layer>, config: &Value) -> Made {
+    let mut blobs = Vec::new();
+    let mut blob = |kind: &str, content: Vec<u8>| {
+        let (digest, size) = (Digest::of(&content).to_string(), content.len());
+        blobs.push(content);
+        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size})
     };
-    let layers = layers.into_iter().map(Layer::bytes);
-    let layers: Vec<Value> =
-        [programs().to_vec()].into_iter().chain(layers).map(|layer| blob("layer.v1.tar", &layer)).collect();
+    let layers = [programs().to_vec()].into_iter().chain(layers.into_iter().map(Layer::bytes));
+    let layers: Vec<Value> = layers.map(|layer| blob("layer.v1.tar", layer)).collect();
     // What is not compressed has the same digest either way.
     let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
     let architecture = match std::env::consts::ARCH {
@@ -95,14 +98,36 @@ pub(crate) fn add(images: &Path, name: &str, layers: Vec<Layer>, config: &Value)
     };
     let document = json!({"os": "linux", "architecture": architecture, "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-    let config = blob("config.v1+json", document.to_string().as_bytes());
-    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
-    let mut manifest = blob("manifest.v1+json", manifest.as_bytes());
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    let config = blob("config.v1+json", document.to_string().into_bytes());
+    Made { manifest: json!({"schemaVersion": 2, "config": config, "layers": layers}), blobs }
+}
+
+/// Adds an image to the images in a directory.
+pub(crate) fn add(images: &Path, name: &str, layers: Vec<Layer>, config: &Value) -> Image {
+    let layout = tempfile::tempdir().expect("a directory");
+    let directory = layout.path().join("blobs/sha256");
+    fs::create_dir_all(&directory).expect("made");
+    let Made { manifest, mut blobs } = make(layers, config);
+    let manifest = manifest.to_string().into_bytes();
+    let (digest, size) = (Digest::of(&manifest).to_string(), manifest.len());
+    blobs.push(manifest);
+    for content in blobs {
+        let name = Digest::of(&content).to_string();
+        fs::write(directory.join(name.trim_start_matches("sha256:")), content).expect("written");
+    }
+    let manifest = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest,
+        "size": size, "annotations": {"org.opencontainers.image.ref.name": name}});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
     fs::write(layout.path().join("index.json"), index).expect("written");
     fs::write(layout.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
     load(&store(images), layout.path(), None).expect("loaded").pop().expect("an image")
+}
+
+/// Puts an image into a registry.
+pub(crate) fn publish(registry: &Fake, repository: &str, tag: &str, layers: Vec<Layer>, config: &Value) {
+    let Made { manifest, blobs } = make(layers, config);
+    blobs.into_iter().for_each(|content| drop(registry.blob(content)));
+    registry.tag(repository, tag, &manifest);
 }
 
 /// The images in a directory.

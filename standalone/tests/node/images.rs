@@ -1,9 +1,11 @@
 //! Containers from images.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::conditions::is_deleted;
 use ropewalk_images::{Image, StoreError};
+use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use ropewalk_standalone::node::{NodeConfig, RootfsMode};
 use serde_json::{Value, json};
 
@@ -20,6 +22,9 @@ pub(crate) fn all() -> Vec<Test> {
         ("links_of_an_image_stay_in_it", || test_images(links_of_an_image_stay_in_it)),
         ("an_image_that_is_not_here", || test_images(an_image_that_is_not_here)),
         ("an_image_comes_while_its_pod_waits", || test_images(an_image_comes_while_its_pod_waits)),
+        ("an_image_is_pulled_once_it_may_be", || test_images(an_image_is_pulled_once_it_may_be)),
+        ("a_tag_that_moves_is_followed", || test_images(a_tag_that_moves_is_followed)),
+        ("a_pull_holds_up_nobody_else", || test_images(a_pull_holds_up_nobody_else)),
         ("an_image_is_a_volume", || test_images(an_image_is_a_volume)),
         ("images_in_use_stay", || test_images(images_in_use_stay)),
         ("the_image_says_how_to_stop", || test_images(the_image_says_how_to_stop)),
@@ -289,6 +294,96 @@ async fn an_image_comes_while_its_pod_waits(world: &mut World) {
     add(world, "r.example/late:1", Vec::new(), &json!({}));
     world.ended("p").await;
     assert_eq!(world.log("p", "c").await, "here\n");
+}
+
+/// A registry starts to ask for a password, and a Secret is all that changes.
+async fn an_image_is_pulled_once_it_may_be(world: &mut World) {
+    let registry = Fake::start(Auth::Basic { user: "ci", password: "hidden" }, Tls::No).await;
+    image::publish(
+        &registry,
+        "app",
+        "1",
+        Vec::new(),
+        &json!({"Entrypoint": ["/bin/sh", "-c", "echo pulled"]}),
+    );
+    let image = format!("{}/app:1", registry.host);
+    let spec = json!({"imagePullSecrets": [{"name": "pull"}], "containers": [{"name": "c", "image": image}]});
+    world.create(pod("p", spec)).await;
+    let waits = |wanted: &'static str| {
+        move |pod: Option<&Pod>| {
+            pod.is_some_and(|pod| {
+                has_statuses(pod) && waiting(pod, "c").is_some_and(|(reason, _)| reason == wanted)
+            })
+        }
+    };
+    let refused = world.wait("p", waits("ErrImagePull")).await.expect("the pod");
+    let (_, why) = waiting(&refused, "c").expect("waits");
+    let text = format!("image \"{image}\" cannot be pulled: registry \"{}\" refuses access", registry.host);
+    assert!(why.starts_with(&text) && why.contains("secret \"pull\" does not exist"), "{why}");
+    let paused = world.wait("p", waits("ImagePullBackOff")).await.expect("the pod");
+    let (_, message) = waiting(&paused, "c").expect("waits");
+    assert_eq!(message, format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"));
+
+    let auths = json!({"auths": {&registry.host: {"username": "ci", "password": "hidden"}}}).to_string();
+    let secret = json!({"metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": auths}});
+    let secrets: Api<Secret> = Api::default_namespaced(world.client.clone());
+    let secret: Secret = serde_json::from_value(secret).expect("a secret");
+    secrets.create(&PostParams::default(), &secret).await.expect("created");
+    let ended = world.ended("p").await;
+    assert_eq!(world.log("p", "c").await, "pulled\n");
+    let id = &container(&ended, "c").image_id;
+    assert!(id.starts_with(&format!("{}/app@sha256:", registry.host)), "{id}");
+}
+
+async fn a_tag_that_moves_is_followed(world: &mut World) {
+    let registry = Fake::start(Auth::None, Tls::No).await;
+    let publish = |repository: &str, says: &str| {
+        let config = json!({"Entrypoint": ["/bin/sh", "-c", format!("echo {says}")]});
+        image::publish(&registry, repository, "latest", Vec::new(), &config);
+    };
+    let image = |repository: &str| format!("{}/{repository}", registry.host);
+    let run = async |name: &str, policy: Value| {
+        let of = |container: &str| json!({"name": container, "image": image(container), "imagePullPolicy": policy});
+        world.create(pod(name, json!({"containers": [of("moves"), of("loaded")]}))).await;
+        world.ended(name).await;
+        [world.log(name, "moves").await, world.log(name, "loaded").await]
+    };
+    publish("moves", "first");
+    publish("loaded", "elsewhere");
+    let by_hand = json!({"Entrypoint": ["/bin/sh", "-c", "echo by hand"]});
+    add(world, &image("loaded"), Vec::new(), &by_hand);
+    assert_eq!(run("one", Value::Null).await, ["first\n", "by hand\n"]);
+    publish("moves", "second");
+    registry.requests();
+    assert_eq!(run("two", "IfNotPresent".into()).await, ["first\n", "by hand\n"]);
+    assert_eq!(registry.requests(), [""; 0]);
+    assert_eq!(run("three", Value::Null).await, ["second\n", "by hand\n"]);
+    assert!(
+        registry.requests().iter().all(|request| !request.contains("loaded")),
+        "nobody asks for what was loaded"
+    );
+}
+
+async fn a_pull_holds_up_nobody_else(world: &mut World) {
+    let registry = Fake::start(Auth::None, Tls::No).await;
+    registry.odd("HEAD /v2/slow/manifests/1", Odd::Silence);
+    let slow = format!("{}/slow:1", registry.host);
+    let waits = world.create(pod("waits", json!({"containers": [{"name": "c", "image": slow}]}))).await;
+    let volume = json!([{"name": "v", "image": {"reference": slow}}]);
+    let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    add(world, "r.example/app:1", Vec::new(), &json!({}));
+    let mounted = with(from("r.example/app:1", "c", "true"), mounts);
+    let mounts = world.create(pod("mounts", json!({"volumes": volume, "containers": [mounted]}))).await;
+    world.create(pod("other", json!({"containers": [from("r.example/app:1", "c", "echo ran")]}))).await;
+    world.ended("other").await;
+    assert_eq!(world.log("other", "c").await, "ran\n");
+    // Nor a pod that is deleted.
+    for pod in [waits, mounts] {
+        let (name, uid) = (pod.metadata.name.expect("a name"), pod.metadata.uid.expect("a UID"));
+        world.pods().delete(&name, &DeleteParams::default()).await.expect("deleted");
+        world.wait(&name, is_deleted(&uid)).await;
+    }
 }
 
 async fn an_image_is_a_volume(world: &mut World) {
