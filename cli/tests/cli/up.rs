@@ -116,6 +116,16 @@ spec:
       script: echo hello
 ";
 
+/// Says where the API server is, and waits.
+const WAITS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: waits}
+spec:
+  containers:
+  - {name: c, image: i, command: [sh, -c, "echo $KUBERNETES_SERVICE_HOST; sleep 1000"]}
+"#;
+
 /// Looks at the API as pods do, with what they find in themselves; bash speaks no TLS, so a tool of the machine does.
 const LOOK: &str = r#"
 apiVersion: tekton.dev/v1
@@ -200,6 +210,48 @@ fn kubectl_works_and_accounts_get_what_is_theirs() {
         "the administrator's token is in an object"
     );
     server.stop();
+}
+
+#[test]
+fn pods_have_networks_of_their_own_until_nothing_runs() {
+    if !can_run_containers() || !has_kubectl() {
+        return;
+    }
+    let mut server = Server::start();
+    let node = server.works("describe node ropewalk", "");
+    assert!(node.contains("NetworkUnavailable") && node.contains("pods have networks of their own"), "{node}");
+    server.works("create -f -", WAITS);
+    server.works("wait pod/waits --for=condition=Ready --timeout=60s", "");
+    let address = server.works("get pod waits -o jsonpath={.status.podIP}", "");
+    let machine = server.works("get pod waits -o jsonpath={.status.hostIP}", "");
+    assert_ne!(address, machine);
+    let hosts = server.works("exec waits -- cat /etc/hosts", "");
+    assert!(hosts.contains(&format!("{address}\twaits")), "{hosts}");
+    let range = address.rsplit_once('.').expect("IPv4").0.to_owned() + ".";
+    assert_eq!(server.works("logs waits", ""), format!("{range}1"), "the API server is at the gateway");
+
+    // It runs on, reached at its address, when nobody serves; the next one must not change that.
+    assert!(server.end().success());
+    let here = |range: &str| fs::read_to_string("/proc/net/fib_trie").expect("routes").matches(range).count();
+    assert!(here(&address) > 0);
+    let mut other = command(server.directory.path());
+    let refused = other.args(["--pod-network", "host"]).output().expect("it starts");
+    assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
+    let said = String::from_utf8(refused.stderr).expect("text");
+    assert!(said.contains("1 containers of an earlier process run with --pod-network own"), "{said}");
+    let ended = ropewalk().args(["down", "--data-dir"]).arg(server.directory.path()).output().expect("it starts");
+    assert!(ended.status.success(), "{}", printed(&ended));
+    assert_eq!(here(&format!(" {range}")), 0);
+
+    // Without a pod that runs, it takes its network along.
+    let mut again = command(server.directory.path()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(again.stdout.take().expect("piped")).lines();
+    let third = lines.nth(2).expect("a line").expect("text");
+    assert!(third.starts_with("pods have networks of their own, with addresses in "), "{third}");
+    assert!(here(&format!(" {range}")) > 0, "a directory has the same range again");
+    kill(Pid::from_raw(again.id().try_into().expect("fits")), Signal::SIGTERM).expect("told");
+    assert!(again.wait().expect("it ends").success());
+    assert_eq!(here(&format!(" {range}")), 0);
 }
 
 #[test]
