@@ -27,7 +27,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ropewalk_core::images::reference::{Digest, Reference};
+use ropewalk_core::images::reference::{Digest, Reference, Version};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
@@ -206,16 +206,30 @@ impl Store {
     /// Takes away images that nothing uses, those least recently used first, until all layers together have at most this many
     /// bytes of data; and layers that no image has.
     pub fn prune(&self, keep: u64) -> Result<Removed, StoreError> {
+        self.prune_unless(keep, |_, _| false)
+    }
+
+    /// As [`Store::prune`], but leaves what was loaded by hand: nobody brings that back by itself.
+    pub fn prune_pulled(&self, keep: u64) -> Result<Removed, StoreError> {
+        self.prune_unless(keep, Names::has_loaded)
+    }
+
+    fn prune_unless(
+        &self,
+        keep: u64,
+        stays: impl Fn(&Names, &Digest) -> bool,
+    ) -> Result<Removed, StoreError> {
         self.clear_dead()?;
         let lock = self.lock()?;
         let held = holds::sweep(&self.directory)?;
+        let mut names = Names::read(&self.directory)?;
         let mut images = Vec::new();
         for (id, config) in self.configs()? {
             let path = self.config_path(&id);
             let used =
                 fs::metadata(&path).and_then(|found| found.modified()).map_err(failed("read", &path))?;
-            let is_held = held.contains_key(&hex(&id));
-            images.push(prune::Candidate { layers: chain_ids(&config.diff_ids), id, used, is_held });
+            let stays = held.contains_key(&hex(&id)) || stays(&names, &id);
+            images.push(prune::Candidate { layers: chain_ids(&config.diff_ids), id, used, stays });
         }
         let mut sizes = BTreeMap::new();
         for chain in images.iter().flat_map(|image| &image.layers) {
@@ -224,7 +238,6 @@ impl Store {
             }
         }
         let unwanted = prune::unwanted(images, &sizes, keep);
-        let mut names = Names::read(&self.directory)?;
         for id in &unwanted {
             names.forget(id);
         }
@@ -425,14 +438,14 @@ fn remove_tree(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A reference under the one name that the store knows it by, which is the one that people know it by.
-fn full_name(reference: &Reference) -> String {
+/// A reference as people write it, with everything filled in.
+pub fn full_name(reference: &Reference) -> String {
     let Reference { host, repository, version } = reference;
     // Credentials know Docker Hub by another name than images do.
     let host = if host == "index.docker.io" { "docker.io" } else { host };
     let sign = match version {
-        ropewalk_core::images::reference::Version::Tag(_) => ':',
-        ropewalk_core::images::reference::Version::Digest(_) => '@',
+        Version::Tag(_) => ':',
+        Version::Digest(_) => '@',
     };
     format!("{host}/{repository}{sign}{version}")
 }

@@ -85,6 +85,11 @@ impl Names {
         self.0.get(name).map_or(Origin::Loaded, |named| named.origin)
     }
 
+    /// Whether an image came by one of its names by hand.
+    pub(super) fn has_loaded(&self, id: &Digest) -> bool {
+        self.of(id).any(|name| self.origin(name) == Origin::Loaded)
+    }
+
     /// Takes one name away, and the digests of its repository with the last tag there; by an id, all.
     pub(super) fn remove(&mut self, name: &str, id: &Digest) {
         if name == id.to_string() {

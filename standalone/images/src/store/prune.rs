@@ -12,11 +12,12 @@ pub(super) struct Candidate {
     /// By their chain IDs.
     pub(super) layers: Vec<Digest>,
     pub(super) used: SystemTime,
-    pub(super) is_held: bool,
+    /// Whatever room there is.
+    pub(super) stays: bool,
 }
 
-/// The images to remove so that the layers of the others have at most `keep` bytes: those least recently used, except what is
-/// in use.
+/// The images to remove so that the layers of the others have at most `keep` bytes: those least recently used, except what
+/// stays.
 pub(super) fn unwanted(
     mut images: Vec<Candidate>,
     sizes: &BTreeMap<Digest, u64>,
@@ -29,7 +30,7 @@ pub(super) fn unwanted(
     }
     let mut bytes: u64 = sizes.values().sum();
     let mut unwanted = BTreeSet::new();
-    for image in images.iter().filter(|image| !image.is_held) {
+    for image in images.iter().filter(|image| !image.stays) {
         if bytes <= keep {
             break;
         }
@@ -55,13 +56,13 @@ mod tests {
         Digest::of(name.as_bytes())
     }
 
-    fn image(name: &str, layers: &[&str], used: u64, is_held: bool) -> Candidate {
+    fn image(name: &str, layers: &[&str], used: u64, stays: bool) -> Candidate {
         let layers = layers.iter().map(|layer| digest(layer)).collect();
         Candidate {
             id: digest(name),
             layers,
             used: SystemTime::UNIX_EPOCH + Duration::from_secs(used),
-            is_held,
+            stays,
         }
     }
 

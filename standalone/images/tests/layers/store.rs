@@ -429,6 +429,24 @@ fn what_is_in_use_stays_for_as_long_as_it_is() {
 }
 
 #[test]
+fn what_was_loaded_by_hand_goes_by_hand() {
+    if lacks_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, parts) = (store(directory.path()), parts(&[layer("a")]));
+    add(&store, &["pulled"], &[layer("b")]);
+    for (name, origin) in [("loaded", Origin::Loaded), ("pulled-later", Origin::Pulled)] {
+        let incoming = store.begin().expect("begun");
+        add_layers(&incoming, &parts).expect("good layers");
+        incoming.finish(&[reference(name)], &parts.config, origin).expect("a good image");
+    }
+    assert_eq!(store.prune_pulled(0).expect("pruned").bytes, 1);
+    assert!(store.find("loaded").expect("readable").is_some());
+    assert_eq!(store.prune(0).expect("pruned").bytes, 1);
+}
+
+#[test]
 fn using_an_image_makes_it_the_last_to_go() {
     if lacks_root() {
         return;
