@@ -216,6 +216,7 @@ impl State {
             return;
         };
         for mut definition in definitions {
+            self.table.complete(&mut definition);
             if let Some(known) = self.get(id, &ObjectKey::of(&definition)).cloned() {
                 if known["spec"] != definition["spec"] {
                     let mut updated = (*known).clone();

@@ -252,6 +252,12 @@ pub(crate) fn same(object: Value, _from: &str, _to: &str) -> Result<Value, Strin
     Ok(object)
 }
 
+/// The places of the schemas in a definition, one for each version that has one.
+fn schemas(crd: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let versions = crd["spec"]["versions"].as_array_mut();
+    versions.into_iter().flatten().filter_map(|version| version.get_mut("schema")?.get_mut("openAPIV3Schema"))
+}
+
 fn texts(value: &Value, path: &str) -> Vec<String> {
     let Some(list) = object::at(value, path).and_then(Value::as_array) else { return Vec::new() };
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -332,10 +338,30 @@ impl ResourceTable {
     }
 
     /// Adds the resource a `CustomResourceDefinition` describes; the definition itself is served read-only.
-    pub fn with_crd(mut self, crd: &Value) -> Result<Self, TableError> {
-        self.add(Resource::from_crd(crd)?)?;
-        self.definitions.push(crd.clone());
+    pub fn with_crd(self, crd: &Value) -> Result<Self, TableError> {
+        self.with_crds([crd.clone()])
+    }
+
+    /// As [`ResourceTable::with_crd`] for each of these, which are large and so not copied.
+    pub fn with_crds(mut self, crds: impl IntoIterator<Item = Value>) -> Result<Self, TableError> {
+        for mut crd in crds {
+            self.add(Resource::from_crd(&crd)?)?;
+            schemas(&mut crd).for_each(|schema| drop(schema.take()));
+            self.definitions.push(crd);
+        }
         Ok(self)
+    }
+
+    /// Puts into a definition the schemas that its resource has.
+    pub(crate) fn complete(&self, definition: &mut Value) {
+        let (group, plural) = (text(definition, "spec.group"), text(definition, "spec.names.plural"));
+        let found =
+            self.resources.iter().find(|resource| resource.group == group && resource.plural == plural);
+        let versions = found.into_iter().flat_map(|resource| &resource.versions);
+        for (place, schema) in schemas(definition).zip(versions.filter_map(|version| version.schema.clone()))
+        {
+            *place = schema;
+        }
     }
 
     /// Converts the versions of this group's custom resources by `convert`.
@@ -427,8 +453,8 @@ impl ResourceTable {
         })
     }
 
-    /// The definitions the custom resources came from, for the one who serves them: they are large, and the table does
-    /// without.
+    /// The definitions the custom resources came from, for the one who serves them. Their schemas are with the resources,
+    /// see [`ResourceTable::complete`]: they are large, and so there once.
     pub(crate) fn take_definitions(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.definitions)
     }
