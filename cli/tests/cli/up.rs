@@ -219,7 +219,10 @@ fn pods_have_networks_of_their_own_until_nothing_runs() {
     }
     let mut server = Server::start();
     let node = server.works("describe node ropewalk", "");
-    assert!(node.contains("NetworkUnavailable") && node.contains("pods have networks of their own"), "{node}");
+    assert!(
+        node.contains("NetworkUnavailable") && node.contains("pods have networks of their own"),
+        "{node}"
+    );
     server.works("create -f -", WAITS);
     server.works("wait pod/waits --for=condition=Ready --timeout=60s", "");
     let address = server.works("get pod waits -o jsonpath={.status.podIP}", "");
@@ -239,7 +242,8 @@ fn pods_have_networks_of_their_own_until_nothing_runs() {
     assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
     let said = String::from_utf8(refused.stderr).expect("text");
     assert!(said.contains("1 containers of an earlier process run with --pod-network own"), "{said}");
-    let ended = ropewalk().args(["down", "--data-dir"]).arg(server.directory.path()).output().expect("it starts");
+    let ended =
+        ropewalk().args(["down", "--data-dir"]).arg(server.directory.path()).output().expect("it starts");
     assert!(ended.status.success(), "{}", printed(&ended));
     assert_eq!(here(&format!(" {range}")), 0);
 

@@ -131,6 +131,7 @@ async fn soak(args: &Args) -> Result<String> {
     server.down()?;
     let left = traces.left();
     ensure!(left.is_nothing(), "something is left: {left}");
+    ensure!(traces.ranges() > 0, "pods had no networks of their own");
     Ok(format!("soak kill (seed {}): {} kills; {told}; {left} left", args.seed, args.kills))
 }
 
