@@ -9,10 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use ropewalk_api::conditions::{self, ConditionStatus, SUCCEEDED};
 use ropewalk_api::config::Config;
 use ropewalk_api::{ParamType, ParamValue, Pipeline, PipelineRun, Task, TaskRun, TaskRunResult, labels};
+use ropewalk_core::credentials::{Account, Answer, Secret};
 use ropewalk_core::plan::{Resource, Write};
 use ropewalk_core::settings::Settings;
 use ropewalk_core::snapshot::Lookup;
@@ -75,6 +77,8 @@ struct World {
     settings: Arc<Settings>,
     tasks: BTreeMap<String, Arc<Task>>,
     pipelines: BTreeMap<String, Arc<Pipeline>>,
+    accounts: BTreeMap<String, Account>,
+    secrets: BTreeMap<String, Secret>,
     taskruns: Vec<TaskRun>,
     pipelineruns: Vec<PipelineRun>,
 }
@@ -101,6 +105,16 @@ impl World {
                     world
                         .pipelines
                         .insert(pipeline.metadata.name.clone().unwrap_or_default(), Arc::new(pipeline));
+                }
+                "ServiceAccount" => {
+                    let account: ServiceAccount = typed(value).map_err(&refused)?;
+                    let name = account.metadata.name.clone().unwrap_or_default();
+                    world.accounts.insert(name, Account::new(&account));
+                }
+                "Secret" => {
+                    let secret: core::v1::Secret = typed(value).map_err(&refused)?;
+                    let name = secret.metadata.name.clone().unwrap_or_default();
+                    world.secrets.insert(name, Secret::of_object(&secret));
                 }
                 "TaskRun" => world.taskruns.push(typed(value).map_err(&refused)?),
                 "PipelineRun" => world.pipelineruns.push(typed(value).map_err(&refused)?),
@@ -141,10 +155,20 @@ impl World {
 
     fn pod(&self, run: &TaskRun) -> Result<Pod, Vec<Diagnostic>> {
         let task = run.spec.task_ref.as_ref().and_then(|reference| self.tasks.get(&reference.name));
-        pod::render(run, task.map(AsRef::as_ref), &self.config, &self.settings).map_err(|error| {
+        let account = self.account(&run.spec.service_account_name);
+        pod::render(run, task.map(AsRef::as_ref), &account, &self.config, &self.settings).map_err(|error| {
             let name = run.metadata.name.as_deref().unwrap_or_default();
             vec![Diagnostic::new(format!("TaskRun \"{name}\" becomes no pod: {error}"))]
         })
+    }
+
+    /// The service account, with those of its secrets that are in the files; one that is not there has none.
+    fn account(&self, name: &str) -> Account {
+        let mut account = self.accounts.get(name).cloned().unwrap_or_default();
+        let answer =
+            |secret: &String| self.secrets.get(secret).cloned().map_or(Answer::Missing, Answer::Found);
+        account.secrets = account.wanted().iter().map(|secret| (secret.clone(), answer(secret))).collect();
+        account
     }
 
     /// Every TaskRun a PipelineRun creates when all goes well, in the order of creation.
@@ -248,4 +272,40 @@ impl World {
 
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::{Source, parse};
+
+    #[test]
+    fn a_pod_has_the_credentials_that_the_files_give_its_account() {
+        let text = "
+apiVersion: v1
+kind: Secret
+metadata: {name: bot, annotations: {tekton.dev/git-0: https://git.example}}
+type: kubernetes.io/basic-auth
+stringData: {username: robot, password: never-shown}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default}
+secrets: [{name: bot}, {name: elsewhere}]
+---
+apiVersion: tekton.dev/v1
+kind: TaskRun
+metadata: {name: clone}
+spec: {taskSpec: {steps: [{image: i, script: git clone}]}}
+";
+        let documents =
+            parse(Source { path: "test.yaml".into(), text: text.to_owned() }).expect("valid YAML");
+        let additions = run::Additions { params: &[], workspaces: &[], namespace: "ns" };
+        let world = World::admit(&run::assemble(documents, &additions).expect("a run")).expect("admitted");
+        let pod = serde_json::to_value(world.pod(&world.taskruns[0]).expect("a pod")).expect("JSON");
+        let args = pod["spec"]["containers"][0]["args"].as_array().expect("args");
+        assert!(args.contains(&"-basic-git=bot=https://git.example".into()), "{args:?}");
+        assert_eq!(pod["metadata"]["annotations"]["ropewalk.dev/missing-secrets"], "elsewhere");
+        assert!(!pod.to_string().contains("never-shown"));
+    }
 }

@@ -75,12 +75,24 @@ impl Secret {
         let column = columns.iter().position(|column| column["name"] == "Type")?;
         let row = table.pointer("/rows/0")?;
         let annotations = row.pointer("/object/metadata/annotations").and_then(Value::as_object);
+        let annotations = annotations.into_iter().flatten();
+        let annotations = annotations.filter_map(|(key, url)| Some((key.as_str(), url.as_str()?)));
+        Some(Self::new(row["cells"].get(column)?.as_str()?, annotations))
+    }
+
+    /// From a file, of which nobody else reads more.
+    pub fn of_object(secret: &k8s_openapi::api::core::v1::Secret) -> Self {
+        let annotations = secret.metadata.annotations.iter().flatten();
+        let annotations = annotations.map(|(key, url)| (key.as_str(), url.as_str()));
+        Self::new(secret.type_.as_deref().unwrap_or_default(), annotations)
+    }
+
+    fn new<'a>(type_: &str, annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         // kubectl's record of what was applied, for one, repeats what the secret holds.
-        let ours = |key: &String| key.starts_with(GIT_PREFIX) || key.starts_with(DOCKER_PREFIX);
-        let annotations = annotations.into_iter().flatten().filter(|(key, _)| ours(key));
-        let annotations =
-            annotations.filter_map(|(key, url)| Some((key.clone(), url.as_str()?.to_owned()))).collect();
-        Some(Self { type_: row["cells"].get(column)?.as_str()?.to_owned(), annotations, keys: None })
+        let ours = |key: &str| key.starts_with(GIT_PREFIX) || key.starts_with(DOCKER_PREFIX);
+        let ours = annotations.filter(|(key, _)| ours(key));
+        let annotations = ours.map(|(key, url)| (key.to_owned(), url.to_owned())).collect();
+        Self { type_: type_.to_owned(), annotations, keys: None }
     }
 
     /// Whether the names of its keys have to be known.
@@ -158,13 +170,17 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Those of the service account `name`, as the API server answers.
+    pub fn of_answer(name: &str, account: &Answer<Account>) -> Result<Self, Error> {
+        match account {
+            Answer::Found(account) => Self::of(name, account),
+            Answer::Missing => Err(Error::NoAccount(name.to_owned())),
+            Answer::Refused(text) => Err(Error::Refused(text.clone())),
+        }
+    }
+
     /// Those of the service account `name`.
-    pub fn of(name: &str, account: &Answer<Account>) -> Result<Self, Error> {
-        let account = match account {
-            Answer::Found(account) => account,
-            Answer::Missing => return Err(Error::NoAccount(name.to_owned())),
-            Answer::Refused(text) => return Err(Error::Refused(text.clone())),
-        };
+    pub fn of(name: &str, account: &Account) -> Result<Self, Error> {
         if account.named.len() > MAX_SECRETS {
             return Err(Error::TooMany { account: name.to_owned(), count: account.named.len() });
         }

@@ -24,7 +24,7 @@ use ropewalk_api::config::Config;
 use ropewalk_api::names::{child_name, step_container};
 use ropewalk_api::{GoDuration, PodTemplate, ROPEWALK_GROUP, Task, TaskRun, labels};
 
-use crate::credentials::Credentials;
+use crate::credentials::{Account, Credentials};
 use crate::settings::Settings;
 use crate::taskrun::resolve::{self, Resolved};
 use crate::taskrun::{passes, validate};
@@ -91,15 +91,18 @@ pub enum PodError {
 
 /// The pod of a run's current attempt, exactly as the controller would create it; for `ropewalk render`.
 ///
-/// `task` is the referenced Task, absent for an embedded one. Fails with the text of the condition the run would get.
+/// `task` is the referenced Task, absent for an embedded one; `account` is the run's service account. Fails with the text of the condition the run would get.
 pub fn render(
     run: &TaskRun,
     task: Option<&Task>,
+    account: &Account,
     config: &Config,
     settings: &Settings,
 ) -> Result<Pod, PodError> {
-    let resolved =
+    let mut resolved =
         resolve::resolve(run, task, config).map_err(|failure| PodError::Invalid(failure.message))?;
+    resolved.credentials = Credentials::of(&service_account(run, config), account)
+        .map_err(|error| PodError::Invalid(error.to_string()))?;
     build(&resolved.adopt(run), &resolved, config, settings)
 }
 

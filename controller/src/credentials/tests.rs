@@ -75,7 +75,7 @@ impl World {
     }
 
     async fn credentials(&self, features: &FeatureFlags) -> Result<Credentials, String> {
-        Credentials::of("builder", &self.look_up(features).await).map_err(|error| error.to_string())
+        Credentials::of_answer("builder", &self.look_up(features).await).map_err(|error| error.to_string())
     }
 
     fn heard(&self, text: &str) -> bool {

@@ -40,7 +40,7 @@ fn account(secrets: &[(&str, Answer<Secret>)]) -> Account {
 }
 
 fn credentials(secrets: &[(&str, Answer<Secret>)]) -> Result<Credentials, Error> {
-    Credentials::of("builder", &Answer::Found(account(secrets)))
+    Credentials::of_answer("builder", &Answer::Found(account(secrets)))
 }
 
 /// `kind secret url` of each flag.
@@ -105,7 +105,7 @@ fn secrets_come_in_the_order_of_the_account_and_once() {
     let mut account = Account::new(&serde_json::from_value(both).expect("a service account"));
     assert_eq!(account.wanted(), ["z", "a.b"]);
     account.secrets = [("z".to_owned(), docker()), ("a.b".to_owned(), docker())].into();
-    let found = Credentials::of("builder", &Answer::Found(account)).expect("credentials");
+    let found = Credentials::of_answer("builder", &Answer::Found(account)).expect("credentials");
     assert_eq!(shown(&found), ["DockerCfg z ", "DockerCfg a.b "]);
     let volumes: Vec<_> = found.volumes.iter().map(|volume| volume.name.as_str()).collect();
     // FNV-1a of the names, in 32 bits.
@@ -151,7 +151,7 @@ fn what_may_not_be_read_is_told_in_the_servers_words(
     #[case] expected: &str,
 ) {
     assert_eq!(
-        Credentials::of("builder", &answer).map_err(|error| error.to_string()),
+        Credentials::of_answer("builder", &answer).map_err(|error| error.to_string()),
         Err(expected.to_owned())
     );
 }
@@ -166,7 +166,7 @@ fn more_secrets_than_a_pod_should_have_are_not_looked_up() {
     assert_eq!(of(MAX_SECRETS).wanted().len(), 128);
     let many = of(MAX_SECRETS + 1);
     assert!(many.wanted().is_empty());
-    let error = Credentials::of("builder", &Answer::Found(many)).expect_err("too many");
+    let error = Credentials::of_answer("builder", &Answer::Found(many)).expect_err("too many");
     assert_eq!(
         error.to_string(),
         "service account \"builder\" names 129 secrets, and 128 are looked at; name fewer"

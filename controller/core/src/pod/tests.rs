@@ -35,7 +35,8 @@ fn without_image_volumes() -> Settings {
 }
 
 fn rendered(run: &TaskRun, config: &Config, settings: &Settings) -> Value {
-    serde_json::to_value(render(run, None, config, settings).expect("a pod")).expect("JSON")
+    serde_json::to_value(render(run, None, &Account::default(), config, settings).expect("a pod"))
+        .expect("JSON")
 }
 
 fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
@@ -135,7 +136,8 @@ fn a_referenced_task_lends_its_labels() {
         "{metadata: {name: build, labels: {team: theirs, app: x}}, spec: {steps: [{image: i, script: x}]}}",
     )
     .expect("a Task");
-    let pod = render(&run, Some(&task), &Config::default(), &Settings::default()).expect("a pod");
+    let pod = render(&run, Some(&task), &Account::default(), &Config::default(), &Settings::default())
+        .expect("a pod");
     let labels = pod.metadata.labels.expect("labels");
     assert_eq!(labels["team"], "mine");
     assert_eq!(labels["app"], "x");
@@ -552,7 +554,9 @@ fn credentials_have_their_path_in_the_pod() {
 #[test]
 fn render_says_what_the_run_would_say() {
     let error = |spec: &str| {
-        render(&run(spec), None, &Config::default(), &Settings::default()).expect_err("no pod").to_string()
+        render(&run(spec), None, &Account::default(), &Config::default(), &Settings::default())
+            .expect_err("no pod")
+            .to_string()
     };
     assert_eq!(
         error("{taskSpec: {params: [{name: p}], steps: [{image: i, script: x}]}}"),

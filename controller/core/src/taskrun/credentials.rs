@@ -21,7 +21,7 @@ pub(super) fn find(draft: &mut Draft<'_>, mut resolved: Resolved) -> Option<Reso
         draft.wait(&account, "the service account has not been looked up");
         return None;
     };
-    match Credentials::of(&account, answer) {
+    match Credentials::of_answer(&account, answer) {
         Ok(credentials) => {
             resolved.credentials = credentials;
             Some(resolved)
