@@ -421,7 +421,7 @@ fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>, OciSpecErro
     let own = own.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind));
     let network =
         network.map(|path| LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).path(path));
-    own.chain(network).map(|namespace| namespace.build()).collect()
+    own.chain(network).map(LinuxNamespaceBuilder::build).collect()
 }
 
 fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, OciSpecError> {
