@@ -12,6 +12,7 @@ mod progress;
 
 use std::collections::HashMap;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, Shared, WeakShared};
@@ -36,6 +37,18 @@ const PULLS: usize = 4;
 const LAYERS: usize = 3;
 /// Compressed bytes of one image: ten times the largest ones that people publish.
 const MAX_IMAGE: u64 = 128 << 30;
+
+/// Where it says how registries are reached, below the data directory.
+pub const HOSTS: &str = "certs.d";
+
+/// Where the certificate of an authority goes that nobody else knows.
+const TRUST_HINT: &str =
+    "put the certificate of its authority into \"certs.d/REGISTRY/ca.crt\" below the data directory";
+
+/// Registries as a node reaches them: as [`HOSTS`] of its data directory says, if it exists.
+pub fn registries(hosts: PathBuf) -> Registries {
+    Registries::new(watch::channel(String::new()).1, TRUST_HINT, Some(hosts))
+}
 
 /// Pulls images into one store. A handle on what all share.
 #[derive(Clone)]

@@ -12,13 +12,11 @@ use flate2::write::GzEncoder;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::Digest;
 use ropewalk_images::{Image, Limits, Origin, Store};
-use ropewalk_pull::{Kind, Progress, PullError, Puller};
-use ropewalk_registry::Registries;
+use ropewalk_pull::{HOSTS, Kind, Progress, PullError, Puller, registries};
 use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 const PASSWORD: &str = "hidden-password";
 const USER: &str = "robot$ci";
@@ -35,14 +33,12 @@ impl Node {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(&directory.path().join("images"), Limits::default()).expect("a store");
-        let roots = watch::channel(String::new()).1;
-        let registries = Registries::new(roots, "trust it", Some(directory.path().join("certs.d")));
-        let puller = Puller::new(store.clone(), registries);
+        let puller = Puller::new(store.clone(), registries(directory.path().join(HOSTS)));
         Self { directory, store, puller }
     }
 
     fn configure(&self, host: &str, file: &str, content: &str) {
-        let directory = self.directory.path().join("certs.d").join(host);
+        let directory = self.directory.path().join(HOSTS).join(host);
         fs::create_dir_all(&directory).expect("a directory");
         fs::write(directory.join(file), content).expect("a file");
     }
@@ -448,7 +444,11 @@ async fn a_private_authority_is_trusted_for_its_registry() {
     let node = Node::new();
     let (kind, text) = node.error(keyring(&fake.host, PASSWORD), &fake, &name).await;
     assert_eq!(kind, Kind::Unreachable);
-    assert!(text.contains("its certificate is refused") && text.ends_with("; trust it"), "{text}");
+    assert!(
+        text.contains("its certificate is refused")
+            && text.ends_with("\"certs.d/REGISTRY/ca.crt\" below the data directory"),
+        "{text}"
+    );
     assert_eq!(fake.requests(), [""; 0]);
 
     node.configure("_default", "hosts.toml", "skip_verify = true");
