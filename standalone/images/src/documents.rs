@@ -231,7 +231,7 @@ pub(crate) fn select(manifests: &[Descriptor]) -> Result<&Descriptor, DocumentEr
 }
 
 /// `os/architecture` in the words of images.
-fn machine() -> String {
+pub fn machine() -> String {
     format!("{}/{}", Os::Linux, Arch::default())
 }
 

@@ -14,7 +14,7 @@ mod store;
 mod unpack;
 
 pub use compression::decompress;
-pub use documents::{Config, Document, DocumentError, MAX_DOCUMENT, Manifest};
+pub use documents::{Config, Document, DocumentError, MAX_DOCUMENT, Manifest, machine};
 pub use entries::ArchiveError;
 pub use load::{LoadError, load};
 pub use ropewalk_core::images::reference::{Digest, Reference, ReferenceError, Version};

@@ -209,9 +209,10 @@ impl Store {
         self.prune_unless(keep, |_, _| false)
     }
 
-    /// As [`Store::prune`], but leaves what was loaded by hand: nobody brings that back by itself.
-    pub fn prune_pulled(&self, keep: u64) -> Result<Removed, StoreError> {
-        self.prune_unless(keep, Names::has_loaded)
+    /// As [`Store::prune`], but leaves what was loaded by hand, which nobody brings back by itself, and the image that room is
+    /// made for, which may not be in use yet.
+    pub fn prune_pulled(&self, keep: u64, newest: &Image) -> Result<Removed, StoreError> {
+        self.prune_unless(keep, |names, id| *id == newest.id || names.has_loaded(id))
     }
 
     fn prune_unless(

@@ -435,15 +435,16 @@ fn what_was_loaded_by_hand_goes_by_hand() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let (store, parts) = (store(directory.path()), parts(&[layer("a")]));
-    add(&store, &["pulled"], &[layer("b")]);
+    add(&store, &["pulled"], &[layer("bc")]);
     for (name, origin) in [("loaded", Origin::Loaded), ("pulled-later", Origin::Pulled)] {
         let incoming = store.begin().expect("begun");
         add_layers(&incoming, &parts).expect("good layers");
         incoming.finish(&[reference(name)], &parts.config, origin).expect("a good image");
     }
-    assert_eq!(store.prune_pulled(0).expect("pruned").bytes, 1);
+    let newest = add(&store, &["newest"], &[layer("def")]);
+    assert_eq!(store.prune_pulled(0, &newest).expect("pruned").bytes, 2);
     assert!(store.find("loaded").expect("readable").is_some());
-    assert_eq!(store.prune(0).expect("pruned").bytes, 1);
+    assert_eq!(store.prune(0).expect("pruned").bytes, 1 + 3);
 }
 
 #[test]
