@@ -158,6 +158,15 @@ pub enum ImageCommand {
         #[arg(long, value_name = "REFERENCE")]
         name: Option<String>,
     },
+    /// Bring an image here from its registry, or its newer state
+    ///
+    /// Credentials are taken from the file that REGISTRY_AUTH_FILE names, or from ~/.docker/config.json; mirrors, registries
+    /// without TLS and private authorities from `certs.d` in the data directory, which has the form of containerd's.
+    Pull {
+        /// What to bring, such as registry.example/team/app:1
+        #[arg(value_name = "REFERENCE")]
+        reference: String,
+    },
     /// List the images that are here
     Ls {
         /// What is printed on standard output

@@ -1,5 +1,7 @@
 //! `ropewalk image`: what is in the store of images that `up` and `run` take them from.
 
+mod pull;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ pub fn image(args: args::Image) -> ExitCode {
     let directory = args.data_dir.join(IMAGES);
     let done = match args.command {
         ImageCommand::Load { path, name } => load(&directory, &path, name.as_deref()),
+        ImageCommand::Pull { reference } => pull::pull(&args.data_dir, &directory, &reference),
         ImageCommand::Ls { output } => ls(&directory, output),
         ImageCommand::Rm { references } => rm(&directory, &references),
         ImageCommand::Prune { keep } => prune(&directory, keep),

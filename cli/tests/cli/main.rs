@@ -7,4 +7,5 @@ mod examples;
 mod image;
 mod kill;
 mod lint;
+mod pull;
 mod up;
