@@ -78,7 +78,8 @@ async fn steps(world: &World, image_volumes: bool) {
     let mut config = Config::default();
     config.features.await_sidecar_readiness = false;
     let settings = Settings { image_volumes, ..Settings::default() };
-    let mut pod = ropewalk_core::pod::render(&run, None, &config, &settings).expect("a pod");
+    let account = ropewalk_core::credentials::Account::default();
+    let mut pod = ropewalk_core::pod::render(&run, None, &account, &config, &settings).expect("a pod");
     // There is no such run here, and what has no owner is collected.
     pod.metadata.owner_references = None;
     let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len);
