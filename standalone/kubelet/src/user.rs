@@ -206,7 +206,6 @@ mod tests {
     use crate::facts::example;
     use serde_json::{Value, json};
 
-    #[expect(clippy::needless_pass_by_value, reason = "every caller builds the value in place")]
     fn of(pod: Value, container: Value) -> Result<Identity, ConfigError> {
         of_image(pod, container, "")
     }

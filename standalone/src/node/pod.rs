@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use ropewalk_kubelet::HostFacts;
 use ropewalk_kubelet::machine::{Adoption, Command, Ending, Event, PodState, step};
@@ -28,7 +28,7 @@ pub(super) async fn run(
     mut events: mpsc::Receiver<Event>,
     sender: mpsc::WeakSender<Event>,
 ) {
-    let (statuses, latest) = watch::channel(None);
+    let (statuses, latest) = watch::channel(report::Latest::default());
     node.spawn_droppable(report::statuses(node.client.clone(), pod.clone(), latest));
     let mut task = Task {
         uid: pod.uid().unwrap_or_default(),
@@ -143,7 +143,7 @@ struct Task {
     permit: Option<OwnedSemaphorePermit>,
     /// The machine as the pod finds it: its address stays known when it is given to others.
     facts: HostFacts,
-    statuses: watch::Sender<Option<PodStatus>>,
+    statuses: watch::Sender<report::Latest>,
     sender: mpsc::WeakSender<Event>,
     /// Cancelled when the pod is brought to an end, or the node.
     ending: CancellationToken,
@@ -180,6 +180,9 @@ impl Task {
             self.facts = self.node.facts_of(self.state.pod());
         }
         for command in step(&mut self.state, event, Timestamp::now()) {
+            if command == Command::Remove {
+                self.report();
+            }
             self.carry_out(command);
         }
         if self.state.is_finished() {
@@ -229,9 +232,7 @@ impl Task {
                 // Fails only when the pod's task has ended.
                 let _ = sender.send(Event::TornDown).await;
             }),
-            Command::Remove => {
-                self.node.spawn_droppable(async move { report::remove(&node.client, &pod).await });
-            }
+            Command::Remove => self.statuses.send_modify(|latest| latest.removable = true),
             Command::Announce { reason, message } => self.node.spawn_droppable(async move {
                 report::warn(&node.client, &pod, reason, &message).await;
             }),
@@ -257,8 +258,8 @@ impl Task {
         let now = status::status(&mut self.state, &self.facts, Timestamp::now());
         self.state.reported();
         self.statuses.send_if_modified(|latest| {
-            let changed = latest.as_ref() != Some(&now);
-            *latest = Some(now);
+            let changed = latest.status.as_ref() != Some(&now);
+            latest.status = Some(now);
             changed
         });
     }

@@ -17,19 +17,40 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest wait between two tries: an API server that comes back is told within seconds.
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
+/// What the API server is to know of a pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Latest {
+    /// Its status, once there is something to say.
+    pub(super) status: Option<PodStatus>,
+    /// Whether it is to be removed: all its containers have ended.
+    pub(super) removable: bool,
+}
+
 /// Writes the newest status the channel holds until the channel closes. A status that is overtaken while an
-/// older one is being written is never written.
-pub(super) async fn statuses(client: Client, pod: Pod, mut latest: watch::Receiver<Option<PodStatus>>) {
-    let api: Api<Pod> = Api::namespaced(client, pod.metadata.namespace.as_deref().unwrap_or_default());
+/// older one is being written is never written. A pod is removed by the same hand: whoever watches it has seen by then
+/// how it ended.
+pub(super) async fn statuses(client: Client, pod: Pod, mut latest: watch::Receiver<Latest>) {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = pod.name_any();
     let mut pause = FIRST_PAUSE;
     while latest.changed().await.is_ok() {
         loop {
-            let Some(status) = latest.borrow_and_update().clone() else { break };
-            let body = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-            match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&body)).await {
-                Ok(_) => {
+            let Latest { status, removable } = latest.borrow_and_update().clone();
+            let written = match status {
+                Some(status) => {
+                    let body = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
+                    let (parameters, patch) = (PatchParams::default(), Patch::Merge(&body));
+                    api.patch_status(&name, &parameters, &patch).await.map(drop)
+                }
+                None => Ok(()),
+            };
+            match written {
+                Ok(()) => {
                     pause = FIRST_PAUSE;
+                    if removable {
+                        remove(&client, &pod).await;
+                    }
                     break;
                 }
                 Err(error) if is_gone(&error) => break,
@@ -79,7 +100,7 @@ pub(super) async fn bind(client: &Client, pod: &Pod, node: &str) {
 }
 
 /// Removes a pod whose containers have all ended.
-pub(super) async fn remove(client: &Client, pod: &Pod) {
+async fn remove(client: &Client, pod: &Pod) {
     let api: Api<Pod> =
         Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
     let name = pod.name_any();

@@ -88,6 +88,9 @@ pub(super) fn prepare(
         .map_err(|source| VolumeError::Io { volume: "*".to_owned(), source })
 }
 
+/// Bound of a volume of secrets, which lies in memory: dozens of the largest that an API server keeps.
+const SECRET_VOLUME_BYTES: u64 = 64 << 20;
+
 /// Where the volumes of a pod are.
 pub(super) fn paths(node: &Node, pod: &Pod) -> io::Result<BTreeMap<String, PathBuf>> {
     let directory = node.pod_dir(&pod.uid().unwrap_or_default());
@@ -145,6 +148,12 @@ fn make(node: &Node, pod: &Pod, volume: &Volume, plan: Plan) -> Result<PathBuf, 
             Ok(directory)
         }
         Plan::Files(files) => {
+            fs::create_dir_all(&directory).map_err(failed)?;
+            // As on any node: what is secret reaches no disk.
+            let secret = volume.secret.is_some() || volume.projected.is_some();
+            if secret && !is_mount_point(&directory).map_err(failed)? {
+                mount_tmpfs(&directory, SECRET_VOLUME_BYTES).map_err(failed)?;
+            }
             write_files(pod, &directory, &files).map_err(failed)?;
             Ok(directory)
         }

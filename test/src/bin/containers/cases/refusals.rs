@@ -1,0 +1,65 @@
+//! What our node cannot honour it refuses, and says so.
+
+use ropewalk_test::harness::Kind;
+use serde_json::{Value, json};
+
+use crate::case::{Case, script};
+
+fn refused(name: &'static str, pod: Value, container: Value, words: &'static [&'static str]) -> Case {
+    script(name, "exit 0")
+        .spec(pod)
+        .container(container)
+        .only(Kind::Standalone)
+        .refused("CreateContainerConfigError", words)
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let none = || json!({});
+    let context = |fields: Value| json!({ "securityContext": fields });
+    vec![
+        refused(
+            "an unknown capability",
+            none(),
+            context(json!({ "capabilities": { "add": ["FLY"] } })),
+            &["\"FLY\""],
+        ),
+        refused(
+            "device nodes without privileges",
+            none(),
+            context(json!({ "capabilities": { "add": ["MKNOD"] } })),
+            &["\"MKNOD\"", "privileged"],
+        ),
+        refused(
+            "a list of system calls of the node",
+            none(),
+            context(json!({ "seccompProfile": { "type": "Localhost", "localhostProfile": "mine.json" } })),
+            &["\"mine.json\"", "RuntimeDefault"],
+        ),
+        refused(
+            "settings of the kernel that are everybody's",
+            context(json!({ "sysctls": [{ "name": "kernel.panic", "value": "1" }] })),
+            none(),
+            &["\"kernel.panic\""],
+        ),
+        refused("a user namespace", json!({ "hostUsers": false }), none(), &["hostUsers"]),
+        refused(
+            "processes shared between containers",
+            json!({ "shareProcessNamespace": true }),
+            none(),
+            &["shareProcessNamespace"],
+        ),
+        refused(
+            "an AppArmor profile of the node",
+            none(),
+            context(json!({ "appArmorProfile": { "type": "Localhost", "localhostProfile": "mine" } })),
+            &["AppArmor"],
+        ),
+        refused(
+            "labels of SELinux",
+            context(json!({ "seLinuxOptions": { "level": "s0:c1" } })),
+            none(),
+            &["seLinuxOptions"],
+        ),
+        refused("another runtime", json!({ "runtimeClassName": "gvisor" }), none(), &["\"gvisor\""]),
+    ]
+}
