@@ -22,6 +22,10 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_as(command)
+    }
+
+    fn start_as(command: impl FnOnce(&Path) -> Command) -> Self {
         // Not below /tmp, which is empty for containers anyway: where the program keeps its data by default.
         let directory = tempfile::tempdir_in("/var/lib").expect("a directory");
         let mut process = command(directory.path()).stdout(Stdio::piped()).spawn().expect("it starts");
@@ -256,6 +260,30 @@ fn pods_have_networks_of_their_own_until_nothing_runs() {
     kill(Pid::from_raw(again.id().try_into().expect("fits")), Signal::SIGTERM).expect("told");
     assert!(again.wait().expect("it ends").success());
     assert_eq!(here(&format!(" {range}")), 0);
+}
+
+#[test]
+fn without_the_right_to_make_networks_pods_share_the_machines() {
+    if !can_run_containers() || !has_kubectl() {
+        return;
+    }
+    let server = Server::start_as(|directory| {
+        let mut weaker = Command::new("setpriv");
+        weaker.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"]);
+        weaker.arg(ropewalk().get_program()).args(command(directory).get_args());
+        weaker
+    });
+    let node = server.works("describe node ropewalk", "");
+    let why =
+        "pods share the network of this machine: cannot claim a range of addresses: Operation not permitted";
+    assert!(node.contains("NetworkUnavailable") && node.contains(why), "{node}");
+    server.works("create -f -", WAITS);
+    server.works("wait pod/waits --for=condition=Ready --timeout=60s", "");
+    let addresses = server.works("get pod waits -o jsonpath={.status.podIP},{.status.hostIP}", "");
+    let (own, machine) = addresses.split_once(',').expect("two");
+    assert_eq!(own, machine);
+    assert_eq!(server.works("logs waits", ""), "127.0.0.1");
+    server.stop();
 }
 
 #[test]

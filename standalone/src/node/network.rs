@@ -61,14 +61,13 @@ impl PodNetwork {
             (Some(NetworkChoice::Own), _) | (None, Some(NetworkChoice::Own)) => {
                 Ok(Self::Own(Arc::new(Network::open(&directory)?)))
             }
-            (None, None) => match Network::open(&directory) {
-                Ok(network) => Ok(Self::Own(Arc::new(network))),
-                Err(error) => {
-                    // What was made before the failure; what cannot be removed either is not there.
+            (None, None) => {
+                Network::open(&directory).map(|network| Self::Own(Arc::new(network))).or_else(|error| {
+                    // What was made before it failed; what cannot be removed either is not there.
                     let _ = ropewalk_network::end(&directory);
                     Ok(Self::Host { why: error.chain() })
-                }
-            },
+                })
+            }
         }
     }
 
