@@ -121,6 +121,7 @@ pub(crate) fn resources(table: &ResourceTable, group: &str, version: &str) -> Op
         if resource.behaviour == Behaviour::Pod {
             subresource("log", "Pod", &["get"]);
             subresource("exec", "PodExecOptions", &["create", "get"]);
+            subresource("attach", "PodAttachOptions", &["create", "get"]);
             subresource("binding", "Binding", &["create"]);
             subresource("eviction", "Eviction", &["create"]);
         }

@@ -1,9 +1,12 @@
-//! The `exec` subresource of pods: which container a command is to run in, why none can, and how its end is told. Pure.
+//! The `exec` and `attach` subresources of pods: which container a command is to run in or output is wanted of, why none
+//! can, and how its end is told. Pure.
 
 use serde_json::{Value, json};
 
 use crate::{
-    log, object,
+    log,
+    log::LogRequest,
+    object,
     route::Query,
     status::{Failure, Result},
 };
@@ -40,9 +43,47 @@ pub struct Streams {
 
 /// Reads the query of `.../pods/<name>/exec`, with the messages of kube-apiserver and kubelet.
 pub(crate) fn request(pod: &Value, query: &Query) -> Result<ExecRequest> {
-    let name = object::name(pod);
+    let (container, tty, streams) = wanted(pod, query)?;
+    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
+    if command.is_empty() {
+        return Err(Failure::bad_request("you must specify at least one command for the container"));
+    }
+    check_running(pod, &container)?;
+    let (namespace, uid) = (object::namespace(pod).to_owned(), object::uid(pod).to_owned());
+    Ok(ExecRequest { namespace, pod: object::name(pod).to_owned(), uid, container, command, streams, tty })
+}
+
+/// Reads the query of `.../pods/<name>/attach`. What a container writes goes into its log, and from there to whoever
+/// attaches; what a container reads was decided when it started, and that is nothing.
+pub(crate) fn attach(pod: &Value, query: &Query) -> Result<LogRequest> {
+    let (container, tty, streams) = wanted(pod, query)?;
+    if streams.stdin || tty {
+        return Err(Failure::bad_request(
+            "containers have no input and no terminal here, only their output can be attached to: leave out stdin and \
+             tty, or run a command of your own with exec",
+        ));
+    }
+    check_running(pod, &container)?;
+    Ok(LogRequest {
+        namespace: object::namespace(pod).to_owned(),
+        pod: object::name(pod).to_owned(),
+        uid: object::uid(pod).to_owned(),
+        container,
+        follow: true,
+        previous: false,
+        timestamps: false,
+        tail_lines: Some(0),
+        limit_bytes: None,
+        since_seconds: None,
+        since_time: None,
+    })
+}
+
+/// The container, whether with a terminal, and the streams, of a pod that has a node.
+fn wanted(pod: &Value, query: &Query) -> Result<(String, bool, Streams)> {
     let container = log::container(pod, query)?;
     if object::text(pod, "spec.nodeName").is_empty() {
+        let name = object::name(pod);
         return Err(Failure::bad_request(format!("pod {name} does not have a host assigned")));
     }
     let tty = query.flag("tty");
@@ -51,17 +92,16 @@ pub(crate) fn request(pod: &Value, query: &Query) -> Result<ExecRequest> {
     if streams == (Streams { stdin: false, stdout: false, stderr: false }) {
         return Err(Failure::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
-    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
-    if command.is_empty() {
-        return Err(Failure::bad_request("you must specify at least one command for the container"));
-    }
-    let status = log::status_of(pod, &container);
+    Ok((container, tty, streams))
+}
+
+fn check_running(pod: &Value, container: &str) -> Result<()> {
+    let status = log::status_of(pod, container);
     let running = status.and_then(|status| object::at(status, "state.running"));
     if running.is_none_or(Value::is_null) {
         return Err(Failure::internal(format!("container not found ({container:?})")));
     }
-    let (namespace, uid) = (object::namespace(pod).to_owned(), object::uid(pod).to_owned());
-    Ok(ExecRequest { namespace, pod: name.to_owned(), uid, container, command, streams, tty })
+    Ok(())
 }
 
 /// The `Status` that tells a client how its command ended: the exit code, or why it could not be run.
@@ -151,6 +191,23 @@ mod tests {
         ] {
             assert_eq!(asked(query, &pod), Err(expected.to_owned()), "{query}");
         }
+    }
+
+    #[test]
+    fn output_can_be_attached_to_and_input_cannot() {
+        let running = pod(&json!({ "running": {} }));
+        let asked = |query: &str, pod: &Value| {
+            attach(pod, &Query::parse(query)).map_err(|failure| (failure.code, failure.message))
+        };
+        let log = asked("container=a&stdout=true&stderr=true", &running).unwrap();
+        assert_eq!((log.container.as_str(), log.follow, log.tail_lines), ("a", true, Some(0)), "from now on");
+        for query in ["container=a&stdout=1&stdin=1", "container=a&stdout=1&tty=1"] {
+            let (code, why) = asked(query, &running).unwrap_err();
+            assert!(code == 400 && why.contains("no input and no terminal"), "{why}");
+        }
+        assert_eq!(asked("container=a", &running).unwrap_err().0, 400);
+        let ended = pod(&json!({ "terminated": { "exitCode": 0 } }));
+        assert_eq!(asked("container=a&stdout=1", &ended).unwrap_err().0, 500);
     }
 
     #[test]

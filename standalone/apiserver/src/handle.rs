@@ -46,6 +46,8 @@ pub enum Outcome {
     Log(LogRequest),
     /// A command to run in a container, over a WebSocket.
     Exec(ExecRequest),
+    /// The output of a container as it is written from now on, over a WebSocket.
+    Attach(LogRequest),
 }
 
 /// The answer to a request and the changes it made.
@@ -77,6 +79,7 @@ pub(crate) enum Reply {
     Watch(Box<WatchPlan>),
     Log(LogRequest),
     Exec(ExecRequest),
+    Attach(LogRequest),
 }
 
 impl Reply {
@@ -109,6 +112,7 @@ pub fn handle_for<B: AsRef<[u8]>>(
         Ok(Reply::Watch(plan)) => Outcome::Watch(plan),
         Ok(Reply::Log(request)) => Outcome::Log(request),
         Ok(Reply::Exec(request)) => Outcome::Exec(request),
+        Ok(Reply::Attach(request)) => Outcome::Attach(request),
         Err(failure) => {
             Outcome::Response(json(failure.code, failure.to_value().to_string().into_bytes(), &[]))
         }
@@ -256,7 +260,7 @@ fn act_on_subresource(
     let has_it = match subresource {
         "status" => resource.versions[target.version].status,
         "token" => resource.behaviour == Behaviour::ServiceAccount,
-        "log" | "exec" | "binding" | "eviction" => resource.behaviour == Behaviour::Pod,
+        "log" | "exec" | "attach" | "binding" | "eviction" => resource.behaviour == Behaviour::Pod,
         _ => false,
     };
     if !has_it {
@@ -275,11 +279,14 @@ fn act_on_subresource(
             let pod = read::fetch(state, target)?;
             Ok(log::request(&pod, &call.query)?.map_or(Reply::Text(""), Reply::Log))
         }
-        ("GET" | "POST", "exec") => {
+        ("GET" | "POST", "exec" | "attach") => {
             // A WebSocket can only begin with GET; whoever may look at a pod's commands may not run any by that.
             access::check_create(state, call.caller.user, target)?;
             let pod = read::fetch(state, target)?;
-            exec::request(&pod, &call.query).map(Reply::Exec)
+            match subresource {
+                "exec" => exec::request(&pod, &call.query).map(Reply::Exec),
+                _ => exec::attach(&pod, &call.query).map(Reply::Attach),
+            }
         }
         ("POST", "token") => access::request_token(state, call, target),
         ("POST", "binding") => write::bind(state, call, target),

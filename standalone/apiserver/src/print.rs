@@ -12,7 +12,7 @@ use crate::{
     read::partial,
     route::Query,
     status::{Failure, Result},
-    table::{Resource, Version},
+    table::{Behaviour, Resource, Version},
 };
 
 /// What the rows of a table carry besides their cells.
@@ -71,7 +71,11 @@ pub(crate) fn table(
                 Include::Metadata => partial(object),
                 Include::Object => object.clone().into_owned(),
             };
-            json!({ "cells": cells, "object": shown })
+            let mut row = json!({ "cells": cells, "object": shown });
+            if let Some(condition) = completed(resource, object) {
+                row["conditions"] = json!([condition]);
+            }
+            row
         })
         .collect();
     let resource_version = match objects {
@@ -82,6 +86,17 @@ pub(crate) fn table(
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": resource_version },
         "columnDefinitions": columns, "rows": rows,
     })
+}
+
+/// What a row says of a pod that has ended, so that clients can leave it out.
+fn completed(resource: &Resource, object: &Value) -> Option<Value> {
+    let (reason, message) = match object::text(object, "status.phase") {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    (resource.behaviour == Behaviour::Pod)
+        .then(|| json!({ "type": "Completed", "status": "True", "reason": reason, "message": message }))
 }
 
 fn definition(name: &str, kind: &str, format: &str, description: &str, priority: i64) -> Value {

@@ -18,7 +18,7 @@ use kube::api::{Api, DeleteParams, Preconditions, PropagationPolicy};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource};
 use ropewalk_api::conditions::{self, Condition};
-use ropewalk_api::{PipelineRun, TaskRun};
+use ropewalk_api::{CustomRun, PipelineRun, TaskRun};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -37,6 +37,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 enum Kind {
     PipelineRun,
     TaskRun,
+    CustomRun,
     Pod,
 }
 
@@ -68,6 +69,10 @@ pub(crate) async fn run(client: Client, data_dir: PathBuf, limits: Limits) {
             ended(&run.metadata, &status.conditions, status.completion_time.as_ref())
         }),
         changes(&client, Kind::TaskRun, data_dir.clone(), |run: &TaskRun| {
+            let status = run.status.as_ref()?;
+            ended(&run.metadata, &status.conditions, status.completion_time.as_ref())
+        }),
+        changes(&client, Kind::CustomRun, data_dir.clone(), |run: &CustomRun| {
             let status = run.status.as_ref()?;
             ended(&run.metadata, &status.conditions, status.completion_time.as_ref())
         }),
@@ -276,6 +281,9 @@ async fn delete(client: &Client, uid: &str, known: &Known) -> Result<(), kube::E
             Api::<PipelineRun>::namespaced(client, namespace).delete(name, &params).await.map(drop)
         }
         Kind::TaskRun => Api::<TaskRun>::namespaced(client, namespace).delete(name, &params).await.map(drop),
+        Kind::CustomRun => {
+            Api::<CustomRun>::namespaced(client, namespace).delete(name, &params).await.map(drop)
+        }
         Kind::Pod => Api::<Pod>::namespaced(client, namespace).delete(name, &params).await.map(drop),
     };
     match deleted {

@@ -155,3 +155,24 @@ async fn what_is_too_old_at_the_start_goes_then() {
     until(&client, &["new", "new-task", "new-pod"]).await;
     pruner.abort();
 }
+
+#[tokio::test]
+async fn runs_of_other_controllers_go_as_well() {
+    let root = tempfile::tempdir().expect("a directory");
+    let client = client();
+    for (name, minute) in [("old", 10), ("new", 50)] {
+        let mut object = run(name, None);
+        object["spec"] = json!({ "customRef": { "apiVersion": "example.dev/v1", "kind": "Example" } });
+        make::<CustomRun>(&client, object, done(minute)).await;
+    }
+    let limits = Limits { age: jiff::SignedDuration::from_mins(30), ..Limits::default() };
+    let pruner = tokio::spawn(super::run(client.clone(), root.path().to_owned(), limits));
+    let mut changes = watcher(Api::<CustomRun>::all(client.clone()), watcher::Config::default()).boxed();
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while names::<CustomRun>(&client).await != ["new"] {
+            changes.next().await;
+        }
+    });
+    assert!(waited.await.is_ok());
+    pruner.abort();
+}

@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ResponseBody, whole};
+use super::{ResponseBody, exec::SESSIONS, whole};
 
 /// Connections that have shown no token yet. One more ends the one that has been there longest, so that whoever holds
 /// all of them keeps nobody out: an honest client shows its token within milliseconds.
@@ -51,6 +51,12 @@ const BYTES_EACH: usize = 64 * 1024 * 1024;
 /// And all clients but the administrator.
 const BYTES: usize = 3 * BYTES_EACH;
 
+/// Commands in containers and outputs of them that one client may have at once.
+pub(super) const SESSIONS_EACH: usize = SESSIONS / 4;
+
+/// And all clients but the administrator: the rest is for people.
+const SESSIONS_COMMON: usize = SESSIONS / 2;
+
 /// How long a write may wait for room. Go's clients give up after thirty seconds or later.
 const ROOM: Duration = Duration::from_secs(20);
 
@@ -62,12 +68,14 @@ const SLICE: usize = 64 * 1024;
 struct Share {
     connections: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
 }
 
 impl Share {
-    fn new(connections: usize, bytes: usize) -> Arc<Self> {
-        let [connections, bytes] = [connections, bytes].map(|count| Arc::new(Semaphore::new(count)));
-        Arc::new(Self { connections, bytes })
+    fn new(connections: usize, bytes: usize, sessions: usize) -> Arc<Self> {
+        let [connections, bytes, sessions] =
+            [connections, bytes, sessions].map(|count| Arc::new(Semaphore::new(count)));
+        Arc::new(Self { connections, bytes, sessions })
     }
 }
 
@@ -110,7 +118,7 @@ struct Claim {
     _permits: [Option<OwnedSemaphorePermit>; 2],
 }
 
-/// Room for bytes, given back when it is dropped.
+/// Room for bytes, or for a session, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
     permits: [Option<OwnedSemaphorePermit>; 2],
@@ -128,7 +136,7 @@ impl Clients {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             sockets: Arc::new(Semaphore::new(SOCKETS)),
-            common: Share::new(CONNECTIONS, BYTES),
+            common: Share::new(CONNECTIONS, BYTES, SESSIONS_COMMON),
             known: Mutex::default(),
             strangers: Mutex::default(),
             over: CancellationToken::new(),
@@ -167,7 +175,9 @@ impl Clients {
             return client;
         }
         known.retain(|_, client| client.strong_count() > 0);
-        let own = Share::new(CONNECTIONS_EACH, BYTES_EACH);
+        // The administrator may have what the others leave, and half of it is never theirs.
+        let sessions = if name.is_empty() { SESSIONS } else { SESSIONS_EACH };
+        let own = Share::new(CONNECTIONS_EACH, BYTES_EACH, sessions);
         let common = (!name.is_empty()).then(|| Arc::clone(&self.common));
         let client = Arc::new(Client { own, common, turn: Semaphore::new(1) });
         known.insert(name.to_owned(), Arc::downgrade(&client));
@@ -239,6 +249,11 @@ impl Client {
             Room { permits: [own, common] }
         };
         timeout(ROOM, both).await.map_err(|_| Busy)
+    }
+
+    /// Room for one more session in a container.
+    pub(super) fn session(&self) -> Result<Room, Busy> {
+        self.take(1, |share| &share.sessions).map(|permits| Room { permits }).ok_or(Busy)
     }
 
     /// Waits until none of its other requests is in the kernel.

@@ -1,4 +1,5 @@
-//! Commands in containers, over WebSocket: the streams of `kubectl exec` as channels of one connection.
+//! Commands in containers, over WebSocket: the streams of `kubectl exec` as channels of one connection, and so the output of
+//! the container itself for `kubectl attach`.
 //!
 //! A message begins with the number of its channel. Protocol v5 lets the client close one, v4 cannot. SPDY, which
 //! kubectl spoke before 1.31 and falls back to, is refused: HTTP/2's ancestor has no maintained implementation left
@@ -10,14 +11,14 @@ use bytes::Bytes;
 use futures::{
     SinkExt as _, StreamExt as _,
     future::{BoxFuture, join},
-    stream::{SplitSink, SplitStream},
+    stream::{BoxStream, SplitSink, SplitStream},
 };
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use ropewalk_apiserver::{ExecRequest, Failure, exec_status};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::{
@@ -27,6 +28,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     ResponseBody,
+    clients::{Client, Room},
     websocket::{Offer, Socket},
     whole,
 };
@@ -104,42 +106,87 @@ impl Runner {
     }
 }
 
-/// Answers a request to run a command: with a change of protocol, or why there is none.
-pub(super) fn answer(
+/// What a session needs: the change of protocol that a client offers, and room.
+pub(super) struct Door {
+    executor: Arc<dyn Executor>,
+    offer: Offer,
+    protocol: &'static str,
+    room: (OwnedSemaphorePermit, Option<Room>),
+}
+
+/// Lets in who wants a session, or says why not.
+pub(super) fn door<B>(
     runner: Option<&Runner>,
-    request: ExecRequest,
-    headers: &HeaderMap,
-    offer: Option<Offer>,
-) -> Response<ResponseBody> {
+    request: &Request<B>,
+) -> Result<Door, Box<Response<ResponseBody>>> {
+    let refuse = |code, reason, why: &str| Err(Box::new(refusal(code, reason, why)));
     let Some(Runner { executor, room }) = runner else {
-        return refusal(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            "this server has no containers to run commands in",
-        );
+        let why = "this server has no containers to run commands in";
+        return refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented", why);
     };
-    let Some(offer) = offer else {
+    let Some(offer) = Offer::of(request) else {
         let why = "commands are run over WebSocket (v5.channel.k8s.io or v4.channel.k8s.io), and SPDY is not served: \
                    use kubectl 1.31 or later, or 1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true";
-        return refusal(StatusCode::BAD_REQUEST, "BadRequest", why);
+        return refuse(StatusCode::BAD_REQUEST, "BadRequest", why);
     };
-    let Some(protocol) = protocol(headers) else {
+    let Some(protocol) = protocol(request.headers()) else {
         let why = format!("the WebSocket must offer one of the subprotocols {}", PROTOCOLS.join(", "));
-        return refusal(StatusCode::BAD_REQUEST, "BadRequest", &why);
+        return refuse(StatusCode::BAD_REQUEST, "BadRequest", &why);
     };
-    let Ok(room) = Arc::clone(room).try_acquire_owned() else {
-        let why =
-            format!("{SESSIONS} commands run in containers at once already, try again when one has ended");
-        return refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", &why);
+    let client = request.extensions().get::<Arc<Client>>();
+    let own = client.map(|client| client.session()).transpose();
+    let (Ok(room), Ok(own)) = (Arc::clone(room).try_acquire_owned(), own) else {
+        let why = "as many commands run in containers as may at once, for you or for all: try again when one has ended";
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why);
     };
-    let executor = Arc::clone(executor);
-    offer.accept(Some(protocol), MESSAGE, async move |socket| {
-        let ended = converse(socket, &*executor, request).await;
-        drop(room);
-        if let Err(error) = ended {
-            tracing::debug!(%error, "the client of a command has gone");
+    Ok(Door { executor: Arc::clone(executor), offer, protocol, room: (room, own) })
+}
+
+impl Door {
+    /// Runs a command.
+    pub(super) fn run(self, request: ExecRequest) -> Response<ResponseBody> {
+        let Self { executor, offer, protocol, room } = self;
+        offer.accept(Some(protocol), MESSAGE, async move |socket| {
+            note(converse(socket, &*executor, request).await);
+            drop(room);
+        })
+    }
+
+    /// Hands on what a container writes.
+    pub(super) fn attach(self, output: BoxStream<'static, io::Result<Bytes>>) -> Response<ResponseBody> {
+        let Self { offer, protocol, room, .. } = self;
+        offer.accept(Some(protocol), MESSAGE, async move |socket| {
+            note(listen(socket, output).await);
+            drop(room);
+        })
+    }
+}
+
+fn note(ended: io::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "the client of a command has gone");
+    }
+}
+
+/// Sends a container's output until it ends or the client goes.
+async fn listen(socket: Socket, mut output: BoxStream<'static, io::Result<Bytes>>) -> io::Result<()> {
+    let (mut to, mut from) = socket.split();
+    send(&mut to, STDOUT, &[]).await?;
+    let ended = loop {
+        tokio::select! {
+            chunk = output.next() => match chunk {
+                Some(Ok(bytes)) => {
+                    for part in bytes.chunks(CHUNK) {
+                        send(&mut to, STDOUT, part).await?;
+                    }
+                }
+                Some(Err(error)) => break Err(error.to_string()),
+                None => break Ok(0),
+            },
+            gone = take(&mut from, None, None) => return Err(gone),
         }
-    })
+    };
+    finish(to, from, &ended).await
 }
 
 fn refusal(code: StatusCode, reason: &'static str, why: &str) -> Response<ResponseBody> {
@@ -170,7 +217,16 @@ async fn converse(socket: Socket, executor: &dyn Executor, request: ExecRequest)
         Ok(session) => carry(&mut to, &mut from, session).await?,
         Err(why) => Err(why),
     };
-    send(&mut to, ERROR, exec_status(&ended).to_string().as_bytes()).await?;
+    finish(to, from, &ended).await
+}
+
+/// Tells the client how it ended, and waits for it to close.
+async fn finish(
+    mut to: SplitSink<Socket, Message>,
+    mut from: SplitStream<Socket>,
+    ended: &Result<i32, String>,
+) -> io::Result<()> {
+    send(&mut to, ERROR, exec_status(ended).to_string().as_bytes()).await?;
     let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
     to.send(Message::Close(Some(close))).await.map_err(io::Error::other)?;
     // A connection that ends with something unread may take what was sent along.

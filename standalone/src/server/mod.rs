@@ -207,8 +207,12 @@ impl Server {
                 }
             }
             Answer::Exec(wanted) => {
-                let (runner, offer) = (self.shared.runner.get(), websocket::Offer::of(request));
-                exec::answer(runner, wanted, request.headers(), offer)
+                let door = exec::door(self.shared.runner.get(), request);
+                door.map_or_else(|refusal| *refusal, |door| door.run(wanted))
+            }
+            Answer::Attach(wanted) => {
+                let door = exec::door(self.shared.runner.get(), request);
+                door.map_or_else(|refusal| *refusal, |door| door.attach(self.shared.logs.open(wanted)))
             }
             Answer::Log(request) => {
                 let frames = futures::StreamExt::map(self.shared.logs.open(request), |chunk| {
@@ -246,6 +250,7 @@ impl Server {
             },
             Outcome::Log(request) => Answer::Log(request),
             Outcome::Exec(request) => Answer::Exec(request),
+            Outcome::Attach(request) => Answer::Attach(request),
         };
         (answer, pending)
     }
@@ -257,6 +262,7 @@ enum Answer {
     Watch(Box<Subscription>),
     Log(LogRequest),
     Exec(ExecRequest),
+    Attach(LogRequest),
 }
 
 /// The refusal of a request whose changes, or changes it saw, could not be kept.

@@ -68,7 +68,9 @@ impl Api {
                 body: serde_json::from_slice(response.body()).unwrap_or_default(),
             },
             // Nothing here asks for a stream.
-            Outcome::Watch(_) | Outcome::Log(_) | Outcome::Exec(_) => Answer { code: 405, body: Value::Null },
+            Outcome::Watch(_) | Outcome::Log(_) | Outcome::Exec(_) | Outcome::Attach(_) => {
+                Answer { code: 405, body: Value::Null }
+            }
         }
     }
 

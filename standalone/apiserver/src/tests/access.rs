@@ -44,8 +44,8 @@ impl World {
         let context = Context { now: self.now, admission: &NoAdmission };
         let handled = handle_for(&mut self.state, request, &context, &Caller { user, tokens });
         match handled.outcome {
-            crate::Outcome::Watch(_) | crate::Outcome::Log(_) | crate::Outcome::Exec(_) => (200, Value::Null),
             crate::Outcome::Response(_) => self.answer(handled),
+            _ => (200, Value::Null),
         }
     }
 

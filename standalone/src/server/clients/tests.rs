@@ -139,3 +139,22 @@ async fn one_request_of_each_client_at_a_time() {
     drop(turn);
     assert!(futures::poll!(std::pin::pin!(one.turn())).is_ready());
 }
+
+#[tokio::test]
+async fn sessions_are_bounded_for_each_namespace_and_leave_half_to_the_administrator() {
+    let clients = Clients::new();
+    let client = async |user: &User| {
+        let place = place(&clients).await;
+        (place.claim(user).unwrap(), place)
+    };
+    let (first, _first) = client(&account("a", "x")).await;
+    let mut open: Vec<Room> = (0..SESSIONS_EACH).map(|_| first.session().unwrap()).collect();
+    assert_eq!(first.session().err(), Some(Busy));
+    let (second, _second) = client(&account("b", "x")).await;
+    open.extend((SESSIONS_EACH..SESSIONS_COMMON).map(|_| second.session().unwrap()));
+    assert_eq!(second.session().err(), Some(Busy), "all that is not the administrator's is taken");
+    let (admin, _admin) = client(&User::admin()).await;
+    assert!((SESSIONS_COMMON..SESSIONS).all(|_| admin.session().map(|room| open.push(room)).is_ok()));
+    open.clear();
+    first.session().unwrap();
+}

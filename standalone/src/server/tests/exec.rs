@@ -1,7 +1,10 @@
 //! Commands over WebSocket, with an executor that runs none.
 
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
-use ropewalk_apiserver::ExecRequest;
+use std::io;
+
+use bytes::Bytes;
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
+use ropewalk_apiserver::{ExecRequest, LogRequest};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -10,7 +13,7 @@ use tokio_tungstenite::{
 };
 
 use super::*;
-use crate::server::{Executor, Session, exec::SESSIONS, tests::http_listener::Listening};
+use crate::server::{Executor, LogSource, Session, exec::SESSIONS, tests::http_listener::Listening};
 
 /// `cat` hands back what it reads and ends with code 7, `wait` never ends, and there is nothing else.
 struct Fake;
@@ -35,8 +38,21 @@ impl Executor for Fake {
     }
 }
 
+/// What every container writes, all of it when somebody listens.
+const LINE: &str = "a line\n";
+
+struct Line;
+
+impl LogSource for Line {
+    fn open(&self, request: LogRequest) -> BoxStream<'static, io::Result<Bytes>> {
+        assert!(request.follow && request.tail_lines == Some(0), "{request:?}");
+        futures::stream::iter([Ok(Bytes::from_static(LINE.as_bytes()))]).boxed()
+    }
+}
+
 async fn listen() -> Listening {
-    let server = server();
+    let state = State::new(ResourceTable::built_in(), 1, Timestamp::UNIX_EPOCH);
+    let server = Server::new(state, Arc::new(NoAdmission), Arc::new(Line));
     server.run_commands_with(Arc::new(Fake));
     let pods: Api<Pod> = Api::default_namespaced(server.client());
     let spec = json!({ "nodeName": "n", "containers": [{ "name": "c" }] });
@@ -48,8 +64,11 @@ async fn listen() -> Listening {
 }
 
 async fn open(listening: &Listening, command: &str) -> Result<WebSocketStream<TcpStream>, Error> {
-    let query = format!("command={command}&stdin=1&stdout=1&stderr=1");
-    let url = format!("ws://{}/api/v1/namespaces/default/pods/p/exec?{query}", listening.address);
+    ask(listening, &format!("exec?command={command}&stdin=1&stdout=1&stderr=1")).await
+}
+
+async fn ask(listening: &Listening, what: &str) -> Result<WebSocketStream<TcpStream>, Error> {
+    let url = format!("ws://{}/api/v1/namespaces/default/pods/p/{what}", listening.address);
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
     let stream = TcpStream::connect(listening.address).await.unwrap();
@@ -84,6 +103,19 @@ async fn streams_go_through_and_end() {
     let (output, status) = hear(&mut socket).await;
     assert!(output == text, "{} bytes", output.len());
     assert_eq!(status.unwrap()["details"]["causes"][0]["message"], "7");
+    listening.stop().await;
+}
+
+#[tokio::test]
+async fn output_is_attached_to_until_the_container_ends() {
+    let listening = listen().await;
+    let mut socket = ask(&listening, "attach?container=c&stdout=1&stderr=1").await.unwrap();
+    let (output, status) = hear(&mut socket).await;
+    assert_eq!((output.as_slice(), status.unwrap()["status"].as_str()), (LINE.as_bytes(), Some("Success")));
+    let Err(Error::Http(refused)) = ask(&listening, "attach?container=c&stdin=1&stdout=1").await else {
+        panic!("not refused")
+    };
+    assert_eq!(refused.status(), 400);
     listening.stop().await;
 }
 
