@@ -121,6 +121,11 @@ pub struct Up {
     /// How many GiB of logs are kept of finished runs; those of the newest are, however many
     #[arg(long, default_value_t = 8, value_name = "GIB")]
     pub keep_gib: u32,
+
+    /// How many GiB of data images have before a pull removes others: pulled ones that nothing runs with, those least
+    /// recently used first
+    #[arg(long, default_value_t = 64, value_name = "GIB")]
+    pub keep_images_gib: u32,
 }
 
 /// Arguments of `ropewalk down`.

@@ -37,6 +37,7 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
             age: SignedDuration::from_hours(i64::from(args.keep_days) * 24),
             log_bytes: u64::from(args.keep_gib) << 30,
         },
+        image_bytes: u64::from(args.keep_images_gib) << 30,
         ..run::config(args.rootfs, args.runtime)
     };
     let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;

@@ -57,6 +57,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// What is kept of finished runs where the API is served.
     pub keep: prune::Limits,
+    /// Bytes of data in images beyond which a pull removes others.
+    pub image_bytes: u64,
     /// Which network pods get where the API is served: without a wish, each its own where this machine lets them.
     /// Elsewhere all share the machine's.
     pub pod_network: Option<NetworkChoice>,
@@ -71,6 +73,7 @@ impl Default for Config {
             engine: ropewalk_api::config::Config::default(),
             listen: None,
             keep: prune::Limits::default(),
+            image_bytes: node::DEFAULT_IMAGE_BYTES,
             pod_network: None,
         }
     }
@@ -255,6 +258,7 @@ impl Standalone {
         let node = NodeConfig {
             rootfs: config.rootfs,
             images: config.data_root.join(node::IMAGES),
+            image_bytes: config.image_bytes,
             registries: config.data_root.join(node::REGISTRIES),
             runtime: config.runtime,
             private_dirs: vec![config.data_root],

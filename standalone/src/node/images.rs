@@ -1,6 +1,6 @@
 //! The images of a node: what a reference means here, and which of them are in use.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -15,7 +15,7 @@ use ropewalk_registry::Registries;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::NodeError;
+use super::{NodeConfig, NodeError};
 
 /// Where the certificate of an authority goes that nobody else knows.
 const TRUST_HINT: &str = "put the certificate of its authority as a file \"ca.crt\" into directory \"certs.d/HOST\" of the data directory";
@@ -28,17 +28,19 @@ pub(super) struct Images {
     puller: Puller,
     /// Credentials of this machine, besides those of pods.
     credentials: Option<Arc<Path>>,
+    /// Bytes of data beyond which pulled images go that nothing runs with.
+    room: u64,
 }
 
 impl Images {
-    /// Opens the images in a directory; `registries` says how their registries are reached. Blocks.
-    pub(super) fn open(client: Client, directory: &Path, registries: PathBuf) -> Result<Self, NodeError> {
-        let store = Store::open(directory, Limits::default()).map_err(NodeError::Images)?;
+    /// Opens a node's images. Blocks.
+    pub(super) fn open(client: Client, config: &NodeConfig) -> Result<Self, NodeError> {
+        let store = Store::open(&config.images, Limits::default()).map_err(NodeError::Images)?;
         let no_roots = watch::channel(String::new()).1;
-        let registries = Registries::new(no_roots, TRUST_HINT, Some(registries));
+        let registries = Registries::new(no_roots, TRUST_HINT, Some(config.registries.clone()));
         let puller = Puller::new(store.clone(), registries);
         let credentials = machine::file(|name| std::env::var_os(name)).map(Arc::from);
-        Ok(Self { client, store, puller, credentials })
+        Ok(Self { client, store, puller, credentials, room: config.image_bytes })
     }
 
     /// The image that a reference of the pod means now, pulled first if the policy asks for it. A pull goes on for as long as
@@ -76,7 +78,16 @@ impl Images {
         let (pod, image) = (pod.metadata.name.as_deref().unwrap_or_default(), image);
         tracing::info!(pod, image, "pulling an image");
         let pulled = self.puller.pull(name, keyring, &advice, |_| {}).await;
-        pulled.map_err(|error| error.chain())
+        let image = pulled.map_err(|error| error.chain())?;
+        let (store, room, newest) = (self.store.clone(), self.room, image.clone());
+        match spawn_blocking(move || store.prune_pulled(room, &newest)).await {
+            Ok(Ok(removed)) if removed.images.is_empty() => {}
+            Ok(Ok(removed)) => tracing::info!(images = ?removed.images, "removed images to make room"),
+            // The image is here all the same.
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "cannot make room among the images"),
+            Err(error) => tracing::warn!(error = chain(&error), "cannot make room among the images"),
+        }
+        Ok(image)
     }
 
     /// Keeps an image from being removed for as long as there is something at the path. Blocks.

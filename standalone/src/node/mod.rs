@@ -72,6 +72,9 @@ pub const DEFAULT_LOG_BYTES: u64 = 256 << 20;
 /// Bytes a container may write outside its volumes; that layer lives in memory.
 pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
 
+/// Bytes of data in images: some hundred of the usual ones, and a part of the disks that machines for builds have.
+pub const DEFAULT_IMAGE_BYTES: u64 = 64 << 30;
+
 /// Directory of images, below the root of everything.
 pub const IMAGES: &str = "images";
 
@@ -127,6 +130,8 @@ pub struct NodeConfig {
     pub rootfs: RootfsMode,
     /// Directory of the node's images, which others may use at the same time.
     pub images: PathBuf,
+    /// Bytes of data in images beyond which a pull removes pulled ones that nothing runs with, those least recently used first.
+    pub image_bytes: u64,
     /// Directory that says how registries are reached, in the form of containerd's `certs.d`; it need not exist.
     pub registries: PathBuf,
     /// Who makes containers.
@@ -156,6 +161,7 @@ impl NodeConfig {
         let data_dir = data_dir.into();
         Self {
             images: data_dir.join(IMAGES),
+            image_bytes: DEFAULT_IMAGE_BYTES,
             registries: data_dir.join(REGISTRIES),
             data_dir,
             private_dirs: Vec::new(),
@@ -415,13 +421,12 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
     std::fs::create_dir_all(given).map_err(NodeError::path("make", given))?;
     config.data_dir = std::fs::canonicalize(given).map_err(NodeError::path("find", given))?;
     let directory = config.data_dir.clone();
-    let images = (config.rootfs == RootfsMode::Images)
-        .then(|| (client.clone(), config.images.clone(), config.registries.clone()));
+    let images = (config.rootfs == RootfsMode::Images).then(|| (client.clone(), config.clone()));
     let blocking = tokio::task::spawn_blocking(move || {
         exec::end_orphans(&directory);
         let (cgroups, known) = install(&directory)?;
-        let open = |(client, images, registries): (_, PathBuf, _)| Images::open(client, &images, registries);
-        Ok::<_, NodeError>((cgroups, known, images.map(open).transpose()?))
+        let images = images.map(|(client, config)| Images::open(client, &config)).transpose()?;
+        Ok::<_, NodeError>((cgroups, known, images))
     });
     let (cgroups, known_cgroups, images) =
         blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::conditions::is_deleted;
-use ropewalk_images::{Image, StoreError};
+use ropewalk_images::{Image, Limits, Store, StoreError};
 use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use ropewalk_standalone::node::{NodeConfig, RootfsMode};
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("an_image_is_pulled_once_it_may_be", || test_images(an_image_is_pulled_once_it_may_be)),
         ("a_tag_that_moves_is_followed", || test_images(a_tag_that_moves_is_followed)),
         ("a_pull_holds_up_nobody_else", || test_images(a_pull_holds_up_nobody_else)),
+        ("a_pull_makes_room", a_pull_makes_room),
         ("an_image_is_a_volume", || test_images(an_image_is_a_volume)),
         ("images_in_use_stay", || test_images(images_in_use_stay)),
         ("the_image_says_how_to_stop", || test_images(the_image_says_how_to_stop)),
@@ -384,6 +385,41 @@ async fn a_pull_holds_up_nobody_else(world: &mut World) {
         world.pods().delete(&name, &DeleteParams::default()).await.expect("deleted");
         world.wait(&name, is_deleted(&uid)).await;
     }
+}
+
+fn a_pull_makes_room() {
+    let edit = |config: &mut NodeConfig| {
+        config.rootfs = RootfsMode::Images;
+        config.image_bytes = 0;
+    };
+    test_with(edit, async |world: &mut World| {
+        let registry = Fake::start(Auth::None, Tls::No).await;
+        let image = |repository: &str| format!("{}/{repository}:1", registry.host);
+        for repository in ["first", "in-use", "last"] {
+            let layer = Layer::new().file("name", 0o644, repository.as_bytes());
+            image::publish(&registry, repository, "1", vec![layer], &json!({}));
+        }
+        add(world, "r.example/loaded:1", Vec::new(), &json!({}));
+        let run = async |repository: &str, script: &str| {
+            world
+                .create(pod(repository, json!({"containers": [from(&image(repository), "c", script)]})))
+                .await
+        };
+        let first = run("first", "true").await;
+        world.ended("first").await;
+        world.pods().delete("first", &DeleteParams::default()).await.expect("deleted");
+        world.wait("first", is_deleted(first.metadata.uid.as_deref().expect("a UID"))).await;
+        run("in-use", "sleep 1000").await;
+        world.wait("in-use", phase(&["Running"])).await;
+        run("last", "cat /name").await;
+        world.ended("last").await;
+        assert_eq!(world.log("last", "c").await, "last");
+        let store = Store::open(&world.data_dir().join("images"), Limits::default()).expect("a store");
+        let listed = store.list().expect("readable");
+        let mut tags: Vec<_> = listed.iter().flat_map(|image| &image.references).collect();
+        tags.retain(|name| !name.contains('@'));
+        assert_eq!(tags, [&image("in-use"), &image("last"), "r.example/loaded:1"]);
+    });
 }
 
 async fn an_image_is_a_volume(world: &mut World) {
