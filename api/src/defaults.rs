@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use ropewalk_entrypoint_protocol::value::ParamType;
 
 use crate::config::{Config, Defaults};
+use crate::validate::is_label_value;
 use crate::{
     CustomRun, ParamSpec, Pipeline, PipelineRef, PipelineRun, PipelineRunSpec, PipelineSpec, PipelineTask,
     PodTemplate, PropertySpec, StepAction, StepResult, Task, TaskRef, TaskResult, TaskRun, TaskRunSpec,
@@ -139,7 +140,8 @@ impl New for TaskRun {
     fn label_new(&mut self, release: &str) {
         note_release(self.annotations_mut(), release);
         let task = self.spec.task_ref.as_ref().filter(|task_ref| task_ref.resolver.is_empty());
-        if let Some(name) = task.map(|task_ref| task_ref.name.clone()).filter(|name| !name.is_empty()) {
+        // A label may not be all that a reference may: `example.dev/task` is a name, and the run would be refused for it.
+        if let Some(name) = task.map(|task_ref| task_ref.name.clone()).filter(|name| is_label_value(name)) {
             self.labels_mut().entry(labels::TASK.to_owned()).or_insert(name);
         }
     }
@@ -149,7 +151,7 @@ impl New for PipelineRun {
     fn label_new(&mut self, release: &str) {
         note_release(self.annotations_mut(), release);
         let name = pipeline_label(self);
-        if !name.is_empty() {
+        if is_label_value(&name) {
             self.labels_mut().entry(labels::PIPELINE.to_owned()).or_insert(name);
         }
     }

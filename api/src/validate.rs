@@ -23,7 +23,7 @@ mod update;
 mod usage;
 
 pub use errors::{FieldError, FieldErrors};
-pub(crate) use names::is_dns_subdomain;
+pub(crate) use names::{is_dns_subdomain, is_label_value};
 pub use update::is_same_spec;
 
 use kube::Resource;

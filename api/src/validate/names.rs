@@ -57,7 +57,12 @@ pub(super) fn is_qualified_name(name: &str) -> bool {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, name),
     };
-    prefix.is_none_or(is_dns_subdomain) && name.len() <= MAX_NAME && is_result_name(name)
+    prefix.is_none_or(is_dns_subdomain) && is_label_value(name)
+}
+
+/// What the value of a label may be, when it is one: `[A-Za-z0-9]`, with `-_.` inside, at most 63.
+pub(crate) fn is_label_value(value: &str) -> bool {
+    value.len() <= MAX_NAME && is_result_name(value)
 }
 
 /// `^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$`

@@ -4,6 +4,7 @@
 //! is another one. To add one: a function in a file beside this, and its line in [`CASES`]; `ropewalk_test::harness`
 //! tells what tests have to hand.
 
+mod admission;
 mod apiserver;
 mod cancel;
 mod clients;
@@ -106,6 +107,8 @@ const CASES: &[Case] = &[
     Case::new("no Secret for a volume, for a while", |world| limits::secret_as_volume(world).boxed()),
     Case::new("credentials of a service account", |world| credentials::run(world).boxed()),
     Case::new("no node that fits", |world| limits::unschedulable(world).boxed()),
+    // Others are created under the flags that the installation has.
+    Case::new("right and wrong objects", |world| admission::objects(world).boxed()).alone(),
     Case::new("objects in either version", |world| versions::run(world).boxed()),
     Case::new("trap_1_status_is_written_four_ways", |world| traps::trap_1(world).boxed()),
     Case::new("trap_2_updates_are_compared_as_what_they_mean", |world| traps::trap_2(world).boxed()),
