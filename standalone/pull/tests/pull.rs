@@ -22,6 +22,9 @@ const PASSWORD: &str = "hidden-password";
 const USER: &str = "robot$ci";
 const TOKEN: Auth = Auth::Token { user: USER, password: PASSWORD };
 
+/// Far beyond what any of this takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// A node's images, and what it knows of registries.
 struct Node {
     directory: TempDir,
@@ -394,6 +397,43 @@ async fn who_wants_the_same_waits_for_the_same() {
     let (may, may_not) = tokio::join!(node.pull_as(keyring(&fake.host, PASSWORD), &name), node.pull(&name));
     may.expect("an image");
     assert_eq!(may_not.expect_err("it has no credentials").kind(), Kind::Denied);
+}
+
+#[tokio::test]
+async fn a_pull_that_nobody_waits_for_ends() {
+    let fake = Fake::start(Auth::None, Tls::No).await;
+    let layers = layers();
+    let (name, _) = give_app(&fake, &layers);
+    let last = layers[4].request("app");
+    fake.odd(&last, Odd::Silence);
+    let node = Node::new();
+    let incoming = node.directory.path().join("images/incoming");
+    let files = || fs::read_dir(&incoming).expect("a directory").count();
+    let mut pull = Box::pin(node.pull(&name));
+    let asked = async {
+        while !fake.requests().contains(&last) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        pulled = &mut pull => panic!("{pulled:?}"),
+        asked = tokio::time::timeout(PATIENCE, asked) => asked.expect("it comes to the last layer"),
+    }
+    assert_eq!(files(), 1);
+    drop(pull);
+    // The threads that unpack are told, and remove what they have.
+    let gone = async {
+        while files() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is removed");
+
+    // What was whole by then is not transferred again.
+    fake.mend(&last);
+    node.pull(&name).await.expect("an image");
+    let requests = fake.requests();
+    assert!(!requests.contains(&layers[0].request("app")), "{requests:?}");
 }
 
 #[tokio::test]
