@@ -39,7 +39,7 @@ const LAYERS: usize = 3;
 const MAX_IMAGE: u64 = 128 << 30;
 
 /// Where it says how registries are reached, below the data directory.
-pub pub const HOSTS: &str = "certs.d";
+pub const HOSTS: &str = "certs.d";
 
 /// Where the certificate of an authority goes that nobody else knows.
 const TRUST_HINT: &str =
