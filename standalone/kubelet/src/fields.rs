@@ -212,7 +212,7 @@ mod tests {
             ("metadata.labels", "a=\"1\"\nb=\"say \\\"hi\\\"\""),
             ("spec.nodeName", "here"),
             ("spec.serviceAccountName", "default"),
-            ("status.podIP", "10.0.0.7"),
+            ("status.podIP", "10.209.0.9"),
         ];
         for (path, expected) in table {
             let selector = ObjectFieldSelector { field_path: path.into(), ..ObjectFieldSelector::default() };

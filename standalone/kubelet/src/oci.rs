@@ -633,6 +633,6 @@ mod tests {
             assert!(found.empty.contains_key(empty), "{empty}");
         }
         assert_eq!(found.files["/etc/resolv.conf"], "nameserver 1.1.1.1\n");
-        assert!(found.files["/etc/hosts"].contains("10.0.0.7\tp\n"));
+        assert!(found.files["/etc/hosts"].contains("10.209.0.9\tp\n"));
     }
 }
