@@ -9,13 +9,11 @@ use std::process::ExitCode;
 use indicatif::BinaryBytes;
 use ropewalk_core::images::reference::Reference;
 use ropewalk_images::{Limits, Listed, Removed, Store};
+use ropewalk_standalone::node::IMAGES;
 
 use crate::args::{self, ImageCommand, ImageOutput};
 use crate::diagnostic::Diagnostic;
 use crate::run::REFUSED;
-
-/// The directory below the one of `ropewalk up`.
-const IMAGES: &str = "images";
 
 /// Digits of an id that tell images of one machine apart.
 const SHORT_ID: usize = 12;
