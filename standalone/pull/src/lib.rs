@@ -30,7 +30,7 @@ use layer::{Missing, blocking};
 use progress::Counter;
 pub use progress::Progress;
 
-/// Pulls at once; further ones wait for their turn. One waits for networks and the other for disks.
+/// Pulls from one registry at once; further ones wait for their turn. One that does not answer holds up nobody else's.
 const PULLS: usize = 4;
 /// Layers of one image at once, as Docker and containerd have it. So many compressed layers may be on the disk besides what
 /// was unpacked of them.
@@ -59,7 +59,8 @@ pub struct Puller {
 struct Inner {
     store: Store,
     registries: Registries,
-    places: Semaphore,
+    /// By the host of the registry.
+    places: Mutex<HashMap<String, Arc<Semaphore>>>,
     under_way: Mutex<HashMap<Wanted, UnderWay>>,
 }
 
@@ -80,8 +81,8 @@ type Outcome = Result<Image, Arc<PullError>>;
 impl Puller {
     /// Pulls into this store, from registries as these reach them.
     pub fn new(store: Store, registries: Registries) -> Self {
-        let places = Semaphore::new(PULLS);
-        Self { shared: Arc::new(Inner { store, registries, places, under_way: Mutex::default() }) }
+        let (places, under_way) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Inner { store, registries, places, under_way }) }
     }
 
     /// Brings an image here, as its registry has it now, or a mirror. Layers that are here are not transferred. `advice` is for
@@ -144,8 +145,9 @@ impl Inner {
         advice: &str,
         counter: &Counter,
     ) -> Result<Image, PullError> {
+        let places = self.places(&reference.host);
         // Never closed.
-        let _place = self.places.acquire().await;
+        let _place = places.acquire().await;
         let image = documents::name(reference);
         let mut mirrors = Vec::new();
         let sessions = match self.registries.sessions(reference, Access { keyring, advice }) {
@@ -168,6 +170,12 @@ impl Inner {
         }
         let pulled = self.pull_from(&sessions.registry, Patience::default(), reference, counter).await;
         pulled.map_err(|cause| PullError { image, cause, mirrors })
+    }
+
+    fn places(&self, host: &str) -> Arc<Semaphore> {
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, places| Arc::strong_count(places) > 1);
+        Arc::clone(all.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(PULLS))))
     }
 
     async fn pull_from(

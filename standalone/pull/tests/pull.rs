@@ -400,6 +400,26 @@ async fn who_wants_the_same_waits_for_the_same() {
 }
 
 #[tokio::test]
+async fn a_registry_that_does_not_answer_holds_up_nobody_else() {
+    let silent = Fake::start(Auth::None, Tls::No).await;
+    let fake = Fake::start(Auth::None, Tls::No).await;
+    let (name, _) = give_app(&fake, &layers());
+    let node = Node::new();
+    let stuck = (0..10).map(|index| {
+        silent.odd(&format!("HEAD /v2/app-{index}/manifests/v1"), Odd::Silence);
+        let (node, image) = (&node, format!("{}/app-{index}:v1", silent.host));
+        async move { node.pull(&image).await }
+    });
+    tokio::select! {
+        biased;
+        stuck = futures::future::join_all(stuck) => panic!("{stuck:?}"),
+        pulled = node.pull(&name) => assert_eq!(names(&pulled.expect("an image")).len(), 5),
+    }
+    let asked = silent.requests().len();
+    assert!((1..=4).contains(&asked), "{asked} at once");
+}
+
+#[tokio::test]
 async fn a_pull_that_nobody_waits_for_ends() {
     let fake = Fake::start(Auth::None, Tls::No).await;
     let layers = layers();
