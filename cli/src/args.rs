@@ -68,7 +68,7 @@ pub struct Run {
     #[arg(short, long = "workspace", value_name = "NAME=DIR", value_parser = pair)]
     pub workspaces: Vec<(String, String)>,
 
-    /// What containers see as their root file system
+    /// What containers see as their root file system, in place of what their images have
     #[arg(long, value_enum, value_name = "WHAT")]
     pub rootfs: Option<Rootfs>,
 
@@ -96,7 +96,7 @@ pub struct Up {
     #[arg(long, default_value = "/var/lib/ropewalk", value_name = "DIR")]
     pub data_dir: PathBuf,
 
-    /// What containers see as their root file system
+    /// What containers see as their root file system, in place of what their images have
     #[arg(long, value_enum, value_name = "WHAT")]
     pub rootfs: Option<Rootfs>,
 

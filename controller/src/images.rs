@@ -10,6 +10,11 @@ mod registry;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ropewalk_core::images::Image;
 use tokio::sync::watch;
 
 pub(crate) use look_ups::{LookUps, start};
@@ -21,4 +26,27 @@ pub struct ImageOptions {
     /// Certificates to trust besides the public ones and those of the machine, in PEM: key `cert` of ConfigMap
     /// `config-registry-cert`. Changes hold from the next request on.
     pub extra_roots: watch::Receiver<String>,
+    /// Directory that says how registries are reached, in the form of containerd's `certs.d`.
+    pub registries: Option<PathBuf>,
+    /// Images for which no registry is asked.
+    pub local: Option<Local>,
+}
+
+/// Finds an image, by its reference, among those that pods run from without a registry being asked. May block.
+#[derive(Clone)]
+pub struct Local(Arc<Find>);
+
+type Find = dyn Fn(&str) -> Option<Image> + Send + Sync;
+
+impl Local {
+    /// Images that this function finds.
+    pub fn new(find: impl Fn(&str) -> Option<Image> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(find))
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Local")
+    }
 }

@@ -32,7 +32,7 @@ use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 
 use self::events::Events;
-pub use images::{ImageOptions, SecretsError, pull_secrets};
+pub use images::{ImageOptions, Local, SecretsError, pull_secrets};
 pub use metrics::Metrics;
 
 /// How the controllers run.

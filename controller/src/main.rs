@@ -148,7 +148,7 @@ async fn work(
             config,
             settings: capabilities::follow(&client, &system, settings).await,
             namespace,
-            images: Some(ImageOptions { extra_roots }),
+            images: Some(ImageOptions { extra_roots, registries: None, local: None }),
             metrics,
         };
         let controllers = ropewalk_controller::run(client, options, shutdown.clone());

@@ -22,7 +22,7 @@ use nix::fcntl::{Flock, FlockArg};
 use prometheus::Registry;
 use ropewalk_api::{conversion, crd};
 use ropewalk_apiserver::{ResourceTable, State, TableError};
-use ropewalk_controller::{Metrics, Options};
+use ropewalk_controller::{ImageOptions, Metrics, Options};
 use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -251,7 +251,17 @@ impl Standalone {
         // Nobody changes the configuration of one process; a receiver keeps its value without a sender.
         let (config_now, settings) = (watch::channel(engine).1, watch::channel(settings).1);
         let metrics = Metrics::new(&Registry::new())?;
-        let options = Options { config: config_now, settings, namespace: None, images: None, metrics };
+        let registries = config.data_root.join(ropewalk_pull::HOSTS);
+        let images = match config.rootfs {
+            // Every image runs the same there, and that is nothing.
+            RootfsMode::Host => None,
+            RootfsMode::Images => Some(ImageOptions {
+                extra_roots: watch::channel(String::new()).1,
+                registries: Some(registries.clone()),
+                local: Some(node::local_images(&config.data_root.join(node::IMAGES))?),
+            }),
+        };
+        let options = Options { config: config_now, settings, namespace: None, images, metrics };
         let stopped = stopped(stopping.clone()).boxed();
         tasks.spawn(ropewalk_controller::run(client.clone(), options, stopped));
         let data_root = config.data_root.clone();
@@ -259,7 +269,7 @@ impl Standalone {
             rootfs: config.rootfs,
             images: config.data_root.join(node::IMAGES),
             image_bytes: config.image_bytes,
-            registries: config.data_root.join(node::REGISTRIES),
+            registries,
             runtime: config.runtime,
             private_dirs: vec![config.data_root],
             api: served.as_ref().map(|served| served.address),

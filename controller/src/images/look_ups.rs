@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::digests::Digests;
-use super::{ImageOptions, pull_secrets, registry};
+use super::{ImageOptions, Local, pull_secrets, registry};
 
 /// Runs whose look-ups are remembered: more than may wait for different images at once, and an evicted one asks again.
 const RUNS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -96,7 +96,8 @@ pub(crate) fn start(
     let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
         client: client.clone(),
-        servers: Registries::new(options.extra_roots, TRUST_HINT, None),
+        local: options.local,
+        servers: Registries::new(options.extra_roots, TRUST_HINT, options.registries),
         all: Semaphore::new(AT_ONCE),
         registries: Places::of(AT_ONCE_PER_REGISTRY),
         namespaces: Places::of(AT_ONCE_PER_NAMESPACE),
@@ -193,6 +194,7 @@ impl Shared {
 struct Worker {
     shared: Arc<Shared>,
     client: Client,
+    local: Option<Local>,
     servers: Registries,
     all: Semaphore,
     /// By host.
@@ -271,6 +273,12 @@ impl Worker {
             Ok(reference) => reference,
             Err(error) => return Lookup::Failed(error.to_string()),
         };
+        if let Some(image) = self.local(&wanted.image).await {
+            return match registry::check(&image.commands) {
+                Ok(()) => Lookup::Found(image),
+                Err(error) => Lookup::Failed(chain(&error)),
+            };
+        }
         if let Version::Digest(digest) = &reference.version
             && let Some(commands) = self.shared.digests.get(wanted, &reference, digest)
         {
@@ -289,6 +297,12 @@ impl Worker {
             self.wake(self.shared.report(wanted, &trouble.text)).await;
             tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn local(&self, image: &str) -> Option<Image> {
+        let (Local(find), image) = (self.local.clone()?, image.to_owned());
+        // One that panics has not found any.
+        tokio::task::spawn_blocking(move || find(&image)).await.ok()?
     }
 
     async fn attempt(&self, wanted: &Wanted, reference: &Reference) -> Result<Image, Trouble> {

@@ -113,15 +113,22 @@ async fn commands(session: &Session<'_>, content: &[u8]) -> Result<(Commands, bo
             (commands, count)
         }
     };
-    let words = || commands.values().flat_map(|it: &Command| it.entrypoint.iter().chain(&it.cmd));
+    let whole = commands.len() == platforms;
+    let commands = Commands(commands);
+    check(&commands)?;
+    Ok((commands, whole))
+}
+
+/// Whether there is something to run, and not too much.
+pub(super) fn check(Commands(commands): &Commands) -> Result<(), Error> {
+    let words = commands.values().flat_map(|it: &Command| it.entrypoint.iter().chain(&it.cmd));
     if commands.values().all(Command::is_empty) {
         return Err(Error::NoCommand);
     }
-    if words().map(String::len).sum::<usize>() > MAX_COMMANDS {
+    if words.map(String::len).sum::<usize>() > MAX_COMMANDS {
         return Err(Error::LongCommand);
     }
-    let whole = commands.len() == platforms;
-    Ok((Commands(commands), whole))
+    Ok(())
 }
 
 /// The command of one image of an index. Mirrors leave platforms out that nobody there uses.

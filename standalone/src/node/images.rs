@@ -5,20 +5,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use ropewalk_controller::pull_secrets;
-use ropewalk_core::images::Wanted;
-use ropewalk_core::images::keyring;
+use ropewalk_controller::{Local, pull_secrets};
+use ropewalk_core::images::{self, Command, Commands, Wanted, keyring};
 use ropewalk_images::{Image, Limits, Origin, Reference, Store};
 use ropewalk_kubelet::image::{self as rules, ImageConfig, ImageError, PullPolicy, Source};
 use ropewalk_pull::{Puller, machine};
-use ropewalk_registry::Registries;
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::{NodeConfig, NodeError};
-
-/// Where the certificate of an authority goes that nobody else knows.
-const TRUST_HINT: &str = "put the certificate of its authority as a file \"ca.crt\" into directory \"certs.d/HOST\" of the data directory";
 
 /// The images, which other processes may use at the same time.
 #[derive(Clone)]
@@ -36,9 +30,7 @@ impl Images {
     /// Opens a node's images. Blocks.
     pub(super) fn open(client: Client, config: &NodeConfig) -> Result<Self, NodeError> {
         let store = Store::open(&config.images, Limits::default()).map_err(NodeError::Images)?;
-        let no_roots = watch::channel(String::new()).1;
-        let registries = Registries::new(no_roots, TRUST_HINT, Some(config.registries.clone()));
-        let puller = Puller::new(store.clone(), registries);
+        let puller = Puller::new(store.clone(), ropewalk_pull::registries(config.registries.clone()));
         let credentials = machine::file(|name| std::env::var_os(name)).map(Arc::from);
         Ok(Self { client, store, puller, credentials, room: config.image_bytes })
     }
@@ -109,6 +101,22 @@ pub(super) fn config(image: &Image) -> ImageConfig {
         working_dir: config.working_dir,
         stop_signal: config.stop_signal.unwrap_or_default(),
     }
+}
+
+/// What the images in a directory run, for controllers: those that a pod would be started from as they are. What there is of
+/// others may be outdated.
+pub fn local_images(directory: &Path) -> Result<Local, NodeError> {
+    let store = Store::open(directory, Limits::default()).map_err(NodeError::Images)?;
+    Ok(Local::new(move |reference| {
+        let image = store.find(reference).ok()??;
+        let policy = PullPolicy::of(None, reference);
+        if rules::source(policy, Some(origin(&image))) != Source::Here {
+            return None;
+        }
+        let command = Command { entrypoint: image.config.entrypoint, cmd: image.config.cmd };
+        let commands = Commands([(ropewalk_images::machine(), command)].into());
+        Some(images::Image { reference: image.pinned, commands: Arc::new(commands) })
+    }))
 }
 
 /// Whose credentials may be used.

@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use images::Images;
+pub use images::local_images;
 pub use instance::Instance;
 pub use network::{NetworkChoice, PodNetwork};
 pub use ropewalk_kubelet::volume::DIRECTORY_ANNOTATION;
@@ -77,9 +78,6 @@ pub const DEFAULT_IMAGE_BYTES: u64 = 64 << 30;
 
 /// Directory of images, below the root of everything.
 pub const IMAGES: &str = "images";
-
-/// Directory that says how registries are reached, below the root of everything.
-pub const REGISTRIES: &str = "certs.d";
 
 /// Directory of the embedded image, below the node's.
 const EMBEDDED: &str = "entrypoint";
@@ -162,7 +160,7 @@ impl NodeConfig {
         Self {
             images: data_dir.join(IMAGES),
             image_bytes: DEFAULT_IMAGE_BYTES,
-            registries: data_dir.join(REGISTRIES),
+            registries: data_dir.join(ropewalk_pull::HOSTS),
             data_dir,
             private_dirs: Vec::new(),
             rootfs: RootfsMode::Images,

@@ -39,7 +39,11 @@ impl World {
             config: watch::channel(Arc::default()).1,
             settings: watch::channel(Arc::new(Settings::default())).1,
             namespace: None,
-            images: Some(ImageOptions { extra_roots: watch::channel(String::new()).1 }),
+            images: Some(ImageOptions {
+                extra_roots: watch::channel(String::new()).1,
+                registries: None,
+                local: None,
+            }),
             metrics: Metrics::new(&prometheus::Registry::new()).expect("metrics"),
         };
         let controllers = tokio::spawn(crate::run(client.clone(), options, std::future::pending()));

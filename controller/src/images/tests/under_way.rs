@@ -18,7 +18,8 @@ fn client() -> Client {
 }
 
 fn look_ups() -> (LookUps, impl Sized) {
-    let options = ImageOptions { extra_roots: watch::channel(String::new()).1 };
+    let options =
+        ImageOptions { extra_roots: watch::channel(String::new()).1, registries: None, local: None };
     let (look_ups, worker, woken) = start(&client(), Some(options));
     (look_ups.expect("they are on"), (worker, woken))
 }
