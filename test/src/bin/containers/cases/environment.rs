@@ -49,7 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 { "name": "MEMORY", "valueFrom": { "resourceFieldRef": { "resource": "limits.memory" } } },
                 { "name": "ASKED", "valueFrom": { "resourceFieldRef": { "resource": "requests.cpu" } } }] }))
             .says("250 67108864 1\n"),
-        script("nothing of the node's own environment", "env | cut -d= -f1 | grep -vE '^(KUBERNETES_|A$)' | sort | xargs")
+        script("nothing of the node's own environment", "env | cut -d= -f1 | grep -vE '^(KUBERNETES_|A$|SHLVL$)' | sort | xargs")
             .container(json!({ "env": [{ "name": "A", "value": "1" }] }))
             .says("HOME HOSTNAME PATH PWD\n"),
     ]
