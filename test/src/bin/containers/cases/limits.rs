@@ -63,7 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .says("throttled\n"),
         // A kubelet's bound is a setting of its own.
         pod("a fork bomb meets a bound, and others live", json!({ "containers": [
-            container("bomb", "b() { b | b & }; b 2>/dev/null; touch /v/lit; sleep 1; exit 3"),
+            container("bomb", "b() { b | b & }; : > /v/lit; b 2>/dev/null; sleep 1; exit 3"),
             container("c", "until [ -e /v/lit ]; do sleep 0.05; done; sh -c 'echo alive'")] }))
             .sharing()
             .only(Kind::Standalone)
