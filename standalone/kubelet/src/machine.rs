@@ -94,6 +94,8 @@ pub enum Event {
     VolumesReady,
     /// A volume cannot be made yet; the message names it.
     VolumesFailed(String),
+    /// The pod's network cannot be made yet, for this reason.
+    NetworkFailed(String),
     /// A container cannot be made from what the API server holds.
     Blocked {
         /// Container name.
@@ -162,7 +164,8 @@ pub enum Event {
 /// What to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Command {
-    /// Make all volumes, then say [`Event::VolumesReady`] or [`Event::VolumesFailed`].
+    /// Make all volumes and the pod's network, then say [`Event::VolumesReady`], or [`Event::VolumesFailed`] or
+    /// [`Event::NetworkFailed`].
     PrepareVolumes,
     /// Write the files that follow the pod's metadata again.
     RefreshVolumes,
@@ -226,10 +229,10 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
             refresh(state, &mut commands);
         }
         Event::VolumesFailed(message) if state.volumes == Volumes::Preparing => {
-            announce(state, "FailedMount", message.clone(), &mut commands);
-            state.volumes = Volumes::Failed(message);
-            state.urgent = true;
-            try_again_later(state, now);
+            unprepared(state, "FailedMount", message, now, &mut commands);
+        }
+        Event::NetworkFailed(message) if state.volumes == Volumes::Preparing => {
+            unprepared(state, "FailedCreatePodSandBox", message, now, &mut commands);
         }
         Event::Blocked { name, reason, message } => {
             announce(state, "Failed", format!("Error: {message}"), &mut commands);
@@ -276,7 +279,7 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
                 commands.push(Command::Remove);
             }
         }
-        Event::Tick | Event::VolumesReady | Event::VolumesFailed(_) => {}
+        Event::Tick | Event::VolumesReady | Event::VolumesFailed(_) | Event::NetworkFailed(_) => {}
     }
     wait_for_images(state, now);
     if state.ending.is_none()
@@ -306,7 +309,7 @@ fn try_again_later(state: &mut PodState, now: Timestamp) {
 
 fn try_again(state: &mut PodState) {
     state.again_at = None;
-    if matches!(state.volumes, Volumes::Failed(_)) {
+    if matches!(state.volumes, Volumes::Failed { .. }) {
         state.volumes = Volumes::None;
     }
     for record in &mut state.records {
@@ -314,6 +317,20 @@ fn try_again(state: &mut PodState) {
             record.phase = Phase::Waiting(None);
         }
     }
+}
+
+/// What containers need before they start could not be made, and is tried again.
+fn unprepared(
+    state: &mut PodState,
+    reason: &'static str,
+    message: String,
+    now: Timestamp,
+    commands: &mut Vec<Command>,
+) {
+    announce(state, reason, message.clone(), commands);
+    state.volumes = Volumes::Failed { reason, message };
+    state.urgent = true;
+    try_again_later(state, now);
 }
 
 /// An image is asked for again after a pause of its container's own: objects that change say nothing about images.
@@ -409,7 +426,7 @@ fn advance(state: &mut PodState, now: Timestamp, commands: &mut Vec<Command>) {
                     commands.push(Command::Remove);
                 }
             }
-            Volumes::None | Volumes::Failed(_) | Volumes::Ready => {
+            Volumes::None | Volumes::Failed { .. } | Volumes::Ready => {
                 state.volumes = Volumes::TearingDown;
                 commands.push(Command::TearDown);
             }

@@ -201,7 +201,7 @@ fn conditions(state: &PodState, phase: &str, now: Timestamp) -> Vec<PodCondition
         )
     };
     let starting = match state.volume_failure() {
-        Some(message) => because("FailedMount", message.to_owned()),
+        Some((reason, message)) => because(reason, message.to_owned()),
         None if state.has_volumes() => None,
         None => because("ContainerCreating", String::new()),
     };

@@ -204,9 +204,10 @@ impl Task {
             Command::PrepareVolumes => self.node.spawn(async move {
                 // Neither is given up for the other: it would go on behind the next try.
                 let made = tokio::join!(prepare_volumes(&node, &pod, &ending), prepare_network(&node, &pod));
-                let event = match made.0.and(made.1) {
-                    Ok(()) => Event::VolumesReady,
-                    Err(message) => Event::VolumesFailed(message),
+                let event = match made {
+                    (Ok(()), Ok(())) => Event::VolumesReady,
+                    (Ok(()), Err(message)) => Event::NetworkFailed(message),
+                    (Err(message), _) => Event::VolumesFailed(message),
                 };
                 // Fails only when the pod's task has ended.
                 let _ = sender.send(event).await;

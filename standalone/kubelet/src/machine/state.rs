@@ -85,7 +85,7 @@ impl Record {
 pub(super) enum Volumes {
     None,
     Preparing,
-    Failed(String),
+    Failed { reason: &'static str, message: String },
     Ready,
     TearingDown,
     Gone,
@@ -189,10 +189,10 @@ impl PodState {
         spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
     }
 
-    /// Why volumes cannot be made, if they cannot.
-    pub fn volume_failure(&self) -> Option<&str> {
+    /// Why volumes or the network cannot be made, if they cannot: a reason, as events have them, and a message.
+    pub fn volume_failure(&self) -> Option<(&'static str, &str)> {
         match &self.volumes {
-            Volumes::Failed(message) => Some(message),
+            Volumes::Failed { reason, message } => Some((reason, message)),
             _ => None,
         }
     }

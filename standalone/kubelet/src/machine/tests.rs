@@ -256,6 +256,18 @@ fn the_deadline_stops_the_pod() {
 }
 
 #[test]
+fn a_network_that_cannot_be_made_is_tried_again() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.send(Event::Admitted);
+    let failed = drive.send(Event::NetworkFailed("no address is free".into()));
+    assert_eq!(failed, ["FailedCreatePodSandBox: no address is free"]);
+    assert_eq!(drive.state.volume_failure(), Some(("FailedCreatePodSandBox", "no address is free")));
+    drive.now = 10;
+    assert_eq!(drive.send(Event::Tick), ["prepare"]);
+    assert_eq!(drive.send(Event::VolumesReady), ["start a/0"]);
+}
+
+#[test]
 fn what_is_missing_is_retried_when_it_appears() {
     let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
     drive.send(Event::Admitted);
