@@ -102,7 +102,7 @@ impl Attempt {
 
     /// Starts the container and reports until it has ended.
     pub(super) async fn run(self) {
-        match self.start().await {
+        match Box::pin(self.start()).await {
             // Not started because the node is stopping: nobody is to be told anything.
             Ok(None) => {}
             Ok(Some((mut child, watch))) => {

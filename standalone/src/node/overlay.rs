@@ -26,10 +26,9 @@ pub(super) fn mount(
     let opened: Vec<File> = lowers.iter().map(|lower| open_layer(lower)).collect::<io::Result<_>>()?;
     // All options have to fit into a page, and a hundred paths do not; from here each has a name of a few digits.
     let names: Vec<_> = opened.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
-    let mut options = format!("lowerdir={}", names.join(":"));
-    if let Some(Upper { layer, work }) = upper {
-        options += &format!(",upperdir={},workdir={}", layer.display(), work.display());
-    }
+    let above = upper
+        .map(|Upper { layer, work }| format!(",upperdir={},workdir={}", layer.display(), work.display()));
+    let options = format!("lowerdir={}{}", names.join(":"), above.unwrap_or_default());
     rustix::process::chdir("/proc/thread-self/fd")?;
     let mounted = mount_raw(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()));
     rustix::process::chdir("/")?;

@@ -72,13 +72,12 @@ pub(super) fn prepare(
     let mut paths = Paths::default();
     for found in volumes(pod) {
         let volume = || found.name.clone();
-        let path = match images.get(&found.name) {
-            Some(image) => make_image(node, pod, found, image)?,
-            None => {
-                let plan = volume::plan(pod, found, objects, &node.facts)
-                    .map_err(|source| VolumeError::Config { volume: volume(), source })?;
-                make(node, pod, found, plan)?
-            }
+        let path = if let Some(image) = images.get(&found.name) {
+            make_image(node, pod, found, image)?
+        } else {
+            let plan = volume::plan(pod, found, objects, &node.facts)
+                .map_err(|source| VolumeError::Config { volume: volume(), source })?;
+            make(node, pod, found, plan)?
         };
         paths.0.insert(found.name.clone(), path);
     }

@@ -126,7 +126,9 @@ pub(crate) fn add(images: &Path, name: &str, layers: Vec<Layer>, config: &Value)
 /// Puts an image into a registry.
 pub(crate) fn publish(registry: &Fake, repository: &str, tag: &str, layers: Vec<Layer>, config: &Value) {
     let Made { manifest, blobs } = make(layers, config);
-    blobs.into_iter().for_each(|content| drop(registry.blob(content)));
+    for content in blobs {
+        registry.blob(content);
+    }
     registry.tag(repository, tag, &manifest);
 }
 

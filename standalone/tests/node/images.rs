@@ -443,7 +443,7 @@ async fn an_image_is_a_volume(world: &mut World) {
 fn a_step_without_a_command_takes_its_images() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, bare_step()).await }).expect("in time");
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, Box::pin(bare_step())).await }).expect("in time");
 }
 
 async fn bare_step() {
