@@ -6,6 +6,8 @@
 //! Blocking code on one thread, linked statically and kept small, since it runs in every image there
 //! is. Does IO; all formats live in `ropewalk_entrypoint_protocol`.
 
+#![cfg_attr(not(test), no_main)]
+
 mod child;
 mod clock;
 mod command;
@@ -17,6 +19,8 @@ mod report;
 mod script;
 mod signals;
 mod spawn;
+#[cfg(not(test))]
+mod start;
 mod step;
 mod substitute;
 mod tee;
@@ -26,14 +30,15 @@ mod watch;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::ExitCode;
 
 use ropewalk_entrypoint_protocol::flags::{self, Command};
 
 /// Exit code for what goes wrong outside the step's own command.
 const FAILED: u8 = 1;
 
-fn main() -> ExitCode {
+/// Does what the arguments say; the exit code.
+#[cfg_attr(test, allow(dead_code, reason = "tests have a start of their own"))]
+fn run() -> u8 {
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     let outcome = match flags::parse(&args) {
@@ -43,10 +48,10 @@ fn main() -> ExitCode {
         Ok(Command::Nop) => Ok(0),
         Err(error) => Err(describe(&error)),
     };
-    ExitCode::from(outcome.unwrap_or_else(|message| {
+    outcome.unwrap_or_else(|message| {
         log(&message);
         FAILED
-    }))
+    })
 }
 
 /// Writes one line to standard error, where it becomes part of the container's log. A closed standard

@@ -34,7 +34,7 @@ pub(crate) fn run(flags: &ScriptFlags) -> Result<(), ScriptError> {
     let root = Path::new(flags.root.as_deref().unwrap_or(paths::ROOT));
     layout::write_script(root, &flags.script)?;
     let path = &flags.script.path;
-    // Unlike a bare `execve`, this resets the signals that Rust has ignored from the start.
+    // Unlike a bare `execve`, this resets the signal that is ignored from the start.
     let error = Command::new(path).args(&flags.args).exec();
     if is_our_image().unwrap_or(false) {
         return Ok(());

@@ -40,7 +40,7 @@ pub(crate) fn spawn(invocation: &Invocation<'_>) -> io::Result<Pid> {
     )?;
     attributes.set_pgroup(Pid::from_raw(0))?;
     attributes.set_sigmask(&SigSet::empty())?;
-    // Rust ignores SIGPIPE from the start, and ignoring is inherited, from whoever started us too.
+    // SIGPIPE is ignored from the start, and ignoring is inherited, from whoever started us too.
     attributes.set_sigdefault(&SigSet::all())?;
     let program = CString::new(invocation.program.as_os_str().as_bytes())?;
     let argv: Vec<_> =
