@@ -77,8 +77,13 @@ debian_tag() {
 debian_registry() {
     [[ -e $STATE/ready ]] || fail "the cluster is not up: run hack/cluster up"
     mkdir -p "$STATE/registries/$1"
-    printf 'server = "http://%s"\n[host."http://%s"]\ncapabilities = ["pull", "resolve"]\n' "$1" "$1" \
-        >"$STATE/registries/$1/hosts.toml"
+    if (($# > 1)); then
+        cp "$2" "$STATE/registries/$1/ca.crt"
+        printf 'server = "https://%s"\n[host."https://%s"]\ncapabilities = ["pull", "resolve"]\nca = "%s"\n' "$1" "$1" \
+            "$STATE/registries/$1/ca.crt"
+    else
+        printf 'server = "http://%s"\n[host."http://%s"]\ncapabilities = ["pull", "resolve"]\n' "$1" "$1"
+    fi >"$STATE/registries/$1/hosts.toml"
 }
 
 # Kills the process, as a crash would, and waits until what the node starts in its stead answers.

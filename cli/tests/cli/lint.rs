@@ -106,7 +106,7 @@ fn other_files_of_a_directory_are_left_alone() {
 
 #[test]
 fn the_examples_are_right() {
-    for path in ["quickstart.yaml", "features"] {
+    for path in ["quickstart.yaml", "features", "build-and-deploy"] {
         assert_eq!(
             lint(&[], &example(path)).status.code(),
             Some(0),

@@ -221,7 +221,7 @@ async fn is_ready() -> bool {
 }
 
 impl Webhook {
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(crate) fn address() -> SocketAddr {
         (Ipv4Addr::LOCALHOST, HTTPS).into()
     }
 

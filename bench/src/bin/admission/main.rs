@@ -29,7 +29,7 @@ use ropewalk_bench::figures::{ms, quantile, ratio};
 use ropewalk_bench::processes::Usage;
 
 use asking::Asking;
-use cluster::Cluster;
+use cluster::{Cluster, Webhook};
 use floor::Floor;
 use largest::Largest;
 use load::Load;
@@ -91,7 +91,7 @@ async fn run(args: &Args, alone: bool) -> Result<()> {
     let webhook = cluster.webhook(&args.webhook).await?;
     let idle = webhook.usage()?;
     let trust = cluster.trusted_by_api_servers().await?;
-    let asked = Asking::new(webhook.address(), trust.clone());
+    let asked = Asking::new(Webhook::address(), trust.clone());
     let reviews = largest.reviews()?;
     let answers = asked.answers(&reviews).await?;
 

@@ -28,6 +28,6 @@ pub(crate) fn cases() -> Vec<Case> {
         script("the log of a success is no message", "echo words").container(fallback()).leaves(""),
         script("only the end of the log stands in", "seq 1 100; exit 1")
             .container(fallback())
-            .leaves((21..=100).map(|number| format!("{number}\n")).collect::<String>()),
+            .leaves((21..=100).map(|number: u8| number.to_string() + "\n").collect::<String>()),
     ]
 }

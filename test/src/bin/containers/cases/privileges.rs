@@ -21,6 +21,7 @@ const USUAL: u64 = 0xa004_25fb;
 const STATUS: &str = "cat /proc/self/status";
 
 /// A script for a container with this security context.
+#[expect(clippy::needless_pass_by_value, reason = "callers make the value for it")]
 fn secured(name: &'static str, text: &str, context: Value) -> Case {
     script(name, text).container(json!({ "securityContext": context }))
 }
