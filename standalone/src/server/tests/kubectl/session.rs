@@ -73,6 +73,12 @@ async fn generators_send_protobuf_and_are_understood() {
 async fn fields_have_managers_and_conflicts() {
     let theirs = || MAP.replace("a: '1'", "a: '2'");
     let managers = "get cm m --show-managed-fields -o jsonpath={.metadata.managedFields[*].manager}";
+    let fields_of = |manager: &str| {
+        format!(
+            "get cm m --show-managed-fields -o jsonpath={{.metadata.managedFields[?(@.manager==\"{manager}\")].fieldsV1}}"
+        )
+    };
+    let [kubectls, last, others] = ["kubectl", "kubectl-last-applied", "other"].map(fields_of);
     session(vec![
         ("apply -f -", MAP.to_owned(), true, "configmap/m created"),
         typed(managers, "kubectl-client-side-apply"),
@@ -100,7 +106,14 @@ async fn fields_have_managers_and_conflicts() {
             true,
             "serverside-applied",
         ),
-        typed(managers, "kubectl kubectl-last-applied other"),
+        // Their order is that of the seconds in which they wrote.
+        typed(
+            "get cm m --show-managed-fields -o jsonpath={.metadata.managedFields[*].operation}",
+            "Apply Apply Apply",
+        ),
+        typed(&kubectls, "f:b"),
+        typed(&last, "last-applied-configuration"),
+        typed(&others, "f:a"),
         typed("get cm m -o jsonpath={.data}", "{\"a\":\"2\",\"b\":\"1\"}"),
         // What its only owner leaves out goes.
         (
