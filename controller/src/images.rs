@@ -26,7 +26,8 @@ pub struct ImageOptions {
     /// Certificates to trust besides the public ones and those of the machine, in PEM: key `cert` of ConfigMap
     /// `config-registry-cert`. Changes hold from the next request on.
     pub extra_roots: watch::Receiver<String>,
-    /// Directory that says how registries are reached, in the form of containerd's `certs.d`.
+    /// Directory that says how registries are reached, in the form of containerd's `certs.d`; with one, advice about
+    /// certificates is to use it.
     pub registries: Option<PathBuf>,
     /// Images for which no registry is asked.
     pub local: Option<Local>,

@@ -24,6 +24,10 @@ const MAX_FILE: u64 = 1 << 20;
 /// Mirrors of one registry: each may have to be waited for.
 const MAX_HOSTS: usize = 8;
 
+/// Where the certificate of an authority goes that nobody else knows, for whoever keeps such a directory with its data.
+pub const TRUST_HINT: &str =
+    "put the certificate of its authority into \"certs.d/REGISTRY/ca.crt\" below the data directory";
+
 /// Why what is configured about a registry cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HostsError {

@@ -14,7 +14,7 @@ mod http;
 mod patience;
 mod session;
 
-pub use hosts::HostsError;
+pub use hosts::{HostsError, TRUST_HINT};
 pub use http::{Failure, Registries, Sessions};
 pub use patience::Patience;
 pub use reqwest::{Method, Response, StatusCode};

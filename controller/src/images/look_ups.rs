@@ -41,7 +41,7 @@ pub(super) const QUEUE_PER_NAMESPACE: usize = QUEUE / 4;
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Pauses before further attempts: a registry that restarts is back by then, a user still waits.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// Where certificates go that are not trusted yet.
+/// Where certificates go that are not trusted yet, unless a directory says how registries are reached.
 pub(super) const TRUST_HINT: &str =
     "put the certificate of its authority under key \"cert\" of ConfigMap \"config-registry-cert\"";
 /// Runs that may wait to be woken: the controller takes them at once.
@@ -94,10 +94,11 @@ pub(crate) fn start(
     let (asks, asked) = mpsc::unbounded_channel();
     let (wake, woken) = mpsc::channel(WOKEN);
     let worker = Arc::new(Worker {
+    let hint = if options.registries.is_some() { ropewalk_registry::TRUST_HINT } else { TRUST_HINT };
         shared: Arc::clone(&shared),
         client: client.clone(),
         local: options.local,
-        servers: Registries::new(options.extra_roots, TRUST_HINT, options.registries),
+        servers: Registries::new(options.extra_roots, hint, options.registries),
         all: Semaphore::new(AT_ONCE),
         registries: Places::of(AT_ONCE_PER_REGISTRY),
         namespaces: Places::of(AT_ONCE_PER_NAMESPACE),

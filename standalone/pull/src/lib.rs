@@ -20,7 +20,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ropewalk_core::images::keyring::{Credential, Keyring};
 use ropewalk_core::images::reference::{Digest, Reference};
 use ropewalk_images::{Blob, Config, Image, Incoming, Layer, Origin, Store, StoreError};
-use ropewalk_registry::{Access, Patience, Registries, Session};
+use ropewalk_registry::{Access, Patience, Registries, Session, TRUST_HINT};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use documents::{Documents, documents};
@@ -40,10 +40,6 @@ const MAX_IMAGE: u64 = 128 << 30;
 
 /// Where it says how registries are reached, below the data directory.
 pub const HOSTS: &str = "certs.d";
-
-/// Where the certificate of an authority goes that nobody else knows.
-const TRUST_HINT: &str =
-    "put the certificate of its authority into \"certs.d/REGISTRY/ca.crt\" below the data directory";
 
 /// Registries as a node reaches them: as [`HOSTS`] of its data directory says, if it exists.
 pub fn registries(hosts: PathBuf) -> Registries {

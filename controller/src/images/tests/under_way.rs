@@ -1,5 +1,6 @@
 //! Who waits for what: the worker does not run here.
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
@@ -42,6 +43,28 @@ fn pending(problem: Option<&str>) -> Lookup {
 }
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+#[tokio::test]
+async fn who_keeps_a_directory_of_registries_is_told_of_it_and_of_no_config_map() {
+    let fake = Fake::start(Auth::None, Tls::Yes).await;
+    let image = format!("{}/app:v1", fake.host);
+    let options = ImageOptions {
+        extra_roots: watch::channel(String::new()).1,
+        registries: Some("/nowhere/certs.d".into()),
+        local: None,
+    };
+    let (look_ups, worker, mut woken) = start(&client(), Some(options));
+    let (look_ups, worker) = (look_ups.expect("they are on"), tokio::spawn(worker));
+    assert!(look_ups.follow(&run("one"), "1", &[wanted(&image)], NOW));
+    assert_eq!(woken.next().await, Some(run("one")));
+    let known = look_ups.known("1").remove(&image);
+    let Some(Lookup::Pending { problem: Some(text), .. } | Lookup::Failed(text)) = known else {
+        panic!("it should be refused: {known:?}")
+    };
+    assert!(text.contains("certificate is refused"), "{text}");
+    assert!(text.ends_with("\"certs.d/REGISTRY/ca.crt\" below the data directory"), "{text}");
+    worker.abort();
+}
 
 #[tokio::test]
 async fn runs_that_want_the_same_wait_for_one_look_up() {
