@@ -23,6 +23,16 @@ install() {
         fail "apt-get cannot install ${missing[*]}"
 }
 
+# Puts a kubectl in PATH that can build what is in config/, as Debian 12's, of Kubernetes 1.20, cannot.
+provide_kubectl() {
+    kubectl kustomize config/overlays/kubernetes-1.20 >/dev/null 2>&1 && return
+    python3 -m pip --version >/dev/null 2>&1 || install python3-pip
+    local newest
+    newest=$(hack/newest-kubectl) || fail "there is no kubectl that can build config/: install one of Kubernetes 1.28 or later"
+    PATH=$(dirname "$newest"):$PATH
+    export PATH
+}
+
 # What to install on the cluster of KUBECONFIG: the one built from Debian's packages is older than what config/ is written for.
 installation() {
     if [[ $(kubectl get --raw /version) == *'"v1.20.'* ]]; then

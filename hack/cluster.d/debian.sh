@@ -25,7 +25,6 @@ debian_up() {
     fi
     if [[ -e $STATE ]]; then take_down; fi
     install etcd-server containerd runc containernetworking-plugins iproute2 util-linux openssl gcc libc6-dev
-    command -v kubectl >/dev/null || install kubernetes-client
     local bin
     bin=$("$HELPERS/binaries")
     pause_image
