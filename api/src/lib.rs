@@ -7,6 +7,7 @@ pub mod config;
 pub mod conversion;
 pub mod crd;
 pub mod defaults;
+pub mod errors;
 #[cfg(test)]
 mod files;
 pub mod kinds;

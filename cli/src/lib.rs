@@ -13,6 +13,7 @@ pub mod up;
 use std::io::Write as _;
 
 use diagnostic::Diagnostic;
+use ropewalk_api::errors::chain;
 
 /// Prints findings to standard error, each with its place and hint.
 #[expect(clippy::print_stderr, reason = "this is where people read errors")]
@@ -35,20 +36,4 @@ pub(crate) fn print(text: &str) -> Result<(), Diagnostic> {
 /// An error with all its causes as one finding.
 pub(crate) fn from_chain(error: &dyn std::error::Error) -> Diagnostic {
     Diagnostic::new(chain(error))
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // Some crates print their causes themselves.
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::IsTerminal;
 
 use jiff::Timestamp;
+use ropewalk_api::errors;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -82,15 +83,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let mut text = vec![value.to_string()];
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            text.push(error.to_string());
-            cause = error.source();
-        }
-        // Some errors say what those below them say.
-        text.dedup();
-        self.insert(field.name(), text.join(": ").into());
+        self.insert(field.name(), errors::chain(value).into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

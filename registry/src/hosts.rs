@@ -121,7 +121,7 @@ pub(crate) fn servers(
 ) -> Result<Servers, (PathBuf, HostsError)> {
     let itself =
         |roots| Servers { mirrors: Vec::new(), registry: Endpoint { roots, ..Endpoint::itself(reference) } };
-    for candidate in directory.into_iter().flat_map(|directory| candidates(directory, &reference.host)) {
+    for candidate in directory.into_iter().flat_map(|directory| candidates(directory, reference.registry())) {
         let file = candidate.join("hosts.toml");
         let found = match read(&file) {
             Ok(text) => from_file(&text, &candidate, reference),
@@ -138,10 +138,9 @@ pub(crate) fn servers(
 }
 
 /// The names a registry's directory may have, some file systems and some tools having no colons.
-fn candidates(directory: &Path, host: &str) -> Vec<PathBuf> {
-    let name = if host == "index.docker.io" { "docker.io" } else { host };
-    let mut names = vec![name.to_owned()];
-    if let Some((name, port)) = name.rsplit_once(':') {
+fn candidates(directory: &Path, registry: &str) -> Vec<PathBuf> {
+    let mut names = vec![registry.to_owned()];
+    if let Some((name, port)) = registry.rsplit_once(':') {
         names.push(format!("{name}_{port}_"));
     }
     names.push("_default".to_owned());

@@ -7,6 +7,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt};
+use ropewalk_api::errors::chain;
 
 use super::follow::RunKey;
 use super::objects::{Object, Objects};
@@ -100,7 +101,7 @@ async fn create(client: &Client, object: &Object) -> Result<DynamicObject, Diagn
 fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
-        other => crate::chain(other),
+        other => chain(other),
     }
 }
 

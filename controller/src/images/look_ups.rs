@@ -13,6 +13,7 @@ use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 use lru::LruCache;
 use ropewalk_api::TaskRun;
+use ropewalk_api::errors::chain;
 use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::reference::{Reference, Version};
 use ropewalk_core::images::{Image, Lookup, Wanted, keyring};
@@ -93,8 +94,8 @@ pub(crate) fn start(
     let shared = Arc::new(Shared { state: Mutex::new(state), digests: Digests::default() });
     let (asks, asked) = mpsc::unbounded_channel();
     let (wake, woken) = mpsc::channel(WOKEN);
-    let worker = Arc::new(Worker {
     let hint = if options.registries.is_some() { ropewalk_registry::TRUST_HINT } else { TRUST_HINT };
+    let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
         client: client.clone(),
         local: options.local,
@@ -277,7 +278,7 @@ impl Worker {
         if let Some(image) = self.local(&wanted.image).await {
             return match registry::check(&image.commands) {
                 Ok(()) => Lookup::Found(image),
-                Err(error) => Lookup::Failed(chain(&error)),
+                Err(error) => Lookup::Failed(described(&error)),
             };
         }
         if let Version::Digest(digest) = &reference.version
@@ -318,12 +319,12 @@ impl Worker {
         let answer = async {
             let keyring = pull_secrets::read(&self.client, wanted)
                 .await
-                .map_err(|error| Trouble { text: chain(&error), is_transient: true })?;
+                .map_err(|error| Trouble { text: described(&error), is_transient: true })?;
             let advice = keyring::advice(&wanted.service_account);
             let access = Access { keyring: &keyring, advice: &advice };
             registry::look_up(&self.servers, wanted, reference, access, &self.shared.digests)
                 .await
-                .map_err(|error| Trouble { text: chain(&error), is_transient: error.is_transient() })
+                .map_err(|error| Trouble { text: described(&error), is_transient: error.is_transient() })
         };
         tokio::time::timeout(ATTEMPT, answer).await.unwrap_or_else(|_| {
             let text = format!("registry \"{}\": no answer within {} s", reference.host, ATTEMPT.as_secs());
@@ -339,12 +340,6 @@ struct Trouble {
 }
 
 /// An error with its causes, for a status. Parsers quote what a registry sent, which may be anything.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    quoted(&text)
+pub(super) fn described(error: &dyn std::error::Error) -> String {
+    quoted(&chain(error))
 }

@@ -74,7 +74,7 @@ impl Asking {
 
     async fn error(&self, image: &str) -> String {
         let error = self.look_up(image).await.expect_err("it cannot be looked up");
-        let text = super::look_ups::chain(&error);
+        let text = super::look_ups::described(&error);
         assert!(!text.contains("hidden"), "{text}");
         text
     }

@@ -18,5 +18,5 @@ pub use documents::{Config, Document, DocumentError, MAX_DOCUMENT, Manifest, mac
 pub use entries::ArchiveError;
 pub use load::{LoadError, load};
 pub use ropewalk_core::images::reference::{Digest, Reference, ReferenceError, Version};
-pub use store::{Blob, Image, Incoming, Layer, Listed, Origin, Removed, Store, StoreError, full_name};
+pub use store::{Blob, Image, Incoming, Layer, Listed, Origin, Removed, Store, StoreError};
 pub use unpack::{Limits, UnpackError, Unpacked, unpack};

@@ -27,7 +27,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ropewalk_core::images::reference::{Digest, Reference, Version};
+use ropewalk_core::images::reference::Digest;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
@@ -437,16 +437,4 @@ fn remove_tree(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
     }
-}
-
-/// A reference as people write it, with everything filled in.
-pub fn full_name(reference: &Reference) -> String {
-    let Reference { host, repository, version } = reference;
-    // Credentials know Docker Hub by another name than images do.
-    let host = if host == "index.docker.io" { "docker.io" } else { host };
-    let sign = match version {
-        Version::Tag(_) => ':',
-        Version::Digest(_) => '@',
-    };
-    format!("{host}/{repository}{sign}{version}")
 }

@@ -88,14 +88,6 @@ impl NetworkError {
     fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { what, path: path.to_owned(), source }
     }
-
-    /// The error and what is behind it, in one line.
-    pub fn chain(&self) -> String {
-        match self {
-            Self::Kernel { source, .. } | Self::File { source, .. } => format!("{self}: {source}"),
-            Self::NoRange | Self::NoAddress { .. } => self.to_string(),
-        }
-    }
 }
 
 /// What [`RANGE`] holds.

@@ -45,17 +45,6 @@ pub(crate) fn by_digest(reference: &Reference, digest: &Digest) -> Reference {
     Reference { version: Version::Digest(digest.clone()), ..reference.clone() }
 }
 
-/// A reference as people write it.
-pub(crate) fn name(reference: &Reference) -> String {
-    let Reference { host, repository, version } = reference;
-    // Credentials know Docker Hub by another name than images do.
-    let host = if host == "index.docker.io" { "docker.io" } else { host };
-    match version {
-        Version::Tag(tag) => format!("{host}/{repository}:{tag}"),
-        Version::Digest(digest) => format!("{host}/{repository}@{digest}"),
-    }
-}
-
 /// What is told apart before anything else is expected of a manifest.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

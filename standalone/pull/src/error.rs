@@ -59,11 +59,6 @@ impl PullError {
             _ => Kind::Invalid,
         }
     }
-
-    /// With all causes, for whoever sees one line.
-    pub fn chain(&self) -> String {
-        chain(self)
-    }
 }
 
 /// What went wrong.
@@ -87,15 +82,4 @@ pub(crate) enum Cause {
     TooLarge,
     #[error("the pull broke off: a defect")]
     Broken,
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, Shared, WeakShared};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use ropewalk_api::errors::chain;
 use ropewalk_core::images::keyring::{Credential, Keyring};
 use ropewalk_core::images::reference::{Digest, Reference};
 use ropewalk_images::{Blob, Config, Image, Incoming, Layer, Origin, Store, StoreError};
@@ -108,7 +109,7 @@ impl Puller {
         advice: &str,
     ) -> (Shared<BoxFuture<'static, Outcome>>, watch::Receiver<Progress>) {
         let wanted = Wanted {
-            reference: documents::name(reference),
+            reference: reference.full_name(),
             credentials: keyring.credentials(reference).into_iter().cloned().collect(),
         };
         let mut under_way = self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +145,7 @@ impl Inner {
         let places = self.places(&reference.host);
         // Never closed.
         let _place = places.acquire().await;
-        let image = documents::name(reference);
+        let image = reference.full_name();
         let mut mirrors = Vec::new();
         let sessions = match self.registries.sessions(reference, Access { keyring, advice }) {
             Ok(sessions) => sessions,
@@ -158,7 +159,7 @@ impl Inner {
                     return Err(PullError { image, cause, mirrors });
                 }
                 Err(cause) => {
-                    let cause = error::chain(&cause);
+                    let cause = chain(&cause);
                     tracing::info!(image, cause, "a mirror does not have an image");
                     mirrors.push(cause);
                 }
@@ -216,8 +217,8 @@ impl Inner {
             }
         };
         let Some(digest) = digest else { return Ok(None) };
-        let (store, by_name) = (self.store.clone(), documents::name(reference));
-        let by_digest = documents::name(&documents::by_digest(reference, &digest));
+        let (store, by_name) = (self.store.clone(), reference.full_name());
+        let by_digest = documents::by_digest(reference, &digest).full_name();
         blocking(move || {
             let Some(image) = store.find(&by_name)? else { return Ok(None) };
             let is_same = store.find(&by_digest)?.is_some_and(|it| it.id == image.id);

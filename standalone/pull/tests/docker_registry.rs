@@ -9,6 +9,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use ropewalk_api::errors::chain;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::{Digest, Reference};
 use ropewalk_images::{Limits, Store};
@@ -177,12 +178,12 @@ async fn an_index_is_pulled_with_a_password() {
     };
     let image = format!("{}/team/app:v1", server.host);
     let refused = pull("wrong", &image).await.expect_err("the password is wrong");
-    assert_eq!(refused.kind(), Kind::Denied, "{}", refused.chain());
+    assert_eq!(refused.kind(), Kind::Denied, "{}", chain(&*refused));
     let pulled = pull("pass:word", &image).await.expect("an image");
     assert_eq!(pulled.config.cmd, ["/c"]);
     assert_eq!(pulled.lowers.len(), 2);
     let by_digest = pull("pass:word", &format!("{}/team/app@{digest}", server.host)).await;
     assert_eq!(by_digest.expect("the same").id, pulled.id);
     let missing = pull("pass:word", &format!("{}/team/app:v2", server.host)).await.expect_err("no such tag");
-    assert_eq!(missing.kind(), Kind::NotFound, "{}", missing.chain());
+    assert_eq!(missing.kind(), Kind::NotFound, "{}", chain(&*missing));
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use ropewalk_api::errors::chain;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::Digest;
 use ropewalk_images::{Image, Limits, Origin, Store};
@@ -58,7 +59,7 @@ impl Node {
     /// Why not, with the registry's host as HOST; and nothing is here.
     async fn error(&self, keyring: Keyring, fake: &Fake, image: &str) -> (Kind, String) {
         let error = self.pull_as(keyring, image).await.expect_err("it cannot be pulled");
-        let text = error.chain().replace(&fake.host, "HOST");
+        let text = chain(&*error).replace(&fake.host, "HOST");
         assert!(!text.contains("hidden"), "{text}");
         assert!(self.store.list().expect("a list").is_empty());
         (error.kind(), text)
@@ -488,7 +489,7 @@ async fn a_mirror_is_asked_first_and_the_registry_has_the_last_word() {
     let error = node.pull(&name).await.expect_err("nobody gives it");
     assert_eq!(error.kind(), Kind::Denied);
     assert_eq!(
-        error.chain(),
+        chain(&*error),
         format!(
             "image \"{name}\" cannot be pulled (from a mirror neither: registry \"{}\" refuses access (401 Unauthorized): \
              there are no credentials; log in): registry \"{}\" answers 403 Forbidden",

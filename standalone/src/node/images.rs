@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use ropewalk_api::errors::chain;
 use ropewalk_controller::{Local, pull_secrets};
 use ropewalk_core::images::{self, Command, Commands, Wanted, keyring};
 use ropewalk_images::{Image, Limits, Origin, Reference, Store};
@@ -70,7 +71,7 @@ impl Images {
         let (pod, image) = (pod.metadata.name.as_deref().unwrap_or_default(), image);
         tracing::info!(pod, image, "pulling an image");
         let pulled = self.puller.pull(name, keyring, &advice, |_| {}).await;
-        let image = pulled.map_err(|error| error.chain())?;
+        let image = pulled.map_err(|error| chain(&*error))?;
         let (store, room, newest) = (self.store.clone(), self.room, image.clone());
         match spawn_blocking(move || store.prune_pulled(room, &newest)).await {
             Ok(Ok(removed)) if removed.images.is_empty() => {}
@@ -137,14 +138,4 @@ fn origin(image: &Image) -> rules::Origin {
         Origin::Pulled => rules::Origin::Pulled,
         Origin::Loaded => rules::Origin::Loaded,
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ropewalk_api::errors::chain;
 use ropewalk_network::Network;
 
 use super::{NETWORK, NodeError};
@@ -65,7 +66,7 @@ impl PodNetwork {
                 Network::open(&directory).map(|network| Self::Own(Arc::new(network))).or_else(|error| {
                     // What was made before it failed; what cannot be removed either is not there.
                     let _ = ropewalk_network::end(&directory);
-                    Ok(Self::Host { why: error.chain() })
+                    Ok(Self::Host { why: chain(&error) })
                 })
             }
         }

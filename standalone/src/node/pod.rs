@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, SelectAll, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use ropewalk_api::errors::chain;
 use ropewalk_kubelet::HostFacts;
 use ropewalk_kubelet::machine::{Adoption, Command, Ending, Event, PodState, step};
 use ropewalk_kubelet::{objects, status};
@@ -299,7 +300,7 @@ async fn prepare_network(node: &Arc<Node>, pod: &Pod) -> Result<(), String> {
         warn_of_host_ports(node, pod).await;
     }
     let made = spawn_blocking(move || network.prepare(&uid)).await;
-    made.map_err(|error| error.to_string())?.map(drop).map_err(|error| error.chain())
+    made.map_err(|error| error.to_string())?.map(drop).map_err(|error| chain(&error))
 }
 
 /// Nobody forwards a port of the machine to a pod; a pod that wants one has to be told.
@@ -328,7 +329,7 @@ fn release_network(node: &Arc<Node>, uid: &str) {
     let uid = uid.to_owned();
     node.spawn(async move {
         if let Ok(Err(error)) = spawn_blocking(move || network.release(&uid)).await {
-            tracing::warn!(error = error.chain(), "the network of a pod could not be removed");
+            tracing::warn!(error = chain(&error), "the network of a pod could not be removed");
         }
     });
 }

@@ -101,6 +101,20 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// The registry as people write it: only credentials know Docker Hub by the name in `host`.
+    pub fn registry(&self) -> &str {
+        if self.host == DOCKER_HUB { DOCKER_HUB_ALIASES[0] } else { &self.host }
+    }
+
+    /// `<registry>/<repository>:<tag>` or `<registry>/<repository>@<digest>`, as people write it.
+    pub fn full_name(&self) -> String {
+        let sign = match self.version {
+            Version::Tag(_) => ':',
+            Version::Digest(_) => '@',
+        };
+        format!("{}/{}{sign}{}", self.registry(), self.repository, self.version)
+    }
+
     /// `<host>/<repository>@<digest>`
     pub fn at(&self, digest: &Digest) -> String {
         format!("{}/{}@{digest}", self.host, self.repository)
@@ -228,6 +242,16 @@ mod tests {
         let Version::Digest(digest) = &reference.version else { panic!("{:?}", reference.version) };
         assert_eq!(*digest, Digest::of(b""));
         assert_eq!(reference.at(digest), format!("r.example/a@sha256:{HEX}"));
+        assert_eq!(reference.full_name(), format!("r.example/a@sha256:{HEX}"));
+    }
+
+    #[rstest]
+    #[case("ubuntu", "docker.io/library/ubuntu:latest")]
+    #[case("registry-1.docker.io/user/img:1", "docker.io/user/img:1")]
+    #[case("GCR.io:443/a", "gcr.io:443/a:latest")]
+    fn people_write_docker_io(#[case] text: &str, #[case] expected: &str) {
+        let reference: Reference = text.parse().expect("a reference");
+        assert_eq!(reference.full_name(), expected);
     }
 
     #[rstest]

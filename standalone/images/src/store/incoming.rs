@@ -10,9 +10,7 @@ use tempfile::TempDir;
 
 use super::error::{StoreError, failed};
 use super::names::{Names, Origin};
-use super::{
-    ABOUT, About, Blob, CONFIGS, INCOMING, Image, LAYERS, ROOT, Store, USES, full_name, sync_directory, write,
-};
+use super::{ABOUT, About, Blob, CONFIGS, INCOMING, Image, LAYERS, ROOT, Store, USES, sync_directory, write};
 use crate::compression::decompress;
 use crate::documents::Config;
 use crate::entries::ArchiveError;
@@ -156,7 +154,7 @@ impl Incoming {
             known.add(name, &id, origin);
         }
         known.write(&self.store.directory)?;
-        let reference = names.first().map_or_else(|| id.to_string(), full_name);
+        let reference = names.first().map_or_else(|| id.to_string(), Reference::full_name);
         let image = self.store.image(&id, reference.clone(), &known)?;
         drop(lock);
         image.ok_or(StoreError::Gone(reference))

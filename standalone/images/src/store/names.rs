@@ -7,7 +7,6 @@ use ropewalk_core::images::reference::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, failed};
-use super::full_name;
 
 const FILE: &str = "names.json";
 
@@ -55,7 +54,7 @@ impl Names {
         if let Ok(id) = reference.parse::<Digest>() {
             return Ok(Some((id.to_string(), id)));
         }
-        let name = full_name(&reference.parse::<Reference>()?);
+        let name = reference.parse::<Reference>()?.full_name();
         let id = self.0.get(&name).and_then(|named| named.id.parse().ok());
         Ok(id.map(|id| (name, id)))
     }
@@ -77,7 +76,7 @@ impl Names {
 
     /// Gives an image a name; who had it before has it no longer.
     pub(super) fn add(&mut self, reference: &Reference, id: &Digest, origin: Origin) {
-        self.0.insert(full_name(reference), Named { id: id.to_string(), origin });
+        self.0.insert(reference.full_name(), Named { id: id.to_string(), origin });
     }
 
     /// How a full name came here. Only this machine knows images by their ids.

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use ropewalk_api::errors::chain;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ pub(super) fn command(directory: &Path) -> io::Result<()> {
         let attempt = directory.ancestors().nth(2).unwrap_or(directory);
         run(attempt, directory, &wanted)
     };
-    let ended: Ended = run().map_err(|error| error.chain());
+    let ended: Ended = run().map_err(|error| chain(&error));
     files::write_json(&directory.join(ENDED), &ended)
 }
 
@@ -121,7 +122,7 @@ fn start_builtin(
     console: Option<PathBuf>,
     confined: Option<Confined>,
 ) -> Result<Pid, ShimError> {
-    let failed = |error: libcontainer::error::LibcontainerError| runtime::classify(&runtime::chain(&error));
+    let failed = |error: libcontainer::error::LibcontainerError| runtime::classify(&chain(&error));
     super::own_mounts()?;
     runtime::hide_cgroups()?;
     let builder = ContainerBuilder::new(id.to_owned(), SyscallType::default());

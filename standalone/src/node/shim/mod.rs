@@ -28,6 +28,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2, setsid};
+use ropewalk_api::errors::chain;
 use ropewalk_kubelet::account::AccountError;
 
 use self::log::{Log, Stream};
@@ -87,18 +88,6 @@ enum ShimError {
     Withdrawn,
 }
 
-impl ShimError {
-    fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        text
-    }
-}
-
 /// Entry point of the hidden subcommand `__shim`; `arguments` are those after it: the directory of the attempt.
 /// Must be called before the process has a second thread.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -119,7 +108,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match supervise(&directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&directory, &error.chain());
+            complain(&directory, &chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -152,8 +141,8 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
             started_at: None,
             finished_at: Timestamp::now(),
             failure: Some(match error {
-                ShimError::Start(_) => Failure::Start(error.chain()),
-                _ => Failure::Create(error.chain()),
+                ShimError::Start(_) => Failure::Start(chain(&error)),
+                _ => Failure::Create(chain(&error)),
             }),
         },
     };

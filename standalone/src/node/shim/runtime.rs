@@ -11,6 +11,7 @@ use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use ropewalk_api::errors::chain;
 
 use super::{ShimError, seccomp};
 use crate::node::files;
@@ -96,20 +97,6 @@ pub(super) fn hide_cgroups() -> Result<(), ShimError> {
     // An empty tmpfs there is what version 1 looks like to it, with no controller.
     mount(Some("tmpfs"), CGROUP_MOUNT, Some("tmpfs"), MsFlags::empty(), Some("size=4k,mode=0755"))
         .map_err(|errno| failed(errno.into()))
-}
-
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// Whether the command or the container is at fault; the runtimes only tell by their words.
