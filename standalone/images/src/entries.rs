@@ -148,7 +148,8 @@ impl<R: Read> Entries<R> {
     }
 
     fn skip(&mut self) -> Result<(), ArchiveError> {
-        let left = self.data + self.padding;
+        // An entry may say that it has all that a number holds.
+        let left = self.data.saturating_add(self.padding);
         let skipped =
             io::copy(&mut self.input.by_ref().take(left), &mut io::sink()).map_err(ArchiveError::Read)?;
         // What fills the last block may be missing at the end.

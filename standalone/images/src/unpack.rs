@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// A path on Linux.
 const MAX_PATH: usize = 4096;
 
-/// Directories in each other: removing them takes a descriptor each, of which a process has 1024 by default.
+/// Directories in each other, by whichever links: removing them takes a descriptor each, of which a process has 1024 by default.
 const MAX_DEPTH: usize = 256;
 
 /// Data copied at once.
@@ -125,8 +125,10 @@ pub fn unpack(
     };
     let below = Below(below.iter().map(|path| open(path.as_ref())).collect::<Result<_, _>>()?);
     let (root, unpacked) = (open(into)?, Unpacked::default());
-    let mut layer = Layer { root, below, unpacked, times: Vec::new(), limits: *limits };
-    layer.begin().map_err(|errno| UnpackError::Open { path: into.to_owned(), source: errno.into() })?;
+    let failed = |errno: Errno| UnpackError::Open { path: into.to_owned(), source: errno.into() };
+    let depth = depth(&root).map_err(failed)?;
+    let mut layer = Layer { root, depth, below, unpacked, times: Vec::new(), limits: *limits };
+    layer.begin().map_err(failed)?;
     // What describes entries is not data, and may be unpacked from next to nothing too.
     let most = limits.entries.saturating_mul(PER_ENTRY).saturating_add(limits.bytes).saturating_add(BESIDE);
     let mut entries = Entries::new(Bounded { input: archive, left: most });
@@ -159,6 +161,8 @@ impl<R: Read> Read for Bounded<R> {
 
 struct Layer {
     root: OwnedFd,
+    /// Directories that the root is in.
+    depth: usize,
     below: Below,
     unpacked: Unpacked,
     /// Of directories, which change with what is put into them.
@@ -235,7 +239,7 @@ impl Layer {
         let was = make_way(parent, name, entry.kind == Kind::Directory).map_err(unwritten(entry))?;
         let made = match entry.kind {
             Kind::Directory => {
-                let directory = make_directory(parent, name, was).map_err(unwritten(entry))?;
+                let directory = self.make_directory(parent, name, was).map_err(unwritten(entry))?;
                 finish(&directory, entry).map_err(unwritten(entry))?;
                 self.times.push((entry.path.clone(), entry.modified));
                 return Ok(());
@@ -329,7 +333,7 @@ impl Layer {
                         if was == Found::Whiteout {
                             fs::unlinkat(&directory, *name, AtFlags::empty())?;
                         }
-                        let made = make_directory(&directory, name, was)?;
+                        let made = self.make_directory(&directory, name, was)?;
                         if was == Found::Nothing {
                             self.inherit(&names[..=depth], &made)?;
                         }
@@ -339,6 +343,22 @@ impl Layer {
                 },
                 opened => opened?,
             };
+        }
+        Ok(directory)
+    }
+
+    /// Opens the directory of that name; makes it, unless there was one.
+    fn make_directory(&self, parent: &OwnedFd, name: &[u8], was: Found) -> Tried<OwnedFd> {
+        if was != Found::Directory {
+            if depth(parent)? >= self.depth + MAX_DEPTH {
+                return Err(Errno::NAMETOOLONG);
+            }
+            fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+        }
+        let directory = open_below(parent, name)?;
+        // The archive left out what is below and has something else there.
+        if was == Found::Whiteout {
+            hide_below(&directory)?;
         }
         Ok(directory)
     }
@@ -438,17 +458,11 @@ fn remove_tree(parent: &OwnedFd, name: &[u8]) -> Tried<()> {
     Ok(())
 }
 
-/// Opens the directory of that name; makes it, unless there was one.
-fn make_directory(parent: &OwnedFd, name: &[u8], was: Found) -> Tried<OwnedFd> {
-    if was != Found::Directory {
-        fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
-    }
-    let directory = open_below(parent, name)?;
-    // The archive left out what is below and has something else there.
-    if was == Found::Whiteout {
-        hide_below(&directory)?;
-    }
-    Ok(directory)
+/// How many directories it is in.
+fn depth(directory: &OwnedFd) -> Tried<usize> {
+    // The kernel's word: what led to it may have been links.
+    let path = fs::readlink(format!("/proc/self/fd/{}", directory.as_raw_fd()), Vec::new())?;
+    Ok(path.to_bytes().split(|&byte| byte == b'/').count())
 }
 
 fn hide_below(directory: &OwnedFd) -> Tried<()> {
@@ -459,9 +473,7 @@ fn hide_below(directory: &OwnedFd) -> Tried<()> {
 fn leave_out(parent: &OwnedFd, name: &[u8]) -> Tried<()> {
     match look(parent, name)? {
         Found::Nothing => fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0),
-        Found::Directory => {
-            make_directory(parent, name, Found::Directory).and_then(|found| hide_below(&found))
-        }
+        Found::Directory => open_below(parent, name).and_then(|found| hide_below(&found)),
         Found::Whiteout | Found::Other(_) => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use crate::store::{config, parts};
 use crate::{lacks_root, skip};
 
 /// Files by their paths, as a directory or an archive has them.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -71,7 +71,7 @@ fn here() -> &'static str {
 }
 
 /// A layout of one image with this name, or none.
-fn layout(name: Option<&str>, layers: &[Archive]) -> Files {
+pub(crate) fn layout(name: Option<&str>, layers: &[Archive]) -> Files {
     let mut files = Files::new();
     let manifest = put_image(&mut files, layers);
     let manifest = name.map_or(manifest.clone(), |name| named(manifest, REF_NAME, name));
@@ -80,7 +80,7 @@ fn layout(name: Option<&str>, layers: &[Archive]) -> Files {
 }
 
 /// What `docker save` wrote before it wrote layouts.
-fn docker(tags: &Value, layers: &[Archive]) -> Files {
+pub(crate) fn docker(tags: &Value, layers: &[Archive]) -> Files {
     let config = config(layers, &json!({}));
     let config_name = format!("{}.json", Digest::of(&config).to_string().trim_start_matches("sha256:"));
     let mut files = Files::from([(config_name.clone(), config)]);
@@ -103,7 +103,7 @@ fn write(files: &Files, directory: &Path) {
     }
 }
 
-fn pack(files: &Files) -> Archive {
+pub(crate) fn pack(files: &Files) -> Archive {
     files.iter().fold(Archive::default(), |archive, (name, content)| archive.file(name, 0o644, content))
 }
 

@@ -1,6 +1,7 @@
 //! Images of many shapes, unpacked as `umoci` unpacks them; and archives that must not be unpacked at all.
 
 mod archive;
+mod fuzzed;
 mod hostile;
 mod images;
 mod load;
