@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     admission::{AdmissionDecision, AdmissionRequest, Operation},
+    body::Body,
     builtin, gc,
     handle::{Call, Reply, key_of},
     object::{self, FOREGROUND, ORPHAN},
@@ -45,8 +46,8 @@ pub(crate) fn asks_for_dry_run(options: &Value) -> bool {
 }
 
 impl Options {
-    fn parse(call: &Call<'_>) -> Result<Self> {
-        let mut options = if call.body.is_empty() { Value::Null } else { call.json()? };
+    fn parse(call: &Call<'_>, body: Body) -> Result<Self> {
+        let mut options = if body.is_empty() { Value::Null } else { body.object()? };
         if call.method == Method::POST {
             // An eviction carries its options in a field.
             options = options.get("deleteOptions").cloned().unwrap_or_default();
@@ -161,8 +162,8 @@ pub(crate) fn begin(
 }
 
 /// DELETE of one object; also the eviction of a pod.
-pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let options = Options::parse(call)?;
+pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
+    let options = Options::parse(call, body)?;
     let resource = state.resource(target.id);
     let stored = read::fetch(state, target)?;
     options.check(&resource, &stored)?;
@@ -191,8 +192,8 @@ pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target) -> Result
 }
 
 /// DELETE of all objects that match; the answer lists them.
-pub(crate) fn collection(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let options = Options::parse(call)?;
+pub(crate) fn collection(state: &mut State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
+    let options = Options::parse(call, body)?;
     let resource = state.resource(target.id);
     if resource.behaviour == Behaviour::Namespace || resource.namespaced && target.namespace.is_none() {
         return Err(Failure::method_not_allowed());

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::{
     access::{self, Attributes, Caller, NoTokens, User},
     admission::{self, Admission},
-    body, delete, discovery, exec,
+    body::Body,
+    delete, discovery, exec,
     exec::ExecRequest,
     gc, log,
     log::LogRequest,
@@ -65,7 +66,6 @@ pub(crate) struct Call<'a> {
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) query: Query,
-    pub(crate) body: &'a [u8],
     pub(crate) dry_run: bool,
     pub(crate) context: &'a Context<'a>,
     pub(crate) caller: &'a Caller<'a>,
@@ -90,17 +90,24 @@ impl Reply {
 
 /// Handles one request of the server's own process, which may do everything. A refused one changes nothing.
 pub fn handle<B: AsRef<[u8]>>(state: &mut State, request: &Request<B>, context: &Context<'_>) -> Handled {
-    handle_for(state, request, context, &Caller { user: &User::server(), tokens: &NoTokens })
+    handle_for(
+        state,
+        request,
+        Body::of(request),
+        context,
+        &Caller { user: &User::server(), tokens: &NoTokens },
+    )
 }
 
-/// Handles one request of somebody, who is refused what they may not do.
-pub fn handle_for<B: AsRef<[u8]>>(
+/// Handles one request of somebody, who is refused what they may not do. Its body has been read.
+pub fn handle_for<B>(
     state: &mut State,
     request: &Request<B>,
+    body: Body,
     context: &Context<'_>,
     caller: &Caller<'_>,
 ) -> Handled {
-    let reply = respond(state, request, context, caller);
+    let reply = respond(state, request, body, context, caller);
     let outcome = match reply {
         Ok(Reply::Json { code, body, warnings }) => Outcome::Response(json(code, body, &warnings)),
         Ok(Reply::Text(text)) => {
@@ -137,16 +144,16 @@ fn json(code: u16, body: Vec<u8>, warnings: &[String]) -> Response<Vec<u8>> {
     response
 }
 
-fn respond<B: AsRef<[u8]>>(
+fn respond<B>(
     state: &mut State,
     request: &Request<B>,
+    body: Body,
     context: &Context<'_>,
     caller: &Caller<'_>,
 ) -> Result<Reply> {
     let method = request.method();
-    let body = request.body().as_ref();
     route::check_method(method)?;
-    if body.len() > BODY_LIMIT {
+    if body.is_too_large() {
         return Err(Failure::too_large(BODY_LIMIT));
     }
     let route = Route::parse(state, request.uri().path())?;
@@ -163,11 +170,7 @@ fn respond<B: AsRef<[u8]>>(
         other => return about_server(state, &other, request, &query, context.now),
     };
     let dry_run = match query.text("dryRun") {
-        "" => {
-            method == Method::DELETE
-                && !body.is_empty()
-                && delete::asks_for_dry_run(&body::decode(headers, body)?)
-        }
+        "" => method == Method::DELETE && !body.is_empty() && delete::asks_for_dry_run(body.peek()?),
         "All" => true,
         other => {
             let options = match *method {
@@ -181,15 +184,15 @@ fn respond<B: AsRef<[u8]>>(
             return Err(Failure::invalid_options(options, &[fault]));
         }
     };
-    let call = Call { method, headers, query, body, dry_run, context, caller };
+    let call = Call { method, headers, query, dry_run, context, caller };
     if dry_run {
         // The whole path runs, on a copy that is thrown away. What is made up there is not made up again.
         let mut rehearsal = state.rehearsal();
-        let reply = act(&mut rehearsal, &call, &target);
+        let reply = act(&mut rehearsal, &call, &target, body);
         state.names = rehearsal.names;
         return reply;
     }
-    let reply = act(state, &call, &target)?;
+    let reply = act(state, &call, &target, body)?;
     gc::settle(state, context.now);
     access::aggregate(state);
     scheduler::settle(state, context.now);
@@ -229,23 +232,23 @@ fn about_server<B>(
     Ok(Reply::json(&value))
 }
 
-fn act(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+fn act(state: &mut State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
     let resource = state.resource(target.id);
     if let Some(subresource) = target.subresource.as_deref() {
-        return act_on_subresource(state, call, target, &resource, subresource);
+        return act_on_subresource(state, call, target, body, &resource, subresource);
     }
     if resource.behaviour == Behaviour::Review {
-        return access::review(state, call, target);
+        return access::review(state, call, target, body);
     }
     let writable = resource.behaviour != Behaviour::ReadOnly;
     match (call.method.as_str(), &target.name) {
         ("GET" | "HEAD", Some(_)) => read::get(state, call, target),
         ("GET" | "HEAD", None) if call.query.flag("watch") => watch::plan(state, call, target),
         ("GET" | "HEAD", None) => read::list(state, call, target),
-        ("POST", None) if writable => write::create(state, call, target),
-        ("PUT" | "PATCH", Some(_)) if writable => write::update(state, call, target),
-        ("DELETE", Some(_)) if writable => delete::one(state, call, target),
-        ("DELETE", None) if writable => delete::collection(state, call, target),
+        ("POST", None) if writable => write::create(state, call, target, body),
+        ("PUT" | "PATCH", Some(_)) if writable => write::update(state, call, target, body),
+        ("DELETE", Some(_)) if writable => delete::one(state, call, target, body),
+        ("DELETE", None) if writable => delete::collection(state, call, target, body),
         _ => Err(Failure::method_not_allowed()),
     }
 }
@@ -254,6 +257,7 @@ fn act_on_subresource(
     state: &mut State,
     call: &Call<'_>,
     target: &Target,
+    body: Body,
     resource: &Resource,
     subresource: &str,
 ) -> Result<Reply> {
@@ -274,7 +278,7 @@ fn act_on_subresource(
     let writable = resource.behaviour != Behaviour::ReadOnly;
     match (call.method.as_str(), subresource) {
         ("GET" | "HEAD", "status") => read::get(state, call, target),
-        ("PUT" | "PATCH", "status") if writable => write::update(state, call, target),
+        ("PUT" | "PATCH", "status") if writable => write::update(state, call, target, body),
         ("GET" | "HEAD", "log") => {
             let pod = read::fetch(state, target)?;
             Ok(log::request(&pod, &call.query)?.map_or(Reply::Text(""), Reply::Log))
@@ -288,9 +292,9 @@ fn act_on_subresource(
                 _ => exec::attach(&pod, &call.query).map(Reply::Attach),
             }
         }
-        ("POST", "token") => access::request_token(state, call, target),
-        ("POST", "binding") => write::bind(state, call, target),
-        ("POST", "eviction") => delete::one(state, call, target),
+        ("POST", "token") => access::request_token(state, call, target, body),
+        ("POST", "binding") => write::bind(state, call, target, body),
+        ("POST", "eviction") => delete::one(state, call, target, body),
         _ => Err(Failure::method_not_allowed()),
     }
 }
@@ -298,11 +302,6 @@ fn act_on_subresource(
 impl Call<'_> {
     pub(crate) fn format(&self) -> Result<Format> {
         Format::negotiate(self.headers)
-    }
-
-    /// The body, in any of the forms that objects come in.
-    pub(crate) fn json(&self) -> Result<Value> {
-        body::decode(self.headers, self.body)
     }
 }
 

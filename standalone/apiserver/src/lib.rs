@@ -41,6 +41,7 @@ mod write;
 
 pub use access::{AUDIENCE, Caller, NoTokens, Tokens, User, authenticate, install, install_roles};
 pub use admission::{Admission, AdmissionDecision, AdmissionRequest, NoAdmission, Operation};
+pub use body::Body;
 pub use exec::{ExecRequest, Streams, exec_status};
 pub use handle::{BODY_LIMIT, Context, Handled, Outcome, handle, handle_for};
 pub use log::LogRequest;

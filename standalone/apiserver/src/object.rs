@@ -1,6 +1,11 @@
 //! Reading and changing the metadata of an object that is a plain JSON value. Pure.
 
+use std::io;
+
 use serde_json::{Map, Value};
+
+/// Largest object, in bytes of JSON: what etcd takes by default. Each body is bounded, but not what many patches add up to.
+pub(crate) const OBJECT_LIMIT: usize = 3 * 512 * 1024;
 
 /// The finalizer of foreground deletion.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
@@ -13,6 +18,25 @@ pub(crate) struct Owner<'a> {
     pub(crate) api_version: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) blocks: bool,
+}
+
+/// Whether an object is no larger than [`OBJECT_LIMIT`].
+pub(crate) fn fits(object: &Value) -> bool {
+    serde_json::to_writer(Room(OBJECT_LIMIT), object).is_ok()
+}
+
+/// Takes so many bytes and no more.
+struct Room(usize);
+
+impl io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The value at a dotted path of object keys.

@@ -30,14 +30,52 @@ const VALUE: usize = size_of::<Value>();
 /// objects does so on the stack.
 const LEVELS: usize = 128;
 
-/// Applies the body of a PATCH to an object in the version of the request.
-pub(crate) fn apply(resource: &Resource, content_type: &str, body: &[u8], object: &mut Value) -> Result<()> {
-    match content_type {
+/// A patch of an object that is there.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Operations, one after the other.
+    Operations(Patch),
+    /// What the object shall have; null removes.
+    Merge(Value),
+    /// The same, where the elements of lists are told apart by their keys.
+    Strategic(Value),
+    /// Of a media type that is none of these.
+    Unknown,
+}
+
+/// Reads the body of a PATCH of this media type.
+pub(crate) fn read(content_type: &str, body: &[u8]) -> Result<Change> {
+    Ok(match content_type {
         JSON => {
             let patch: Patch = serde_json::from_slice(body).map_err(|error| undecodable(&error))?;
             if patch.0.len() > OPERATIONS {
                 return Err(Failure::too_large(OPERATIONS));
             }
+            Change::Operations(patch)
+        }
+        MERGE => Change::Merge(read_map(body)?),
+        STRATEGIC => Change::Strategic(read_map(body)?),
+        _ => Change::Unknown,
+    })
+}
+
+/// Refuses a patch of a media type that objects of this resource do not take.
+pub(crate) fn check_type(resource: &Resource, content_type: &str) -> Result<()> {
+    match content_type {
+        JSON | MERGE => Ok(()),
+        STRATEGIC if !resource.custom => Ok(()),
+        _ => Err(Failure::unsupported_media_type(if resource.custom {
+            &[JSON, MERGE, APPLY]
+        } else {
+            &[JSON, MERGE, STRATEGIC, APPLY]
+        })),
+    }
+}
+
+/// Applies a patch to an object in the version of the request. One of an unknown media type changes nothing.
+pub(crate) fn apply(change: Change, object: &mut Value) -> Result<()> {
+    match change {
+        Change::Operations(patch) => {
             let mut left = CARRIED;
             for operation in &patch.0 {
                 weigh(operation, object, &mut left)?;
@@ -45,22 +83,12 @@ pub(crate) fn apply(resource: &Resource, content_type: &str, body: &[u8], object
                 json_patch::patch_unsafe(object, std::slice::from_ref(&operation))
                     .map_err(|error| Failure::patch_rejected(&error.to_string()))?;
             }
-            Ok(())
         }
-        MERGE => {
-            json_patch::merge(object, &read_map(body)?);
-            Ok(())
-        }
-        STRATEGIC if !resource.custom => {
-            strategic::merge(object, read_map(body)?);
-            Ok(())
-        }
-        _ => Err(Failure::unsupported_media_type(if resource.custom {
-            &[JSON, MERGE, APPLY]
-        } else {
-            &[JSON, MERGE, STRATEGIC, APPLY]
-        })),
+        Change::Merge(patch) => json_patch::merge(object, &patch),
+        Change::Strategic(patch) => strategic::merge(object, patch),
+        Change::Unknown => {}
     }
+    Ok(())
 }
 
 /// Takes what an operation carries about from what is left for it.

@@ -12,7 +12,8 @@ use crate::{
     access,
     admission::{self, AdmissionDecision, AdmissionRequest, Operation},
     apply::{Requested, Tracker},
-    body, builtin, defaults,
+    body::Body,
+    builtin, defaults,
     handle::{Call, Reply, key_of},
     names, object, patch, read,
     route::{self, Target},
@@ -44,11 +45,10 @@ struct Writer<'a> {
     version: usize,
     /// Who writes, in `managedFields`.
     manager: String,
+    /// Paths of fields that the body has twice, until they are told.
+    twice: Vec<String>,
     warnings: Vec<String>,
 }
-
-/// Largest object, in bytes of JSON: what etcd takes by default. Each patch is bounded, but not what many add up to.
-const OBJECT_LIMIT: usize = 3 * 512 * 1024;
 
 /// Longest name of a field manager, as in kube-apiserver.
 const MANAGER: usize = 128;
@@ -83,10 +83,11 @@ fn manager(call: &Call<'_>) -> Result<String> {
 
 impl<'a> Writer<'a> {
     /// Refuses what can be refused before anything is decoded, among it a form of answer the server does not have.
-    fn new(state: &State, call: &'a Call<'a>, target: &Target) -> Result<Self> {
+    fn new(state: &State, call: &'a Call<'a>, target: &Target, body: &mut Body) -> Result<Self> {
         call.format()?;
-        let resource = state.resource(target.id);
-        Ok(Self { call, resource, version: target.version, manager: manager(call)?, warnings: Vec::new() })
+        let (resource, version) = (state.resource(target.id), target.version);
+        let (manager, twice) = (manager(call)?, body.take_duplicates());
+        Ok(Self { call, resource, version, manager, twice, warnings: Vec::new() })
     }
 
     fn tracker<'b>(&'b self, subresource: &'b str) -> Tracker<'b> {
@@ -161,12 +162,9 @@ impl<'a> Writer<'a> {
         unknown.extend(typed::conform(object, shape).map_err(|why| refuse(&why))?);
         let mut faults: Vec<String> =
             unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
-        let validation = self.call.query.text("fieldValidation");
-        if validation != "Ignore" {
-            let twice = body::duplicates(self.call.body).into_iter();
-            faults.extend(twice.map(|path| format!("duplicate field \"{path}\"")));
-        }
-        match validation {
+        let twice = std::mem::take(&mut self.twice).into_iter();
+        faults.extend(twice.map(|path| format!("duplicate field \"{path}\"")));
+        match self.call.query.text("fieldValidation") {
             "Strict" if !faults.is_empty() => {
                 return Err(refuse(&format!("strict decoding error: {}", faults.join(", "))));
             }
@@ -189,8 +187,8 @@ impl<'a> Writer<'a> {
     }
 
     /// The body of an apply, which must be about the object of the URL.
-    fn configuration(&self, target: &Target) -> Result<Value> {
-        let mut config = body::yaml(self.call.body)?;
+    fn configuration(&self, target: &Target, body: Body) -> Result<Value> {
+        let mut config = body.object()?;
         if ["apiVersion", "kind"].iter().any(|key| object::text(&config, key).is_empty()) {
             return Err(Failure::bad_request("apiVersion and kind must be set in an applied configuration"));
         }
@@ -255,10 +253,7 @@ impl<'a> Writer<'a> {
     fn to_storage(&self, object: Value) -> Result<Value> {
         let stored = self.resource.to_version(object, self.version, self.resource.storage);
         let stored = stored.map_err(|why| Failure::internal(format!("conversion failed: {why}")))?;
-        if stored.to_string().len() > OBJECT_LIMIT {
-            return Err(Failure::too_large(OBJECT_LIMIT));
-        }
-        Ok(stored)
+        if object::fits(&stored) { Ok(stored) } else { Err(Failure::too_large(object::OBJECT_LIMIT)) }
     }
 
     fn reply(self, code: u16, stored: &Value) -> Result<Reply> {
@@ -268,10 +263,9 @@ impl<'a> Writer<'a> {
 }
 
 /// POST of a new object.
-pub(crate) fn create(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let writer = Writer::new(state, call, target)?;
-    let object = call.json()?;
-    create_object(state, writer, target, object, None)
+pub(crate) fn create(state: &mut State, call: &Call<'_>, target: &Target, mut body: Body) -> Result<Reply> {
+    let writer = Writer::new(state, call, target, &mut body)?;
+    create_object(state, writer, target, body.object()?, None)
 }
 
 /// Stores a new object; `managed` are its `managedFields` where they are known already.
@@ -402,23 +396,22 @@ fn name_it(state: &mut State, id: ResourceId, object: &mut Value) {
 }
 
 /// PUT or PATCH of an object, or of its status.
-pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let mut writer = Writer::new(state, call, target)?;
+pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target, mut body: Body) -> Result<Reply> {
+    let mut writer = Writer::new(state, call, target, &mut body)?;
     let status = target.subresource.is_some();
     let media_type = route::content_type(call.headers);
     let applies = call.method == Method::PATCH && media_type == patch::APPLY;
     if call.method == Method::PUT {
-        check_name(target, &call.json()?)?;
+        check_name(target, body.peek()?)?;
     }
     let stored = match read::fetch(state, target) {
         Ok(stored) => stored,
-        Err(_) if applies && !status => return create_by_apply(state, writer, target),
-        Err(_) if writer.creates_by_put() && !status => return create_by_put(state, writer, target),
+        Err(_) if applies && !status => return create_by_apply(state, writer, target, body),
+        Err(_) if writer.creates_by_put() && !status => return create_by_put(state, writer, target, body),
         Err(not_found) => {
             // The media type of a patch is judged before the object is looked for.
             if call.method == Method::PATCH && !applies {
-                patch::apply(&writer.resource, media_type, b"{}", &mut Value::Null)
-                    .or_else(|failure| if failure.code == 415 { Err(failure) } else { Ok(()) })?;
+                patch::check_type(&writer.resource, media_type)?;
             }
             return Err(not_found);
         }
@@ -426,15 +419,16 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>, target: &Target) -> Res
     let old = read::in_version(&writer.resource, target.version, &stored)?.into_owned();
     let subresource = target.subresource.as_deref().unwrap_or_default();
     let mut object = if applies {
-        let config = writer.configuration(target)?;
+        let config = writer.configuration(target, body)?;
         check_version_of(&writer, &old, &config)?;
         writer.tracker(subresource).apply(Some(&old), config, call.query.flag("force"))?
     } else if call.method == Method::PATCH {
+        patch::check_type(&writer.resource, media_type)?;
         let mut object = old.clone();
-        patch::apply(&writer.resource, media_type, call.body, &mut object)?;
+        patch::apply(body.change()?, &mut object)?;
         object
     } else {
-        call.json()?
+        body.object()?
     };
     // A subresource leaves it to the object itself who manages what.
     let requested = if status { Requested::Nothing } else { Requested::of(&object) };
@@ -507,10 +501,10 @@ fn check_name(target: &Target, object: &Value) -> Result<()> {
 }
 
 /// A PUT of an object of one of the kinds that clients may so create.
-fn create_by_put(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
+fn create_by_put(state: &mut State, writer: Writer<'_>, target: &Target, body: Body) -> Result<Reply> {
     // Whoever may change what is there may not for that reason make what is not.
     access::check_create(state, writer.call.caller.user, target)?;
-    let mut object = writer.call.json()?;
+    let mut object = body.object()?;
     if !object::resource_version(&object).is_empty() || !object::uid(&object).is_empty() {
         return Err(Failure::not_found(&writer.resource, target.name.as_deref().unwrap_or_default()));
     }
@@ -519,10 +513,10 @@ fn create_by_put(state: &mut State, writer: Writer<'_>, target: &Target) -> Resu
 }
 
 /// An applied configuration for which there is no object yet.
-fn create_by_apply(state: &mut State, writer: Writer<'_>, target: &Target) -> Result<Reply> {
+fn create_by_apply(state: &mut State, writer: Writer<'_>, target: &Target, body: Body) -> Result<Reply> {
     // Whoever may patch what is there may not for that reason make what is not.
     access::check_create(state, writer.call.caller.user, target)?;
-    let mut config = writer.configuration(target)?;
+    let mut config = writer.configuration(target, body)?;
     let uid = object::uid(&config);
     if !uid.is_empty() {
         let why = format!(
@@ -637,8 +631,8 @@ fn content_changed(writer: &Writer<'_>, old: &Value, new: &Value) -> bool {
 }
 
 /// POST to a pod's `binding`: which node it runs on.
-pub(crate) fn bind(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let binding = call.json()?;
+pub(crate) fn bind(state: &mut State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
+    let binding = body.object()?;
     let node = object::text(&binding, "target.name");
     let stored = read::fetch(state, target)?;
     let resource = state.resource(target.id);

@@ -4,8 +4,8 @@
 //! namespace, by any of its service accounts: who may make accounts in one must not get more by making many. The
 //! administrator shares with nobody.
 //!
-//! Together with the watch queues and one request's body at a time in the kernel, these numbers bound the server's memory:
-//! connections times what TLS and HTTP buffer for each, and [`BYTES`] twice.
+//! Together with the watch queues and the few bodies that are objects at a time (see [`super::bodies`]), these numbers bound
+//! the server's memory: connections times what TLS and HTTP buffer for each, and [`BYTES`] twice.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -5,6 +5,7 @@
 //! [`Server::serve`] is for tests. This is an IO shell: what a request means
 //! is decided in `ropewalk-apiserver`.
 
+mod bodies;
 mod clients;
 mod exec;
 mod keep;
@@ -33,12 +34,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use jiff::Timestamp;
 use ropewalk_apiserver::{
-    AUDIENCE, Admission, BODY_LIMIT, Caller, Context, ExecRequest, Failure, LogRequest, NoTokens, Outcome,
-    State, Tokens, User, authenticate, handle_for,
+    AUDIENCE, Admission, BODY_LIMIT, Body, Caller, Context, ExecRequest, Failure, LogRequest, NoTokens,
+    Outcome, State, Tokens, User, authenticate, handle_for,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::store::{File, StoreError};
+use bodies::Bodies;
 use clients::{Busy, Client};
 pub use exec::{Executor, Input, Output, Session};
 use keep::{Keeper, Pending};
@@ -57,6 +59,7 @@ pub struct Server {
 
 struct Shared {
     kernel: Mutex<Kernel>,
+    bodies: Bodies,
     admission: Arc<dyn Admission + Send + Sync>,
     logs: Arc<dyn LogSource>,
     /// Unset where there are no containers.
@@ -128,8 +131,8 @@ impl Server {
         keeper: Option<Keeper>,
     ) -> Self {
         let kernel = Kernel { told: state.version(), state, fanout: Fanout::default(), waiting: 0 };
-        let (kernel, runner) = (Mutex::new(kernel), OnceLock::new());
-        Self { shared: Arc::new(Shared { kernel, admission, logs, runner, keys, keeper }) }
+        let (kernel, bodies, runner) = (Mutex::new(kernel), Bodies::default(), OnceLock::new());
+        Self { shared: Arc::new(Shared { kernel, bodies, admission, logs, runner, keys, keeper }) }
     }
 
     /// Closes the file once what was accepted is in it. Later writes are refused.
@@ -192,8 +195,9 @@ impl Server {
             Some(client) => client.turn().await,
             None => None,
         };
-        let (answer, pending) = self.handle(request, user, permit);
-        drop(turn);
+        let (body, room) = self.shared.bodies.read(request).await;
+        let (answer, pending) = self.handle(request, body, user, permit);
+        drop((room, turn));
         if let Err(lost) = pending.kept().await {
             return refusal(&lost);
         }
@@ -227,6 +231,7 @@ impl Server {
     fn handle(
         &self,
         request: &Request<Bytes>,
+        body: Body,
         user: &User,
         permit: Option<OwnedSemaphorePermit>,
     ) -> (Answer, Pending) {
@@ -240,7 +245,7 @@ impl Server {
         if let Some(room) = room {
             kernel.state.set_room(room);
         }
-        let handled = handle_for(&mut kernel.state, request, &context, &caller);
+        let handled = handle_for(&mut kernel.state, request, body, &context, &caller);
         let pending = kernel.tell(self.shared.keeper.as_ref(), handled.deltas, permit);
         let answer = match handled.outcome {
             Outcome::Response(response) => Answer::Whole(response),

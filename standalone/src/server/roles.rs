@@ -15,7 +15,9 @@ pub(crate) fn of_people() -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use ropewalk_apiserver::{Caller, Context, NoAdmission, NoTokens, Outcome, State, User, handle_for};
+    use ropewalk_apiserver::{
+        Body, Caller, Context, NoAdmission, NoTokens, Outcome, State, User, handle_for,
+    };
     use serde_json::json;
 
     use super::*;
@@ -30,7 +32,7 @@ mod tests {
             let request = http::Request::builder().method(method).uri(url).body(body.to_string()).unwrap();
             let context = Context { now, admission: &NoAdmission };
             let caller = Caller { user, tokens: &NoTokens };
-            match handle_for(&mut state, &request, &context, &caller).outcome {
+            match handle_for(&mut state, &request, Body::of(&request), &context, &caller).outcome {
                 Outcome::Response(response) => response.status().as_u16(),
                 other => panic!("{other:?}"),
             }

@@ -1,5 +1,6 @@
 //! The service under the clients it is made for: kube's `Api`, its watcher in both modes, a `Controller`, and HTTP.
 
+mod bodies;
 mod durable;
 mod exec;
 mod http_listener;

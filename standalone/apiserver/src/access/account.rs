@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{User, user::account_name};
 use crate::{
+    body::Body,
     handle::{Call, Reply, key_of},
     object,
     route::Target,
@@ -76,8 +77,13 @@ pub(crate) fn automount(state: &mut State, account: &Value, pod: &mut Value) {
 }
 
 /// POST to a service account's `token`.
-pub(crate) fn request_token(state: &mut State, call: &Call<'_>, target: &Target) -> Result<Reply> {
-    let request = call.json()?;
+pub(crate) fn request_token(
+    state: &mut State,
+    call: &Call<'_>,
+    target: &Target,
+    body: Body,
+) -> Result<Reply> {
+    let request = body.object()?;
     let key = key_of(target);
     let resource = state.resource(target.id);
     let account =

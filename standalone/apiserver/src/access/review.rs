@@ -8,6 +8,7 @@ use super::{
     rule,
 };
 use crate::{
+    body::Body,
     handle::{Call, Reply},
     object,
     route::Target,
@@ -17,12 +18,12 @@ use crate::{
 };
 
 /// POST of a review: the same object with its status.
-pub(crate) fn review(state: &State, call: &Call<'_>, target: &Target) -> Result<Reply> {
+pub(crate) fn review(state: &State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
     if call.method != http::Method::POST || target.name.is_some() {
         return Err(Failure::method_not_allowed());
     }
     let resource = state.table().get(target.id);
-    let mut object = call.json()?;
+    let mut object = body.object()?;
     if !object.is_object() {
         return Err(Failure::bad_request("the object provided is unrecognized: it is not a JSON object"));
     }

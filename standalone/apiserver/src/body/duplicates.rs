@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 const MOST: usize = 100;
 
 /// The paths of fields that stand twice in one object; empty where the text is no JSON.
-pub(crate) fn duplicates(json: &[u8]) -> Vec<String> {
+pub(super) fn duplicates(json: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut parser = serde_json::Deserializer::from_slice(json);
     let finder = Finder { path: String::new(), found: &mut found };

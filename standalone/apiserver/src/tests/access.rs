@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{MAPS, PODS, WIDGETS, World};
 use crate::{
-    Caller, Context, NoAdmission, NoTokens, Tokens, User, authenticate, handle_for, install, install_roles,
+    Body, Caller, Context, NoAdmission, NoTokens, Tokens, User, authenticate, handle_for, install,
+    install_roles,
 };
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -42,7 +43,8 @@ fn world() -> World {
 impl World {
     fn ask_with(&mut self, user: &User, tokens: &dyn Tokens, request: &Request<Vec<u8>>) -> (u16, Value) {
         let context = Context { now: self.now, admission: &NoAdmission };
-        let handled = handle_for(&mut self.state, request, &context, &Caller { user, tokens });
+        let handled =
+            handle_for(&mut self.state, request, Body::of(request), &context, &Caller { user, tokens });
         match handled.outcome {
             crate::Outcome::Response(_) => self.answer(handled),
             _ => (200, Value::Null),

@@ -4,7 +4,7 @@ use http::{Method, Request, header};
 use serde_json::{Value, json};
 
 use super::{MAPS, PODS, WIDGETS, World};
-use crate::{Caller, Context, NoAdmission, NoTokens, User, handle_for, install};
+use crate::{Body, Caller, Context, NoAdmission, NoTokens, User, handle_for, install};
 
 const APPLY: &str = "application/apply-patch+yaml";
 
@@ -379,10 +379,11 @@ fn who_may_patch_may_not_for_that_reason_create() {
         let request = Request::builder().method(Method::PATCH).uri(format!("{MAPS}/m?fieldManager=ann"));
         let request = request
             .header(header::CONTENT_TYPE, APPLY)
-            .body(map(&json!({ "a": "1" })).to_string().into_bytes());
+            .body(map(&json!({ "a": "1" })).to_string().into_bytes())
+            .unwrap();
         let context = Context { now: world.now, admission: &NoAdmission };
         let caller = Caller { user: &ann, tokens: &NoTokens };
-        let handled = handle_for(&mut world.state, &request.unwrap(), &context, &caller);
+        let handled = handle_for(&mut world.state, &request, Body::of(&request), &context, &caller);
         world.answer(handled)
     };
     let (code, refused) = apply(&mut world);

@@ -158,3 +158,28 @@ fn a_refusal_changes_nothing() {
         assert_eq!(world.state.version(), before, "{method} {url}");
     }
 }
+
+/// No larger than a body, and larger than an object.
+#[test]
+fn what_is_larger_than_an_object_is_refused_in_any_form() {
+    let mut world = World::new();
+    world.make_map("a");
+    let large = "x".repeat(1_600_000);
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": large } });
+    let add = json!([{ "op": "add", "path": "/data", "value": { "k": large } }]);
+    let url = format!("{MAPS}/a");
+    for (method, url, kind, body) in [
+        (Method::POST, MAPS, "application/json", &map),
+        (Method::POST, MAPS, "application/yaml", &map),
+        (Method::PUT, &url, "application/json", &map),
+        (Method::PATCH, &format!("{url}?fieldManager=m"), "application/apply-patch+yaml", &map),
+        (Method::PATCH, &url, "application/merge-patch+json", &map),
+        (Method::PATCH, &url, "application/strategic-merge-patch+json", &map),
+        (Method::PATCH, &url, "application/json-patch+json", &add),
+    ] {
+        let handled = world.handle(method.clone(), url, kind, body.to_string().into_bytes());
+        let (code, status) = world.answer(handled);
+        let found = (code, status["reason"].as_str());
+        assert_eq!(found, (413, Some("RequestEntityTooLarge")), "{method} {kind}: {status}");
+    }
+}
