@@ -1,10 +1,11 @@
 //! The command line's arguments.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use nix::unistd::{User, geteuid};
 use ropewalk_kubelet::fields::milli;
 
 /// Run Tekton pipelines on this machine.
@@ -83,6 +84,10 @@ pub struct Run {
     /// What is printed on standard output
     #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     pub output: Output,
+
+    /// The directory for everything of containers, always the one that others use by default
+    #[arg(skip = data_dir())]
+    pub data_dir: PathBuf,
 }
 
 /// Arguments of `ropewalk up`.
@@ -93,7 +98,7 @@ pub struct Up {
     pub listen: SocketAddr,
 
     /// The directory for objects, keys, the kubeconfig and everything of containers
-    #[arg(long, default_value = "/var/lib/ropewalk", value_name = "DIR")]
+    #[arg(long, default_value_os_t = data_dir(), value_name = "DIR")]
     pub data_dir: PathBuf,
 
     /// What containers see as their root file system, in place of what their images have
@@ -132,7 +137,7 @@ pub struct Up {
 #[derive(Args, Debug)]
 pub struct Down {
     /// The directory of the `ropewalk up`
-    #[arg(long, default_value = "/var/lib/ropewalk", value_name = "DIR")]
+    #[arg(long, default_value_os_t = data_dir(), value_name = "DIR")]
     pub data_dir: PathBuf,
 }
 
@@ -144,7 +149,7 @@ pub struct Image {
     pub command: ImageCommand,
 
     /// The directory of `ropewalk up` and `run`
-    #[arg(long, global = true, default_value = "/var/lib/ropewalk", value_name = "DIR")]
+    #[arg(long, global = true, default_value_os_t = data_dir(), value_name = "DIR")]
     pub data_dir: PathBuf,
 }
 
@@ -270,6 +275,30 @@ pub enum Output {
     Text,
     /// The runs as they ended, as a JSON list; progress and logs go to standard error
     Json,
+}
+
+impl Command {
+    /// The directory of containers and images that the command works on, if it does.
+    pub fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Down(args) => Some(&args.data_dir),
+            Self::Image(args) => Some(&args.data_dir),
+            Self::Run(args) => Some(&args.data_dir),
+            Self::Up(args) => Some(&args.data_dir),
+            Self::Lint(_) | Self::Render(_) => None,
+        }
+    }
+}
+
+/// Root's data is the machine's; a user's is where the user's other data is.
+fn data_dir() -> PathBuf {
+    if geteuid().is_root() {
+        return PathBuf::from("/var/lib/ropewalk");
+    }
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").or_else(|| User::from_uid(geteuid()).ok().flatten().map(|user| user.dir));
+    let data = absolute("XDG_DATA_HOME").or_else(|| home().map(|home| home.join(".local/share")));
+    data.unwrap_or_default().join("ropewalk")
 }
 
 /// Bytes, as Kubernetes writes quantities.

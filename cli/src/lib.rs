@@ -7,6 +7,7 @@ pub mod down;
 pub mod image;
 pub mod lint;
 pub mod render;
+pub mod rootless;
 pub mod run;
 pub mod up;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ropewalk_cli::args::{Cli, Command};
-use ropewalk_cli::{down, image, lint, render, run, up};
+use ropewalk_cli::{down, image, lint, render, rootless, run, up};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -15,6 +15,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("ROPEWALK_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Before there are threads, too.
+    if let Some(refused) = cli.command.data_dir().and_then(rootless::enter) {
+        return refused;
+    }
     match cli.command {
         Command::Down(args) => down::down(&args),
         Command::Image(args) => image::image(args),

@@ -7,6 +7,7 @@ mod objects;
 mod screen;
 mod summary;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -68,8 +69,8 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
     let objects = assemble(documents, &additions)?;
 
     let mut interrupt = std::pin::pin!(interrupted());
-    let standalone =
-        Standalone::start(config(args.rootfs, args.runtime)).map_err(|error| crate::from_chain(&error))?;
+    let standalone = Standalone::start(config(args.rootfs, args.runtime, args.data_dir))
+        .map_err(|error| crate::from_chain(&error))?;
     let client = standalone.client();
     let outcome = tokio::select! {
         outcome = apply_and_follow(&client, &objects, screen) => outcome,
@@ -92,7 +93,11 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
 }
 
 /// How containers are run, as the arguments say.
-pub(crate) fn config(rootfs: Option<args::Rootfs>, runtime: args::Runtime) -> ropewalk_standalone::Config {
+pub(crate) fn config(
+    rootfs: Option<args::Rootfs>,
+    runtime: args::Runtime,
+    data_root: PathBuf,
+) -> ropewalk_standalone::Config {
     ropewalk_standalone::Config {
         rootfs: match rootfs {
             Some(args::Rootfs::Host) => RootfsMode::Host,
@@ -102,6 +107,7 @@ pub(crate) fn config(rootfs: Option<args::Rootfs>, runtime: args::Runtime) -> ro
             args::Runtime::Builtin => RuntimeKind::Builtin,
             args::Runtime::Runc => RuntimeKind::Runc("runc".into()),
         },
+        data_root,
         ..ropewalk_standalone::Config::default()
     }
 }

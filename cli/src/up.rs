@@ -26,7 +26,6 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
     let interrupt = interrupted();
     let directory = args.data_dir.clone();
     let config = ropewalk_standalone::Config {
-        data_root: args.data_dir,
         listen: Some(args.listen),
         pod_network: args.pod_network.map(|wish| match wish {
             args::PodNetwork::Own => NetworkChoice::Own,
@@ -38,7 +37,7 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
             log_bytes: u64::from(args.keep_gib) << 30,
         },
         image_bytes: u64::from(args.keep_images_gib) << 30,
-        ..run::config(args.rootfs, args.runtime)
+        ..run::config(args.rootfs, args.runtime, args.data_dir)
     };
     let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
     let told = standalone.served().map_or(Ok(()), |served| {

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod node;
 pub mod prune;
+pub mod rootless;
 pub mod server;
 pub mod store;
 
@@ -85,6 +86,9 @@ pub enum Error {
     /// Containers cannot be run here.
     #[error("cannot run containers on this machine")]
     Node(#[from] NodeError),
+    /// An ordinary user may not.
+    #[error(transparent)]
+    Rootless(#[from] rootless::RootlessError),
     /// Our own CRDs do not fit the API server: a defect.
     #[error("cannot serve the custom resources")]
     Table(#[from] TableError),
@@ -192,6 +196,7 @@ impl Standalone {
         if !nix::unistd::geteuid().is_root() {
             return Err(NodeError::NotRoot.into());
         }
+        rootless::probe(&config.data_root)?;
         let door = |address| Door::open(&config.data_root, address, config.pod_network);
         let door = config.listen.map(door).transpose()?;
         let (data_dir, instance) = if let Some((.., door)) = &door {

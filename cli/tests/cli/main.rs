@@ -8,4 +8,5 @@ mod image;
 mod kill;
 mod lint;
 mod pull;
+mod rootless;
 mod up;

@@ -5,8 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// The attribute by which overlayfs knows a directory that hides those below it.
-pub(crate) const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
+use crate::user_namespace::opaque_attribute;
 
 /// Bytes of attributes' names, and of one's value; the kernel's own limit.
 const MAX_ATTRIBUTE: usize = 64 << 10;
@@ -101,7 +100,7 @@ impl Below {
 
 fn is_opaque(directory: &OwnedFd) -> Tried<bool> {
     let mut value = [0; 1];
-    match fs::fgetxattr(directory, OPAQUE_ATTRIBUTE, &mut value) {
+    match fs::fgetxattr(directory, opaque_attribute(), &mut value) {
         Ok(1) => Ok(value == *b"y"),
         Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(errno),

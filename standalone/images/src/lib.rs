@@ -12,6 +12,7 @@ mod load;
 mod sparse;
 mod store;
 mod unpack;
+mod user_namespace;
 
 pub use compression::decompress;
 pub use documents::{Config, Document, DocumentError, MAX_DOCUMENT, Manifest, machine};
@@ -20,3 +21,4 @@ pub use load::{LoadError, load};
 pub use ropewalk_core::images::reference::{Digest, Reference, ReferenceError, Version};
 pub use store::{Blob, Image, Incoming, Layer, Listed, Origin, Removed, Store, StoreError};
 pub use unpack::{Limits, UnpackError, Unpacked, unpack};
+pub use user_namespace::{is_in_user_namespace, opaque_attribute};

@@ -1,8 +1,9 @@
 //! One layer's archive becomes a directory that overlayfs takes for a layer.
 //!
 //! What the archive says to leave out becomes what overlayfs understands: `.wh.NAME` a character device 0:0, `.wh..wh..opq` the
-//! attribute `trusted.overlay.opaque`. Every path is resolved by the kernel within the directory (`openat2` with
-//! `RESOLVE_IN_ROOT`), so a link in the archive leads to nowhere but the archive's own files.
+//! attribute `trusted.overlay.opaque`, or `user.overlay.opaque` in a user namespace. There, too, root gets what belongs to users
+//! that the namespace does not have, and devices are left out, as nobody may make them. Every path is resolved by the kernel
+//! within the directory (`openat2` with `RESOLVE_IN_ROOT`), so a link in the archive leads to nowhere but the archive's own files.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,9 +16,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::below::{self, Below, Found, OPAQUE_ATTRIBUTE, Tried, is_kept, look, open_below};
+use crate::below::{self, Below, Found, Tried, is_kept, look, open_below};
 use crate::compression::read_up_to;
 use crate::entries::{ArchiveError, Entries, Entry, Kind};
+use crate::user_namespace::{is_in_user_namespace, opaque_attribute};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -183,7 +185,7 @@ impl Layer {
         let Some(like) = self.below.directory(names)? else { return Ok(()) };
         let stat = fs::fstat(&like)?;
         let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-        fs::fchown(directory, owner.0, owner.1)?;
+        unless_nobody(fs::fchown(directory, owner.0, owner.1))?;
         fs::fchmod(directory, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         for (name, value) in below::attributes(&like)? {
             set_attribute(directory, &name, &value)?;
@@ -254,10 +256,14 @@ impl Layer {
             Kind::Fifo => make_node(entry, FileType::Fifo, parent, name),
             Kind::HardLink => Ok(()),
         };
+        let is_device = matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice);
+        if is_device && made == Err(Errno::PERM) && is_in_user_namespace() {
+            return Ok(());
+        }
         made.map_err(unwritten(entry))?;
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        fs::chownat(parent, name, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)), nofollow)
-            .map_err(unwritten(entry))?;
+        let (user, group) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+        unless_nobody(fs::chownat(parent, name, user, group, nofollow)).map_err(unwritten(entry))?;
         if entry.kind != Kind::Symlink {
             fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
                 .map_err(unwritten(entry))?;
@@ -466,7 +472,7 @@ fn depth(directory: &OwnedFd) -> Tried<usize> {
 }
 
 fn hide_below(directory: &OwnedFd) -> Tried<()> {
-    fs::fsetxattr(directory, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty())
+    fs::fsetxattr(directory, opaque_attribute(), b"y", XattrFlags::empty())
 }
 
 /// Leaves out what the layers below have under the name. What this layer has there itself stays.
@@ -485,12 +491,20 @@ fn make_node(entry: &Entry, kind: FileType, parent: &OwnedFd, name: &[u8]) -> Tr
 
 /// Gives a file or directory its owner, its mode and its attributes, in the order in which one does not take away another.
 fn finish(file: impl AsFd, entry: &Entry) -> Tried<()> {
-    fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    unless_nobody(fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
     fs::fchmod(&file, Mode::from_raw_mode(entry.mode))?;
     for (name, value) in entry.attributes.iter().filter(|(name, _)| is_kept(name)) {
         set_attribute(&file, name, value)?;
     }
     Ok(())
+}
+
+/// Leaves to root what a user namespace has no owner for.
+fn unless_nobody(given: Tried<()>) -> Tried<()> {
+    match given {
+        Err(Errno::INVAL) if is_in_user_namespace() => Ok(()),
+        given => given,
+    }
 }
 
 fn set_attribute(file: impl AsFd, name: &[u8], value: &[u8]) -> Tried<()> {

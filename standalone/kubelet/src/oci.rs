@@ -57,6 +57,9 @@ pub struct Layout {
     pub sub_paths: PathBuf,
     /// The machine's devices; only privileged containers get them.
     pub devices: Vec<LinuxDevice>,
+    /// Whether all this happens in a user namespace. What belongs to namespaces of the machine cannot be mounted anew there:
+    /// the container sees what the machine has mounted.
+    pub in_user_namespace: bool,
 }
 
 /// A volume's sub path, to be resolved inside the volume's root and bound where the spec expects it.
@@ -378,7 +381,7 @@ fn document(
     // The builder's own default would be a limit that only some users may set; what this process has is right.
     process.set_rlimits(None);
 
-    let mut mounts = kernel_mounts(identity.privileged)?;
+    let mut mounts = kernel_mounts(identity.privileged, &machines_own(pod, layout))?;
     let taken: HashSet<&Path> = volume_mounts.iter().map(|(at, ..)| Path::new(at.as_str())).collect();
     mounts.retain(|mount| !taken.contains(mount.destination().as_path()));
     for (destination, source, read_only) in volume_mounts {
@@ -424,7 +427,19 @@ fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>, OciSpecErro
     own.chain(network).map(LinuxNamespaceBuilder::build).collect()
 }
 
-fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, OciSpecError> {
+/// Places of kernel interfaces that are the machine's own and cannot be mounted anew.
+fn machines_own(pod: &Pod, layout: &Layout) -> Vec<&'static str> {
+    let spec = pod.spec.as_ref();
+    let shares = [
+        ("/proc", spec.and_then(|spec| spec.host_pid) == Some(true)),
+        ("/dev/mqueue", spec.and_then(|spec| spec.host_ipc) == Some(true)),
+        ("/sys", layout.network.is_none()),
+    ];
+    let shared = shares.into_iter().filter(|(_, shared)| *shared && layout.in_user_namespace);
+    shared.map(|(at, _)| at).collect()
+}
+
+fn kernel_mounts(privileged: bool, machine: &[&str]) -> Result<Vec<Mount>, OciSpecError> {
     let sysfs = if privileged { "rw" } else { "ro" };
     let table: [(&str, &str, &str, &[&str]); 6] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -437,6 +452,15 @@ fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, OciSpecError> {
     table
         .into_iter()
         .map(|(at, kind, source, options)| {
+            if machine.contains(&at) {
+                let options = options.iter().chain(&["rbind"]);
+                return MountBuilder::default()
+                    .destination(at)
+                    .typ("bind")
+                    .source(at)
+                    .options(options.map(|&option| option.to_owned()).collect::<Vec<_>>())
+                    .build();
+            }
             MountBuilder::default()
                 .destination(at)
                 .typ(kind)
@@ -472,6 +496,7 @@ mod tests {
             volumes: [("v".to_owned(), PathBuf::from("/d/volumes/v"))].into(),
             sub_paths: "/d/sub".into(),
             devices: Vec::new(),
+            in_user_namespace: false,
         }
     }
 

@@ -382,13 +382,15 @@ impl Attempt {
         let variables = env::environment(pod, container, found, facts)?;
         let uses = volume::uses(pod, container, &variables)?;
         let directory = self.directory();
+        let is_rootless = ropewalk_images::is_in_user_namespace();
         let layout = Layout {
             rootfs: directory.join(files::ROOTFS),
             termination_log: directory.join(files::TERMINATION),
             network: network.map(|network| network.namespace(&self.uid())),
             volumes: volumes::paths(node, pod).map_err(io_error("find the pod's volumes"))?,
             sub_paths: directory.join(files::SUB_PATHS),
-            devices: if identity.privileged { devices::all() } else { Vec::new() },
+            devices: if identity.privileged && !is_rootless { devices::all() } else { Vec::new() },
+            in_user_namespace: is_rootless,
         };
         let mut bundle = oci::bundle(pod, container, config.as_ref(), &variables, &identity, &uses, &layout)?;
         let account = if image.is_some() {
@@ -411,6 +413,7 @@ impl Attempt {
         let shim = ShimConfig {
             runtime: node.config.runtime.clone(),
             rootfs,
+            read_only: bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
             scratch_bytes: node.config.scratch_bytes,
             sub_paths: bundle.sub_paths,
             working_dir: bundle.working_dir,

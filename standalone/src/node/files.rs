@@ -53,6 +53,8 @@ pub(super) struct ShimConfig {
     pub(super) runtime: RuntimeKind,
     /// Its root file system.
     pub(super) rootfs: Rootfs,
+    /// Whether it is read-only.
+    pub(super) read_only: bool,
     /// Bound of the layer in memory above it, in bytes.
     pub(super) scratch_bytes: u64,
     /// Whom it runs as, to be looked up in its image; the OCI document says so where there is none.
@@ -75,9 +77,9 @@ pub(super) struct ShimConfig {
 
 /// A process, safe against the reuse of its id.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// Process id.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
     /// Start time in clock ticks since boot, from `/proc/<pid>/stat`.
     pub(super) start: u64,
 }
@@ -164,7 +166,7 @@ pub(super) fn remove_scratch(directory: &Path) {
 }
 
 /// Writes a file so that a reader sees all of it or nothing, in one `rename` a directory watch reports.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     write_atomically(path, &serde_json::to_vec(value)?)
 }
 
@@ -180,7 +182,7 @@ pub(super) fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
 }
 
 /// Reads what [`write_json`] wrote; `None` if the file is not there.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -190,7 +192,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 
 impl Process {
     /// The process with this id, if there is one.
-    pub(super) fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The command name is in parentheses and may hold blanks; the start time is field 22 of the line.
         let (_, rest) = stat.rsplit_once(')')?;
@@ -211,7 +213,7 @@ impl Process {
     }
 
     /// Whether it is still this very process and not a zombie.
-    pub(super) fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self) && !self.is_zombie()
     }
 

@@ -181,9 +181,15 @@ fn bytes_as_os(bytes: &[u8]) -> &std::ffi::OsStr {
 
 /// The shim that works in an attempt's directory, if one does.
 pub(super) fn find_shim(directory: &Path) -> Option<Process> {
-    let entries = fs::read_dir("/proc").ok()?;
-    let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.find(|pid| is_shim_of(*pid, directory)).and_then(Process::of).filter(|process| process.is_alive())
+    shims_below(directory).into_iter().next()
+}
+
+/// The shims that work below a directory.
+pub(crate) fn shims_below(directory: &Path) -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let shims = pids.filter(|pid| is_shim_of(*pid, directory)).filter_map(Process::of);
+    shims.filter(|process| process.is_alive()).collect()
 }
 
 /// Whether a process has its root in a layer below `data_dir`: a container of it.
@@ -192,20 +198,26 @@ fn lives_in(pid: i32, data_dir: &Path) -> bool {
     is_rooted_in(&mounts, data_dir)
 }
 
-/// Whether a mount table's root is an overlay whose writable layer is below `data_dir`. Other mounts prove nothing:
-/// every mount namespace starts as a copy, with the volumes of other instances in it.
+/// Whether a mount table's root, or a directory right in it, is an overlay whose writable layer is below `data_dir`. Other
+/// mounts prove nothing: every mount namespace starts as a copy, with the volumes of other instances in it.
 fn is_rooted_in(mountinfo: &str, data_dir: &Path) -> bool {
-    let Some(root) = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some("/")) else { return false };
-    let mut options = root.rsplit(' ').next().unwrap_or_default().split(',');
-    let upper = options.find_map(|option| option.strip_prefix("upperdir="));
-    upper.is_some_and(|upper| unescape(upper).starts_with(data_dir))
+    mountinfo.lines().any(|line| {
+        let at = line.split(' ').nth(4).map(unescape).unwrap_or_default();
+        let mut options = line.rsplit(' ').next().unwrap_or_default().split(',');
+        let upper = options.find_map(|option| option.strip_prefix("upperdir="));
+        at.components().count() <= 2 && upper.is_some_and(|upper| unescape(upper).starts_with(data_dir))
+    })
+}
+
+/// Where something is mounted, in the order in which it was.
+pub(crate) fn mount_points() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }
 
 /// Unmounts everything mounted below a directory, last mounted first.
 pub(super) fn unmount_below(directory: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut targets: Vec<_> =
-        mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect();
+    let mut targets = mount_points();
     targets.reverse();
     for target in targets.iter().filter(|target| target.starts_with(directory)) {
         if let Err(errno) = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ropewalk_api::errors::chain;
+use ropewalk_images::is_in_user_namespace;
 use ropewalk_network::Network;
 
 use super::{NETWORK, NodeError};
@@ -61,6 +62,9 @@ impl PodNetwork {
             }
             (Some(NetworkChoice::Own), _) | (None, Some(NetworkChoice::Own)) => {
                 Ok(Self::Own(Arc::new(Network::open(&directory)?)))
+            }
+            (None, None) if is_in_user_namespace() => {
+                Ok(Self::Host { why: "only root makes networks of their own for them".to_owned() })
             }
             (None, None) => {
                 Network::open(&directory).map(|network| Self::Own(Arc::new(network))).or_else(|error| {

@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount as mount_raw};
+use nix::mount::{MntFlags, MsFlags, mount as mount_raw, umount2};
 use nix::sched::{CloneFlags, unshare};
+use ropewalk_images::is_in_user_namespace;
 use rustix::fs::{Mode, OFlags, open};
 
 /// The layer that is written to, and the directory of the same file system that the kernel prepares things in.
@@ -28,7 +29,9 @@ pub(super) fn mount(
     let names: Vec<_> = opened.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
     let above = upper
         .map(|Upper { layer, work }| format!(",upperdir={},workdir={}", layer.display(), work.display()));
-    let options = format!("lowerdir={}{}", names.join(":"), above.unwrap_or_default());
+    // Its own attributes are root's otherwise.
+    let marks = if is_in_user_namespace() { ",userxattr" } else { "" };
+    let options = format!("lowerdir={}{}{marks}", names.join(":"), above.unwrap_or_default());
     rustix::process::chdir("/proc/thread-self/fd")?;
     let mounted = mount_raw(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()));
     rustix::process::chdir("/")?;
@@ -40,11 +43,26 @@ pub(super) fn mount(
 pub(super) fn mount_read_only(lowers: &[PathBuf], empty: &Path, target: &Path) -> io::Result<()> {
     let lowers: Vec<PathBuf> = lowers.iter().cloned().chain([empty.to_owned()]).collect();
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    apart(|| mount(&lowers, None, flags, target))
+}
+
+/// Tries whether the kernel mounts overlays for this process, in an empty directory that is on the file system in question.
+pub(crate) fn probe(directory: &Path) -> io::Result<()> {
+    let [lower, layer, work, target] = ["lower", "upper", "work", "target"].map(|name| directory.join(name));
+    for path in [&lower, &layer, &work, &target] {
+        std::fs::create_dir(path)?;
+    }
+    let upper = Upper { layer: &layer, work: &work };
+    apart(|| mount(&[lower], Some(&upper), MsFlags::MS_NODEV, &target))?;
+    Ok(umount2(&target, MntFlags::MNT_DETACH)?)
+}
+
+/// Does something with a working directory of its own.
+fn apart(mount: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
     let mounting = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // A working directory of this thread's own.
             unshare(CloneFlags::CLONE_FS)?;
-            mount(&lowers, None, flags, target)
+            mount()
         });
         thread.join()
     });

@@ -10,13 +10,14 @@ use std::sync::PoisonError;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::ResourceExt;
 use nix::mount::{MsFlags, mount};
-use ropewalk_images::Image;
+use ropewalk_images::{Image, is_in_user_namespace};
 use ropewalk_kubelet::image::ImageError;
 use ropewalk_kubelet::volume::{self, HostKind, Plan};
 use ropewalk_kubelet::{ConfigError, Objects};
 use serde::{Deserialize, Serialize};
 
 use super::{Node, files, instance, overlay};
+use crate::rootless::NO_IDS;
 
 const VOLUMES: &str = "volumes";
 const PATHS: &str = "volumes.json";
@@ -217,10 +218,19 @@ fn mount_tmpfs(directory: &Path, bytes: u64) -> io::Result<()> {
 fn open_to_pod(pod: &Pod, directory: &Path) -> io::Result<()> {
     let group = fs_group(pod);
     if let Some(group) = group {
-        chown(directory, None, Some(group))?;
+        give(directory, group)?;
     }
     let mode = if group.is_some() { 0o2777 } else { 0o777 };
     fs::set_permissions(directory, Permissions::from_mode(mode))
+}
+
+fn give(path: &Path, group: u32) -> io::Result<()> {
+    match chown(path, None, Some(group)) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput && is_in_user_namespace() => {
+            Err(io::Error::other(format!("fsGroup {group} {NO_IDS}")))
+        }
+        given => given,
+    }
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {
@@ -258,7 +268,7 @@ fn write_files(pod: &Pod, directory: &Path, wanted: &BTreeMap<String, volume::Fi
         opened.set_permissions(Permissions::from_mode(mode))?;
         drop(opened);
         if let Some(group) = group {
-            chown(&temporary, None, Some(group))?;
+            give(&temporary, group)?;
         }
         fs::rename(&temporary, &target)?;
     }

@@ -3,6 +3,8 @@
 //! directory and clones, which no threaded process survives.
 
 mod exec;
+mod graft;
+mod ids;
 mod log;
 mod rootfs;
 mod runtime;
@@ -36,6 +38,7 @@ use self::runtime::{Created, Stdio3};
 use super::RuntimeKind;
 use super::cgroup::Cgroups;
 use super::files::{self, Ended, Failure, Process, ShimConfig, Started};
+use crate::rootless::NO_IDS;
 
 /// First argument of the form that runs a probe's command in a running container: `exec <attempt> <command>…`.
 pub(super) const EXEC: &str = "exec";
@@ -72,6 +75,8 @@ enum ShimError {
     WorkingDir { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Account(AccountError),
+    #[error("the container cannot run {what}, which {NO_IDS}")]
+    Ids { what: String },
     #[error("cgroup of the container cannot be set up")]
     Cgroup(#[source] io::Error),
     #[error("\"{command}\" cannot be run; install it or use the built-in runtime")]
@@ -173,8 +178,10 @@ fn own_mounts() -> Result<(), ShimError> {
 fn prepare(directory: &Path, config: &ShimConfig) -> Result<(), ShimError> {
     own_mounts()?;
     let target = directory.join(files::ROOTFS);
-    rootfs::mount_rootfs(&config.rootfs, &directory.join(files::SCRATCH), config.scratch_bytes, &target)?;
+    let scratch = directory.join(files::SCRATCH);
+    rootfs::mount_rootfs(&config.rootfs, &scratch, config.scratch_bytes, config.read_only, &target)?;
     config.account.iter().try_for_each(|account| rootfs::run_as(account, directory))?;
+    ids::check(directory)?;
     config.sub_paths.iter().try_for_each(rootfs::bind_sub_path)?;
     config.working_dir.iter().try_for_each(rootfs::make_working_dir)
 }

@@ -13,38 +13,44 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use pathrs::Root;
 use pathrs::error::ErrorKind;
 use pathrs::flags::OpenFlags;
+use ropewalk_images::{is_in_user_namespace, opaque_attribute};
 use ropewalk_kubelet::account::Account;
 use ropewalk_kubelet::oci::{self, Rootfs, Spec, SubPath, WorkingDir};
 
-use super::ShimError;
+use super::{ShimError, graft};
 use crate::node::files;
 use crate::node::overlay;
-
-/// Marks a directory of the upper layer as hiding everything below it.
-const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Bytes that are read of an image's `/etc/passwd` or `/etc/group`: ten thousand users and more.
 const MAX_ACCOUNTS: u64 = 1 << 20;
 
-/// Mounts the root file system at `target`, with the layer that the container writes to at `scratch`.
+/// Mounts the root file system at `target`, with the layer that the container writes to at `scratch`. The runtime makes
+/// `target` read-only itself, and nothing below it.
 pub(super) fn mount_rootfs(
     rootfs: &Rootfs,
     scratch: &Path,
     scratch_bytes: u64,
+    read_only: bool,
     target: &Path,
 ) -> Result<(), ShimError> {
     let failed = |what: &'static str| move |source: io::Error| ShimError::Rootfs { what, source };
     for directory in [scratch, target] {
         fs::create_dir_all(directory).map_err(failed("make the mount point"))?;
     }
-    let mounted = match rootfs.upper {
-        oci::Upper::Disk => mount_overlay(rootfs, scratch, target),
-        oci::Upper::Memory => mount_memory(scratch, scratch_bytes)
-            .map_err(failed("mount a tmpfs"))
-            .and_then(|()| mount_overlay(rootfs, scratch, target)),
+    if matches!(rootfs.upper, oci::Upper::Memory) {
+        mount_memory(scratch, scratch_bytes).map_err(failed("mount a tmpfs"))?;
+    }
+    let machine = Path::new("/");
+    let parts = if is_in_user_namespace() && rootfs.lowers == [machine] {
+        graft::mount_root(rootfs, machine, scratch, target)
+            .map_err(failed("put the machine's root together"))?
+    } else {
+        mount_overlay(rootfs, scratch, target)?;
+        Vec::new()
     };
-    mounted?;
-    write_files(rootfs, target).map_err(failed("write files of the node's own"))
+    write_files(rootfs, target).map_err(failed("write files of the node's own"))?;
+    let writable = parts.into_iter().filter(|_| read_only);
+    writable.into_iter().try_for_each(|part| graft::seal(&part)).map_err(failed("make the root read-only"))
 }
 
 fn mount_memory(scratch: &Path, bytes: u64) -> io::Result<()> {
@@ -101,7 +107,7 @@ fn write_files(rootfs: &Rootfs, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_missing(error: &pathrs::error::Error) -> bool {
+pub(super) fn is_missing(error: &pathrs::error::Error) -> bool {
     matches!(error.kind(), ErrorKind::OsError(Some(number)) if number == Errno::ENOENT as i32)
 }
 
@@ -140,22 +146,34 @@ fn read_text(root: &Root, path: &Path) -> io::Result<String> {
 
 /// The layer that hides things before it is mounted: what it hides cannot be unmounted by anyone
 /// inside, unlike a mount put over it.
-struct Upper<'a> {
-    lower: &'a Path,
-    upper: &'a Path,
+pub(super) struct Upper<'a> {
+    pub(super) lower: &'a Path,
+    pub(super) upper: &'a Path,
 }
 
 impl Upper<'_> {
     fn fill(&self, rootfs: &Rootfs) -> io::Result<()> {
         for (path, mode) in &rootfs.empty {
-            for place in self.places(path) {
+            for place in places(self.lower, path) {
                 let directory = self.directory(&place)?;
-                rustix::fs::setxattr(&directory, OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
+                // Not every file system in memory keeps attributes for users.
+                if self.lower.join(&place).exists() {
+                    rustix::fs::setxattr(
+                        &directory,
+                        opaque_attribute(),
+                        b"y",
+                        rustix::fs::XattrFlags::empty(),
+                    )?;
+                }
                 fs::set_permissions(&directory, Permissions::from_mode(*mode))?;
             }
         }
-        let mut gone: Vec<_> = rootfs.empty.keys().flat_map(|path| self.places(path)).collect();
-        let hidden: BTreeSet<_> = rootfs.hidden.iter().flat_map(|path| self.places(path)).collect();
+        let gone = rootfs.empty.keys().flat_map(|path| places(self.lower, path)).collect();
+        self.hide(rootfs.hidden.iter().flat_map(|path| places(self.lower, path)).collect(), gone)
+    }
+
+    /// Hides what is in these places, but for those in others that are empty anyway.
+    pub(super) fn hide(&self, hidden: BTreeSet<PathBuf>, mut gone: Vec<PathBuf>) -> io::Result<()> {
         // Parents come before what is in them, and nothing can be hidden below what is hidden.
         for place in hidden {
             let covered = gone.iter().any(|outer| place.starts_with(outer));
@@ -165,24 +183,6 @@ impl Upper<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The path itself and, where it leads through symbolic links, the place they lead to: hiding only the
-    /// link would leave the thing readable under its real name.
-    fn places(&self, path: &str) -> BTreeSet<PathBuf> {
-        let relative = PathBuf::from(path.trim_start_matches('/'));
-        let mut places = BTreeSet::new();
-        if let Ok(real) = fs::canonicalize(self.lower.join(&relative))
-            && let Ok(real) = real.strip_prefix(self.lower)
-        {
-            places.insert(real.to_owned());
-        }
-        // A parent that is itself a link is not to become a directory: its real place is in the list already.
-        let parent = relative.parent().unwrap_or(Path::new(""));
-        if fs::canonicalize(self.lower.join(parent)).map_or(true, |real| real == self.lower.join(parent)) {
-            places.insert(relative);
-        }
-        places
     }
 
     /// A directory of the layer, its parents with the owner and mode they have in the base.
@@ -195,7 +195,10 @@ impl Upper<'_> {
             match fs::create_dir(&here) {
                 Ok(()) => match fs::metadata(&base) {
                     Ok(found) if found.is_dir() => {
-                        chown(&here, Some(found.uid()), Some(found.gid()))?;
+                        // The machine's users are not those of a user namespace.
+                        if !is_in_user_namespace() {
+                            chown(&here, Some(found.uid()), Some(found.gid()))?;
+                        }
                         fs::set_permissions(&here, Permissions::from_mode(found.mode() & 0o7777))?;
                     }
                     _ => fs::set_permissions(&here, Permissions::from_mode(0o755))?,
@@ -216,6 +219,24 @@ impl Upper<'_> {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// The path itself below `lower` and, where it leads through symbolic links, the place they lead to: hiding only the
+/// link would leave the thing readable under its real name.
+pub(super) fn places(lower: &Path, path: &str) -> BTreeSet<PathBuf> {
+    let relative = PathBuf::from(path.trim_start_matches('/'));
+    let mut places = BTreeSet::new();
+    if let Ok(real) = fs::canonicalize(lower.join(&relative))
+        && let Ok(real) = real.strip_prefix(lower)
+    {
+        places.insert(real.to_owned());
+    }
+    // A parent that is itself a link is not to become a directory: its real place is in the list already.
+    let parent = relative.parent().unwrap_or(Path::new(""));
+    if fs::canonicalize(lower.join(parent)).map_or(true, |real| real == lower.join(parent)) {
+        places.insert(relative);
+    }
+    places
 }
 
 /// Resolves a volume's sub path inside the volume, whatever symbolic links a container put there, and binds it.

@@ -12,8 +12,9 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use ropewalk_api::errors::chain;
+use ropewalk_images::is_in_user_namespace;
 
-use super::{ShimError, seccomp};
+use super::{ShimError, graft, seccomp};
 use crate::node::files;
 
 /// The three standard streams of a container. Never `/dev/null` for output: libcontainer reopens that
@@ -82,6 +83,9 @@ pub(super) fn create_builtin(bundle: &Path, id: &str, stdio: Stdio3) -> Result<C
 pub(super) fn hide_cgroups() -> Result<(), ShimError> {
     let failed = |source: io::Error| ShimError::Rootfs { what: "hide the cgroups", source };
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
+    if is_in_user_namespace() {
+        return freeze_cgroups(&mounts).map_err(failed);
+    }
     let targets = mounts.lines().filter_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         right.starts_with("cgroup").then_some(())?;
@@ -97,6 +101,23 @@ pub(super) fn hide_cgroups() -> Result<(), ShimError> {
     // An empty tmpfs there is what version 1 looks like to it, with no controller.
     mount(Some("tmpfs"), CGROUP_MOUNT, Some("tmpfs"), MsFlags::empty(), Some("size=4k,mode=0755"))
         .map_err(|errno| failed(errno.into()))
+}
+
+/// As [`hide_cgroups`], where the machine's mounts cannot be taken away: libcontainer is content with cgroups of version 2 that
+/// it may not write.
+fn freeze_cgroups(mounts: &str) -> io::Result<()> {
+    let unified = mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        right.starts_with("cgroup2 ").then_some(())?;
+        left.split(' ').nth(4)
+    });
+    let unified = unified.ok_or_else(|| {
+        io::Error::other(
+            "no cgroups of version 2 are mounted, without which an ordinary user needs --runtime runc",
+        )
+    })?;
+    mount(Some(unified), CGROUP_MOUNT, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    graft::seal(Path::new(CGROUP_MOUNT))
 }
 
 /// Whether the command or the container is at fault; the runtimes only tell by their words.
