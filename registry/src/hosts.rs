@@ -34,12 +34,20 @@ pub enum HostsError {
     /// A file.
     #[error("cannot read it")]
     Read(#[source] io::Error),
-    /// Not TOML, or with keys that nobody here knows.
-    #[error("it is not what this program knows of a hosts.toml")]
-    Shape(#[source] Box<toml::de::Error>),
+    /// Not TOML, or with keys that nobody here knows. The parser's own words would quote the line, and headers hold secrets.
+    #[error(
+        "line {0} is not what this program knows of a hosts.toml; expected \"server\", \"host\", \"capabilities\", \"ca\" \
+         and \"override_path\""
+    )]
+    Shape(usize),
     /// Not an address.
     #[error("\"{0}\" is not an address; expected http:// or https:// and a host")]
     Address(String),
+    /// An address with a secret in it, which is not quoted.
+    #[error(
+        "the address of a host has a user name or a password in it; put them where credentials are, as with \"docker login\""
+    )]
+    Credentials,
     /// Too open.
     #[error("\"skip_verify\" is not done; put the certificate of the registry's authority under \"ca\"")]
     SkipVerify,
@@ -148,7 +156,11 @@ fn candidates(directory: &Path, registry: &str) -> Vec<PathBuf> {
 }
 
 fn from_file(text: &str, directory: &Path, reference: &Reference) -> Result<Servers, HostsError> {
-    let raw: RawFile = toml::from_str(text).map_err(|error| HostsError::Shape(Box::new(error)))?;
+    let line_of = |error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        HostsError::Shape(1 + before.matches('\n').count())
+    };
+    let raw: RawFile = toml::from_str(text).map_err(line_of)?;
     if raw.host.len() > MAX_HOSTS {
         return Err(HostsError::Hosts);
     }
@@ -176,6 +188,9 @@ fn from_file(text: &str, directory: &Path, reference: &Reference) -> Result<Serv
 }
 
 fn endpoint(address: &str, override_path: bool) -> Result<Endpoint, HostsError> {
+    if address.contains('@') {
+        return Err(HostsError::Credentials);
+    }
     let bad = || HostsError::Address(address.to_owned());
     let whole = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
     let url = Url::parse(&whole).map_err(|_| bad())?;
@@ -184,8 +199,7 @@ fn endpoint(address: &str, override_path: bool) -> Result<Endpoint, HostsError> 
         "https" => "https",
         _ => return Err(bad()),
     };
-    let name =
-        url.host_str().filter(|_| url.username().is_empty() && url.query().is_none()).ok_or_else(bad)?;
+    let name = url.host_str().filter(|_| url.query().is_none()).ok_or_else(bad)?;
     let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
     let path = url.path().trim_end_matches('/');
     let base = if override_path || path.ends_with("/v2") { path.to_owned() } else { format!("{path}/v2") };
@@ -321,14 +335,20 @@ mod tests {
     #[rstest]
     #[case("skip_verify = true", "\"skip_verify\" is not done")]
     #[case("[host.\"https://m.example\"]\nskip_verify = true", "\"skip_verify\" is not done")]
-    #[case("client = \"c.pem\"", "it is not what this program knows of a hosts.toml")]
+    #[case("client = \"c.pem\"", "line 1 is not what this program knows of a hosts.toml")]
+    #[case("\n[host.\"m.example\"]\nheader = { Authorization = \"hidden\" }", "line 3 is not what")]
+    #[case("ca = \"a.pem\"\nserver = [\"hidden\"]", "line 2 is not what")]
+    #[case("server = \"https://r.example?a=b\"", "is not an address")]
     #[case("server = \"ftp://r.example\"", "\"ftp://r.example\" is not an address")]
-    #[case("server = \"https://u:p@r.example\"", "is not an address")]
+    #[case("server = \"https://u:hidden@r.example\"", "has a user name or a password in it")]
+    #[case("[host.\"u:hidden@r.example:99999\"]", "has a user name or a password in it")]
     #[case("ca = \"gone.pem\"", "cannot read it")]
     fn what_cannot_be_done_is_not_passed_over(#[case] content: &str, #[case] expected: &str) {
         let directory = Directory::with(&[("r.example/hosts.toml", content)]);
         let (path, error) = directory.servers("r.example/a").expect_err("it is refused");
         assert!(path.ends_with("r.example/hosts.toml"));
-        assert!(error.to_string().contains(expected), "{error}");
+        let text = ropewalk_api::errors::chain(&error);
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("hidden"), "{text}");
     }
 }
