@@ -49,8 +49,8 @@ mod tests {
                 _ => None,
             })
         };
-        assert_eq!(with("/a.json", Some("/root")), Some("/a.json".into()));
-        assert_eq!(with("", Some("/root")), Some("/root/.docker/config.json".into()));
+        assert_eq!(with("/a.json", Some("/home/me")), Some("/a.json".into()));
+        assert_eq!(with("", Some("/home/me")), Some("/home/me/.docker/config.json".into()));
         assert_eq!(with("", None), None);
     }
 

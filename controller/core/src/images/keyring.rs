@@ -366,14 +366,14 @@ mod tests {
             "auths": { "r.example": { "auth": "dTpwdw==" }, "https://index.docker.io/v1/": {} },
             "credsStore": "desktop",
         });
-        keyring.add_file("/root/.docker/config.json", file.to_string().as_bytes());
+        keyring.add_file("/home/me/.docker/config.json", file.to_string().as_bytes());
         keyring.add_file("/broken", b"hidden");
         assert_eq!(users(&keyring, "r.example/a"), ["cluster", "u"]);
         assert!(users(&keyring, "ubuntu").is_empty());
         assert_eq!(
             keyring.explain(&"ubuntu".parse().expect("a reference"), "log in"),
-            "secret \"s\", file \"/root/.docker/config.json\" without credentials for it; file \
-             \"/root/.docker/config.json\" leaves credentials to the program \"docker-credential-desktop\", which is not \
+            "secret \"s\", file \"/home/me/.docker/config.json\" without credentials for it; file \
+             \"/home/me/.docker/config.json\" leaves credentials to the program \"docker-credential-desktop\", which is not \
              called; file \"/broken\" cannot be read"
         );
     }
