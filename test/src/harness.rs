@@ -73,6 +73,13 @@ pub fn begin() -> Option<ExitCode> {
     None
 }
 
+/// How a program ends whose world is not to be had here: loudly, and as a failure where every tool is to be there.
+#[expect(clippy::print_stderr, reason = "this is the output of the programs that start worlds")]
+pub fn skip(world: Kind, lacking: &str) -> ExitCode {
+    eprintln!("SKIPPED: everything in the world {world}, which needs {lacking}");
+    if std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
 /// The elements as [`Namespace::children`] returns them.
 pub fn set<const N: usize>(elements: [&str; N]) -> BTreeSet<String> {
     elements.map(str::to_owned).into()

@@ -160,16 +160,9 @@ fn main() -> Result<ExitCode> {
     }
     let args = Args::parse();
     if let Some(lacking) = args.world.lacks() {
-        return Ok(lacks(args.world, lacking));
+        return Ok(harness::skip(args.world, lacking));
     }
     tokio::runtime::Runtime::new()?.block_on(run_all(&args))
-}
-
-/// Loud, and a failure where every tool is to be there.
-#[expect(clippy::print_stderr, reason = "this is the program's output")]
-fn lacks(world: Kind, lacking: &str) -> ExitCode {
-    eprintln!("SKIPPED: every test in the world {world}, which needs {lacking}");
-    if std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[expect(clippy::print_stdout, reason = "this is the program's output")]
