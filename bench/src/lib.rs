@@ -7,6 +7,7 @@
 //! - `lint`: how long `ropewalk lint` takes over a hundred files.
 //! - `load`: how many runs end in a second when pods take no time.
 
+pub mod corpus;
 pub mod fake_node;
 pub mod figures;
 pub mod objects;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use ropewalk_bench::corpus;
 use ropewalk_bench::figures::{median, ms, ratio};
 
 /// As a repository of a team may have.
@@ -49,24 +50,8 @@ fn main() -> Result<()> {
 
 /// The corpus' files, those that come first when there are more and some twice when there are less; their size.
 fn fill(directory: &Path) -> Result<usize> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let beside = root.join("../shared/corpus/tekton");
-    let corpus = std::env::var_os("ROPEWALK_CORPUS").map_or(beside, PathBuf::from);
-    let mut folders = vec![if corpus.is_dir() { corpus } else { root.join("examples") }];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("\"{}\"", folder.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
     let mut bytes = 0;
-    for (index, file) in files.iter().cycle().take(FILES).enumerate() {
+    for (index, file) in corpus::files()?.iter().cycle().take(FILES).enumerate() {
         let text = fs::read(file)?;
         bytes += text.len();
         fs::write(directory.join(format!("{index}.yaml")), text)?;

@@ -1,12 +1,12 @@
 //! The corpus' largest object, and what API servers ask about it. Reads files.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ropewalk_api::config::Config;
 use ropewalk_api::kinds;
+use ropewalk_bench::corpus;
 use ropewalk_cli::documents::{self, Document};
 use ropewalk_webhook::{Decision, Operation, Request, Settings, admit};
 use serde_json::{Value, json};
@@ -22,25 +22,13 @@ pub(crate) struct Largest {
 }
 
 impl Largest {
-    /// In the folder that `ROPEWALK_CORPUS` names, or beside the repository; without one, in our own examples.
+    /// In the files that are measured with.
     pub(crate) fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let beside = root.join("../shared/corpus/tekton");
-        let corpus = std::env::var_os("ROPEWALK_CORPUS").map_or(beside, PathBuf::from);
-        let mut folders = vec![if corpus.is_dir() { corpus } else { root.join("examples") }];
         let mut largest: Option<Self> = None;
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).with_context(|| format!("\"{}\"", folder.display()))? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                    let found = documents::read(&path).ok().unwrap_or_default();
-                    let found = found.iter().filter_map(|document| Self::of(&path, document));
-                    largest =
-                        largest.into_iter().chain(found).max_by_key(|found| found.object.to_string().len());
-                }
-            }
+        for path in corpus::files()? {
+            let found = documents::read(&path).ok().unwrap_or_default();
+            let found = found.iter().filter_map(|document| Self::of(&path, document));
+            largest = largest.into_iter().chain(found).max_by_key(|found| found.object.to_string().len());
         }
         largest.context("there is no object that is admitted")
     }
