@@ -8,7 +8,7 @@ use crate::{
     object::{self, map_mut},
     quantity::Side,
     status::FieldError,
-    table::{Behaviour, Column, Resource, Version},
+    table::{Behaviour, Column, DEFINITIONS, Resource, Version},
 };
 
 fn column(name: &str, kind: &str, json_path: &str) -> Column {
@@ -77,8 +77,7 @@ pub(crate) fn resources() -> Vec<Resource> {
     let lease =
         with(Resource::new("coordination.k8s.io", "v1", "Lease", "leases"), false, vec![holder, age()]);
 
-    let mut definition =
-        Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+    let mut definition = Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", DEFINITIONS);
     definition.short_names = vec!["crd".into(), "crds".into()];
     definition.namespaced = false;
     definition.behaviour = Behaviour::ReadOnly;

@@ -24,12 +24,17 @@ pub(crate) fn fetch(state: &State, target: &Target) -> Result<Arc<Value>> {
         .ok_or_else(|| Failure::not_found(state.table().get(target.id), &key.name))
 }
 
-/// A stored object in the version asked for; not copied where that is the storage version.
+/// A stored object in the version asked for; not copied where it is stored like that.
 pub(crate) fn in_version<'a>(
     resource: &Resource,
     version: usize,
     stored: &'a Value,
 ) -> Result<Cow<'a, Value>> {
+    if !resource.defined.is_empty() {
+        let mut definition = stored.clone();
+        resource.complete(&mut definition);
+        return Ok(Cow::Owned(definition));
+    }
     if version == resource.storage {
         return Ok(Cow::Borrowed(stored));
     }

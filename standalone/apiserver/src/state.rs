@@ -14,7 +14,7 @@ use crate::{
     object,
     scheduler::Line,
     status::{Failure, Result},
-    table::{Behaviour, Resource, ResourceId, ResourceTable},
+    table::{Behaviour, DEFINITIONS, Resource, ResourceId, ResourceTable},
 };
 
 /// Changes kept for watches to resume from. At some 10 kB a version this is at most about 80 MB, and covers the
@@ -174,7 +174,8 @@ impl State {
         (state, unknown)
     }
 
-    fn empty(table: ResourceTable, seed: u64) -> Self {
+    fn empty(mut table: ResourceTable, seed: u64) -> Self {
+        table.share_schemas();
         Self {
             objects: vec![BTreeMap::new(); table.len()],
             table,
@@ -212,11 +213,10 @@ impl State {
 
     fn load_definitions(&mut self, now: Timestamp) {
         let definitions = self.table.take_definitions();
-        let Some((id, _)) = self.table.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
+        let Some((id, _)) = self.table.find("apiextensions.k8s.io", "v1", DEFINITIONS) else {
             return;
         };
         for mut definition in definitions {
-            self.table.complete(&mut definition);
             if let Some(known) = self.get(id, &ObjectKey::of(&definition)).cloned() {
                 if known["spec"] != definition["spec"] {
                     let mut updated = (*known).clone();

@@ -17,6 +17,9 @@ use crate::{
 /// text reaches the client in a `Status` with code 500.
 pub type Convert = fn(object: Value, from: &str, to: &str) -> Result<Value, String>;
 
+/// The plural name of definitions.
+pub(crate) const DEFINITIONS: &str = "customresourcedefinitions";
+
 /// Index of a resource in its [`ResourceTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceId(pub(crate) usize);
@@ -139,6 +142,8 @@ pub struct Resource {
     pub returns_deleted: bool,
     /// What it does beyond storing.
     pub behaviour: Behaviour,
+    /// Of definitions: the resources that their objects define, which have the schemas that the objects are stored without.
+    pub(crate) defined: Vec<Arc<Self>>,
 }
 
 impl Resource {
@@ -160,6 +165,7 @@ impl Resource {
             custom: false,
             returns_deleted: false,
             behaviour: Behaviour::Plain,
+            defined: Vec::new(),
         }
     }
 
@@ -221,6 +227,7 @@ impl Resource {
             custom: true,
             returns_deleted: false,
             behaviour: Behaviour::Plain,
+            defined: Vec::new(),
         })
     }
 
@@ -232,6 +239,17 @@ impl Resource {
     /// The version objects are stored in.
     pub fn storage_version(&self) -> &Version {
         &self.versions[self.storage]
+    }
+
+    /// Puts into a definition the schemas of the resource that it defines.
+    pub(crate) fn complete(&self, definition: &mut Value) {
+        let (group, plural) = (text(definition, "spec.group"), text(definition, "spec.names.plural"));
+        let found = self.defined.iter().find(|defined| defined.group == group && defined.plural == plural);
+        let versions = found.into_iter().flat_map(|resource| &resource.versions);
+        let known = versions.filter_map(|version| version.schema.as_ref());
+        for (place, schema) in schemas(definition).zip(known) {
+            place.clone_from(schema);
+        }
     }
 
     /// Brings an object from one version to another, `apiVersion` included.
@@ -352,16 +370,12 @@ impl ResourceTable {
         Ok(self)
     }
 
-    /// Puts into a definition the schemas that its resource has.
-    pub(crate) fn complete(&self, definition: &mut Value) {
-        let (group, plural) = (text(definition, "spec.group"), text(definition, "spec.names.plural"));
-        let found =
-            self.resources.iter().find(|resource| resource.group == group && resource.plural == plural);
-        let versions = found.into_iter().flat_map(|resource| &resource.versions);
-        for (place, schema) in schemas(definition).zip(versions.filter_map(|version| version.schema.clone()))
-        {
-            *place = schema;
-        }
+    /// Lets definitions be shown with the schemas of these resources, of which there is to be no second copy: they are the
+    /// most of what an idle server holds. Resources added later are not among them.
+    pub(crate) fn share_schemas(&mut self) {
+        let Some((definitions, _)) = self.find("apiextensions.k8s.io", "v1", DEFINITIONS) else { return };
+        let defined = self.resources.iter().filter(|resource| resource.custom).cloned().collect();
+        Arc::make_mut(&mut self.resources[definitions.0]).defined = defined;
     }
 
     /// Converts the versions of this group's custom resources by `convert`.

@@ -183,6 +183,13 @@ fn definitions_are_shown_and_cannot_be_written() {
     let url = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let (code, crd) = world.get(&format!("{url}/widgets.example.dev"));
     assert_eq!((code, &crd["spec"]["names"]["kind"]), (200, &json!("Widget")));
+    let listed = world.get(url).1["items"][0].take();
+    for shown in [&crd, &listed] {
+        let versions = |crd: &Value| crd["spec"]["versions"].as_array().unwrap().clone();
+        for (shown, sent) in versions(shown).iter().zip(versions(&definition())) {
+            assert_eq!(shown["schema"], sent["schema"], "{}", sent["name"]);
+        }
+    }
     assert_eq!(world.post(url, &definition()).0, 405);
     assert_eq!(world.call(Method::DELETE, &format!("{url}/widgets.example.dev"), "", &Value::Null).0, 405);
 }
