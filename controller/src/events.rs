@@ -4,6 +4,7 @@
 //! kube's recorder is not used: it counts a later event of the same reason up and keeps the text of the first, and a
 //! PipelineRun's progress is a series of texts under one reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -34,7 +35,8 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// Where events are handed in.
 #[derive(Clone)]
 pub(crate) struct Events {
-    queue: broadcast::Sender<Object>,
+    /// One place takes a pointer, not the kilobyte of an event: all of them are there from the start.
+    queue: broadcast::Sender<Arc<Object>>,
 }
 
 impl Events {
@@ -56,7 +58,7 @@ impl Events {
         let run = ObjectReference { resource_version, ..run.object_ref(&()) };
         for event in events {
             // An error would say that nobody records any more: the process is ending.
-            let _ = self.queue.send(events::object(event, run.clone(), now));
+            let _ = self.queue.send(Arc::new(events::object(event, run.clone(), now)));
             now = now.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(now);
         }
     }
@@ -64,9 +66,9 @@ impl Events {
 
 /// What waits, oldest first.
 fn oldest_dropped(
-    waiting: broadcast::Receiver<Object>,
+    waiting: broadcast::Receiver<Arc<Object>>,
     lost: &IntCounter,
-) -> impl Stream<Item = Object> + Send {
+) -> impl Stream<Item = Arc<Object>> + Send {
     stream::unfold(waiting, move |mut waiting| async move {
         loop {
             match waiting.recv().await {
@@ -78,12 +80,12 @@ fn oldest_dropped(
     })
 }
 
-async fn record(client: &Client, event: Object, lost: &IntCounter) {
+async fn record(client: &Client, event: Arc<Object>, lost: &IntCounter) {
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let events: Api<Object> = Api::namespaced(client.clone(), namespace);
     let mut waits = AGAIN.into_iter();
     loop {
-        let (error, may_pass) = match timeout(TRY, events.create(&PostParams::default(), &event)).await {
+        let (error, may_pass) = match timeout(TRY, events.create(&PostParams::default(), &*event)).await {
             Ok(Ok(_)) => return,
             // An earlier try has arrived although its answer has not.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
@@ -114,7 +116,7 @@ fn is_terminating(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use http::{Request, Response};
     use http_body_util::BodyExt;
