@@ -1,9 +1,10 @@
 //! The command as an ordinary user runs it: one who has nothing but an id, and one with ranges of them.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::common::{can_run_containers, example, printed, ropewalk};
 
@@ -44,6 +45,32 @@ impl Home {
         command.args(further).arg(file).output().expect("the command starts")
     }
 
+    /// The same on a machine that lets nobody make user namespaces: one in a namespace that may have none below it.
+    fn command_without_namespaces(&self, arguments: &[&str]) -> Command {
+        let ranges = self.write("all", "root:0:65536\n");
+        let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv \"$@\"";
+        let script = format!(
+            "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && \
+             exec unshare --user --map-users=0,0,65536 --map-groups=0,0,65536 sh -c '{forbid}' sh \"$@\""
+        );
+        self.in_mounts_of_its_own(&script, &ranges, arguments)
+    }
+
+    /// As [`Home::command`], of a user who has ranges of ids, as far as this process's children can see.
+    fn command_with_ranges(&self, arguments: &[&str]) -> Command {
+        let ranges = self.write("ranges", "65534:200000:65536\n");
+        let script = "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && exec setpriv \"$@\"";
+        self.in_mounts_of_its_own(script, &ranges, arguments)
+    }
+
+    fn in_mounts_of_its_own(&self, script: &str, file: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(file).args(AS_USER);
+        command.arg(ropewalk().get_program()).args(arguments).env("HOME", self.0.path());
+        command.env_remove("XDG_DATA_HOME").current_dir("/");
+        command
+    }
+
     /// What of runs is still on the disk.
     fn left(&self) -> Vec<PathBuf> {
         let instances = fs::read_dir(self.path(".local/share/ropewalk/instances")).expect("it was used");
@@ -76,6 +103,12 @@ fn task(more: &str, script: &str) -> String {
     )
 }
 
+/// What a step printed.
+fn said(output: &Output) -> Vec<String> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    stdout.lines().filter_map(|line| line.split_once("] ")).map(|(_, said)| said.to_owned()).collect()
+}
+
 #[test]
 fn an_ordinary_user_runs_the_quickstart() {
     if !users_have_namespaces() {
@@ -100,19 +133,113 @@ fn a_container_of_a_user_is_walled_in() {
     let home = Home::new();
     home.write("secret", "mine");
     let script = format!(
-        "id -u\ncat /etc/resolv.conf > /dev/null && touch /tmp/here /etc/here && echo wrote\n\
-         ls -A /home /root /mnt\nls {} /etc/shadow 2>/dev/null || echo hidden\n\
-         test \"$(ps -e 2>/dev/null | wc -l)\" -lt 20 && echo alone\n\
-         echo x > /proc/sys/kernel/hostname || echo kept\nmknod /tmp/disk b 8 0 || echo none",
+        "exec 2>/dev/null\nid -u\ncat /etc/resolv.conf > /tmp/copy && touch /etc/here && echo wrote\n\
+         find /home /root /mnt -mindepth 1\nls {} /etc/shadow || echo hidden\n\
+         test $(ls -d /proc/[0-9]* | wc -l) -lt 20 && echo alone\n\
+         (echo x > /proc/sys/kernel/hostname) || echo kept\nmknod /tmp/disk b 8 0 || echo none",
         home.path("secret").display()
     );
     let file = home.write("task.yaml", &task("", &script));
     let output = home.run(&file, &[]);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<_> =
-        stdout.lines().filter_map(|line| line.split_once("] ")).map(|(_, said)| said).collect();
-    for expected in ["0", "wrote", "hidden", "kept", "none"] {
-        assert!(lines.contains(&expected), "no {expected:?} in {}", printed(&output));
-    }
+    assert_eq!(said(&output), ["0", "wrote", "hidden", "alone", "kept", "none"], "{}", printed(&output));
     assert!(!Path::new("/etc/here").exists());
+}
+
+#[test]
+fn a_read_only_root_is_read_only_throughout() {
+    if !users_have_namespaces() {
+        return;
+    }
+    let home = Home::new();
+    let script = "for at in /here /etc/here /usr/here; do touch $at 2>/dev/null && echo $at; done; echo ok";
+    let step = "    - image: i\n";
+    let read_only = format!("{step}      securityContext: {{readOnlyRootFilesystem: true}}\n");
+    let file = home.write("task.yaml", &task("", script).replace(step, &read_only));
+    for runtime in ["builtin", "runc"] {
+        let output = home.run(&file, &["--runtime", runtime]);
+        assert_eq!(said(&output), ["ok"], "{runtime}: {}", printed(&output));
+    }
+}
+
+#[test]
+fn whoever_is_not_there_is_refused_and_with_ranges_of_ids_is_there() {
+    if !users_have_namespaces() {
+        return;
+    }
+    let home = Home::new();
+    for (context, expected) in [
+        (
+            "{runAsUser: 1000}",
+            "the container cannot run as user 1000, which takes ids that this user has not",
+        ),
+        (
+            "{runAsGroup: 1001}",
+            "the container cannot run as group 1001, which takes ids that this user has not",
+        ),
+        ("{fsGroup: 1002}", "fsGroup 1002 takes ids that this user has not"),
+    ] {
+        let more = format!("  timeout: 5s\n  podTemplate: {{securityContext: {context}}}\n");
+        let output = home.run(&home.write("task.yaml", &task(&more, "id")), &[]);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+        assert!(stdout.contains(expected) && stdout.contains("/etc/subuid"), "{}", printed(&output));
+    }
+    let context = "  podTemplate: {securityContext: {runAsUser: 1000, runAsGroup: 1001, fsGroup: 1002}}\n";
+    let file = home.write("task.yaml", &task(context, "echo $(id -u) $(id -g) $(id -G)"));
+    for runtime in ["builtin", "runc"] {
+        let mut command = home.command_with_ranges(&["run", "--rootfs", "host", "--runtime", runtime]);
+        let output = command.arg(&file).output().expect("the command starts");
+        assert_eq!(said(&output), ["1000 1001 1001 1002"], "{runtime}: {}", printed(&output));
+    }
+    assert_eq!(home.left(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_machine_without_user_namespaces_says_so() {
+    if !users_have_namespaces() {
+        return;
+    }
+    let home = Home::new();
+    let mut command = home.command_without_namespaces(&["run", "--rootfs", "host"]);
+    let output = command.arg(example("quickstart.yaml")).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        stderr.trim(),
+        "error: an ordinary user cannot run containers here: no more user namespaces are allowed; allow some with \
+         \"sysctl user.max_user_namespaces=15000\"; or run the command as root, with sudo"
+    );
+}
+
+/// A command that was killed leaves containers and files to the next one, which ends and removes them: both live in one
+/// user namespace.
+#[test]
+fn what_a_killed_command_left_is_removed() {
+    if !users_have_namespaces() {
+        return;
+    }
+    let home = Home::new();
+    let context = "  podTemplate: {securityContext: {runAsUser: 1000}}\n";
+    let time = format!("1000.{}", std::process::id());
+    let file = home.write("task.yaml", &task(context, &format!("echo here\nexec sleep {time}")));
+    let mut command = home.command_with_ranges(&["run", "--rootfs", "host"]);
+    let mut killed = command.arg(&file).stdout(Stdio::piped()).spawn().expect("the command starts");
+    let mut lines = BufReader::new(killed.stdout.take().expect("piped")).lines();
+    assert!(lines.any(|line| line.expect("text").ends_with("] here")), "the step runs");
+    killed.kill().expect("killed");
+    killed.wait().expect("reaped");
+    assert_eq!(home.left().len(), 1);
+    let output = home.command_with_ranges(&["image", "ls"]).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    assert_eq!(home.left().len(), 1, "it does not run containers");
+    let file = home.write("next.yaml", &task("", "echo next"));
+    let mut command = home.command_with_ranges(&["run", "--rootfs", "host"]);
+    let output = command.arg(&file).output().expect("the command starts");
+    assert_eq!(said(&output), ["next"], "{}", printed(&output));
+    assert_eq!(home.left(), Vec::<PathBuf>::new());
+    let processes = fs::read_dir("/proc").expect("listed").map(|entry| entry.expect("readable").path());
+    let lives = |process: PathBuf| {
+        fs::read_to_string(process.join("cmdline")).is_ok_and(|command| command == format!("sleep\0{time}\0"))
+    };
+    assert!(!processes.into_iter().any(lives), "the container lives on");
 }

@@ -413,7 +413,7 @@ impl Attempt {
         let shim = ShimConfig {
             runtime: node.config.runtime.clone(),
             rootfs,
-            read_only: bundle.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+            read_only: bundle.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)),
             scratch_bytes: node.config.scratch_bytes,
             sub_paths: bundle.sub_paths,
             working_dir: bundle.working_dir,

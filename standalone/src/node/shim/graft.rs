@@ -87,29 +87,41 @@ impl Graft<'_> {
         };
         for entry in entries {
             let entry = entry?;
-            let (at, kind) = (place.join(entry.file_name()), entry.file_type()?);
-            let (from, to) = (self.base.join(&at), self.target.join(&at));
+            let at = place.join(entry.file_name());
             if self.hidden.contains(&at) || self.empty.contains_key(&at) {
                 continue;
             }
-            if kind.is_symlink() {
-                symlink(fs::read_link(&from)?, &to)?;
-            } else if kind.is_file() {
-                fs::write(&to, "")?;
-                bind(&from, &to)?;
-                seal(&to)?;
-            } else if kind.is_dir() {
-                make(&to, entry.metadata()?.permissions().mode() & 0o7777)?;
-                if self.mounts.contains(&at) {
-                    // As everywhere, what the machine has mounted is not part of the root.
-                } else if self.mounts.iter().chain(self.empty.keys()).any(|inner| inner.starts_with(&at)) {
-                    self.split(&at)?;
-                } else {
-                    self.overlay(&at)?;
-                }
+            match self.add(&entry, &at) {
+                // The machine lives on meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                added => added?,
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, entry: &fs::DirEntry, at: &Path) -> io::Result<()> {
+        let (from, to) = (self.base.join(at), self.target.join(at));
+        let found = entry.metadata()?;
+        if found.is_symlink() {
+            symlink(fs::read_link(&from)?, &to)
+        } else if found.is_file() {
+            fs::write(&to, "")?;
+            bind(&from, &to)?;
+            seal(&to)
+        } else if found.is_dir() {
+            make(&to, found.permissions().mode() & 0o7777)?;
+            if self.mounts.contains(at) {
+                // As everywhere, what the machine has mounted is not part of the root.
+                Ok(())
+            } else if self.mounts.iter().chain(self.empty.keys()).any(|inner| inner.starts_with(at)) {
+                self.split(at)
+            } else {
+                self.overlay(at)
+            }
+        } else {
+            Ok(())
+        }
     }
 
     fn overlay(&mut self, place: &Path) -> io::Result<()> {
