@@ -9,6 +9,7 @@
 
 pub(crate) mod differences;
 mod kept;
+pub(crate) mod resolution;
 
 use serde_json::{Map, Value, json};
 
@@ -56,8 +57,7 @@ pub(crate) fn is_record(annotation: &str) -> bool {
 pub fn convert(mut object: Value, to: &str) -> Result<Value, ConversionError> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind_name, api_version) = (text("kind"), text("apiVersion"));
-    let group = api_version.split('/').next().unwrap_or_default();
-    let Some(kind) = kinds::find(&kind_name).filter(|_| group == crate::GROUP) else {
+    let Some(kind) = kinds::find_in(&api_version, &kind_name) else {
         return Err(ConversionError::UnknownKind { kind: kind_name, api_version });
     };
     let version = |api_version: &str| {
@@ -71,6 +71,8 @@ pub fn convert(mut object: Value, to: &str) -> Result<Value, ConversionError> {
     match (version(&api_version)?, version(to)?) {
         ("v1beta1", "v1") => to_v1(kind, &mut object).store(kind.kind, &mut object),
         ("v1", "v1beta1") => to_v1beta1(kind, &mut object),
+        ("v1beta1", "v1alpha1") if kind.is_converted() => resolution::to_v1alpha1(&mut object),
+        ("v1alpha1", "v1beta1") if kind.is_converted() => resolution::to_v1beta1(&mut object),
         // The versions of every other kind are alike.
         _ => {}
     }

@@ -28,6 +28,12 @@ const SCHEMALESS: [(&str, &str); 10] = [
 /// The type in which every field of Kubernetes' own types is left open.
 const KUBERNETES_LEFT_OPEN: &str = "PodTemplate";
 
+/// Upstream's one kind without a subresource for the status, be there a status or not.
+const WITHOUT_STATUS: &str = "VerificationPolicy";
+
+/// The version whose users API servers warn.
+const DEPRECATED: (&str, &str) = ("ResolutionRequest", "v1alpha1");
+
 /// The CRDs, in the order of [`kinds::ALL`].
 pub fn all() -> Vec<Value> {
     kinds::ALL.iter().map(definition).collect()
@@ -47,15 +53,15 @@ fn definition(kind: &Kind) -> Value {
     let mut definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{}", kind.plural, crate::GROUP)},
+        "metadata": {"name": format!("{}.{}", kind.plural, kind.group)},
         "spec": {
-            "group": crate::GROUP,
+            "group": kind.group,
             "names": names,
             "scope": "Namespaced",
             "versions": kind.versions().map(|name| version(kind, name)).collect::<Vec<_>>(),
         },
     });
-    if kind.version == "v1" {
+    if kind.is_converted() {
         definition["spec"]["conversion"] = conversion();
     }
     definition
@@ -67,10 +73,15 @@ fn version(kind: &Kind, name: &str) -> Value {
         "served": true,
         "storage": name == kind.version,
         "schema": {"openAPIV3Schema": schema_of(kind, name)},
-        "subresources": {"status": {}},
     });
-    if kind.runs {
-        version["additionalPrinterColumns"] = columns();
+    if kind.kind != WITHOUT_STATUS {
+        version["subresources"] = json!({"status": {}});
+    }
+    if (kind.kind, name) == DEPRECATED {
+        version["deprecated"] = true.into();
+    }
+    if let Some(columns) = columns(kind, name) {
+        version["additionalPrinterColumns"] = columns;
     }
     version
 }
@@ -93,14 +104,37 @@ fn conversion() -> Value {
     })
 }
 
-fn columns() -> Value {
-    let condition = |field: &str| format!(".status.conditions[?(@.type==\"Succeeded\")].{field}");
-    json!([
-        {"name": "Succeeded", "type": "string", "jsonPath": condition("status")},
-        {"name": "Reason", "type": "string", "jsonPath": condition("reason")},
-        {"name": "StartTime", "type": "date", "jsonPath": ".status.startTime"},
-        {"name": "CompletionTime", "type": "date", "jsonPath": ".status.completionTime"},
-    ])
+/// What `kubectl get` shows beside names, as upstream has it.
+fn columns(kind: &Kind, version: &str) -> Option<Value> {
+    let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
+    let condition = |name: &str, field: &str| {
+        column(name, "string", &format!(".status.conditions[?(@.type==\"Succeeded\")].{field}"))
+    };
+    let verdict = [condition("Succeeded", "status"), condition("Reason", "reason")];
+    let owner =
+        |name: &str, field: &str| column(name, "string", &format!(".metadata.ownerReferences[0].{field}"));
+    let columns = match (kind.kind, version) {
+        DEPRECATED => verdict.to_vec(),
+        ("ResolutionRequest", _) => [
+            [owner("OwnerKind", "kind"), owner("Owner", "name")],
+            verdict,
+            [
+                column("StartTime", "string", ".metadata.creationTimestamp"),
+                condition("EndTime", "lastTransitionTime"),
+            ],
+        ]
+        .concat(),
+        _ if kind.runs => [
+            verdict,
+            [
+                column("StartTime", "date", ".status.startTime"),
+                column("CompletionTime", "date", ".status.completionTime"),
+            ],
+        ]
+        .concat(),
+        _ => return None,
+    };
+    Some(columns.into())
 }
 
 fn schema_of(kind: &Kind, version: &str) -> Value {

@@ -12,8 +12,8 @@ use crate::config::{Config, Defaults};
 use crate::validate::is_label_value;
 use crate::{
     CustomRun, ParamSpec, Pipeline, PipelineRef, PipelineRun, PipelineRunSpec, PipelineSpec, PipelineTask,
-    PodTemplate, PropertySpec, StepAction, StepResult, Task, TaskRef, TaskResult, TaskRun, TaskRunSpec,
-    TaskSpec, TimeoutFields, labels,
+    PodTemplate, PropertySpec, ResolutionRequest, StepAction, StepResult, Task, TaskRef, TaskResult, TaskRun,
+    TaskRunSpec, TaskSpec, TimeoutFields, VerificationPolicy, labels,
 };
 
 /// A kind with fields that are filled in.
@@ -125,6 +125,16 @@ impl Defaulted for CustomRun {
     }
 }
 
+impl Defaulted for VerificationPolicy {
+    /// What is absent says what it stands for.
+    fn set_defaults(&mut self, _: &Config) {}
+}
+
+impl Defaulted for ResolutionRequest {
+    /// Nothing is left out but what does not matter.
+    fn set_defaults(&mut self, _: &Config) {}
+}
+
 /// What the engine writes on a new object, besides defaults.
 pub trait New {
     /// Sets the engine's labels and annotations; `release` is the release of the engine. Only runs get any.
@@ -135,6 +145,8 @@ impl New for Task {}
 impl New for Pipeline {}
 impl New for StepAction {}
 impl New for CustomRun {}
+impl New for VerificationPolicy {}
+impl New for ResolutionRequest {}
 
 impl New for TaskRun {
     fn label_new(&mut self, release: &str) {

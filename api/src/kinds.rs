@@ -1,9 +1,11 @@
 //! The table of kinds this engine serves (contract 1.0). Everything that goes over all kinds reads it: CRDs,
 //! schemas, admission. Pure.
 
-/// One kind of the `tekton.dev` group; all are namespaced.
+/// One kind; all are namespaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Kind {
+    /// Its API group: `tekton.dev`.
+    pub group: &'static str,
     /// As in manifests: `TaskRun`.
     pub kind: &'static str,
     /// The version stored and served.
@@ -23,7 +25,7 @@ pub struct Kind {
 impl Kind {
     /// As in manifests: `tekton.dev/v1`.
     pub fn api_version(&self) -> String {
-        format!("{}/{}", crate::GROUP, self.version)
+        format!("{}/{}", self.group, self.version)
     }
 
     /// Every version served, the stored one first.
@@ -34,7 +36,12 @@ impl Kind {
     /// The version an `apiVersion` names, if it is one of this kind's.
     pub fn version_of(&self, api_version: &str) -> Option<&'static str> {
         let (group, version) = api_version.split_once('/')?;
-        self.versions().find(|served| group == crate::GROUP && *served == version)
+        self.versions().find(|served| group == self.group && *served == version)
+    }
+
+    /// Its versions differ in more than their names, and objects are converted between them.
+    pub fn is_converted(&self) -> bool {
+        !self.also.is_empty() && self.kind != "StepAction"
     }
 }
 
@@ -47,20 +54,43 @@ const fn kind(
     short_names: &'static [&'static str],
     runs: bool,
 ) -> Kind {
-    Kind { kind, version, also, plural, singular, short_names, runs }
+    Kind { group: crate::GROUP, kind, version, also, plural, singular, short_names, runs }
 }
 
 /// Every kind served.
-pub const ALL: [Kind; 6] = [
+pub const ALL: [Kind; 8] = [
     kind("Task", "v1", &["v1beta1"], "tasks", "task", &[], false),
     kind("TaskRun", "v1", &["v1beta1"], "taskruns", "taskrun", &["tr", "trs"], true),
     kind("Pipeline", "v1", &["v1beta1"], "pipelines", "pipeline", &[], false),
     kind("PipelineRun", "v1", &["v1beta1"], "pipelineruns", "pipelinerun", &["pr", "prs"], true),
     kind("StepAction", "v1beta1", &["v1alpha1"], "stepactions", "stepaction", &[], false),
     kind("CustomRun", "v1beta1", &[], "customruns", "customrun", &[], true),
+    kind("VerificationPolicy", "v1alpha1", &[], "verificationpolicies", "verificationpolicy", &[], false),
+    Kind {
+        group: crate::RESOLUTION_GROUP,
+        ..kind(
+            "ResolutionRequest",
+            "v1beta1",
+            &["v1alpha1"],
+            "resolutionrequests",
+            "resolutionrequest",
+            &[],
+            false,
+        )
+    },
 ];
 
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static Kind> {
     ALL.iter().find(|kind| kind.kind == name)
+}
+
+/// The kind of this name, if it is of the group that an `apiVersion` names.
+pub fn find_in(api_version: &str, name: &str) -> Option<&'static Kind> {
+    find(name).filter(|kind| Some(kind.group) == api_version.split_once('/').map(|(group, _)| group))
+}
+
+/// Whether any kind served is of this group.
+pub fn is_group(group: &str) -> bool {
+    ALL.iter().any(|kind| kind.group == group)
 }

@@ -28,6 +28,8 @@ pub const READY: &str = "tekton.dev/ready";
 pub const READY_VALUE: &str = "READY";
 /// Annotation of a TaskRun: its pipeline task ignores failures (`continue`).
 pub const PIPELINE_TASK_ON_ERROR: &str = "pipeline.tekton.dev/pipeline-task-on-error";
+/// On a ResolutionRequest: which resolver is asked.
+pub const RESOLVER_TYPE: &str = "resolution.tekton.dev/type";
 /// kubectl's own record.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Annotations of Chains, never copied to children.

@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::files::{corpus, documents};
-use crate::{CustomRun, GoDuration, Pipeline, PipelineRun, StepAction, Task, TaskRun, kinds, schema, strict};
+use crate::{
+    CustomRun, GoDuration, Pipeline, PipelineRun, ResolutionRequest, StepAction, Task, TaskRun,
+    VerificationPolicy, kinds, schema, strict,
+};
 
 /// The documents in the versions that are stored: reading is typed in no other.
 fn stored(folder: &Path) -> Vec<(PathBuf, Value)> {
@@ -37,6 +40,8 @@ fn through(document: &Value) -> Value {
         "Pipeline" => as_kind::<Pipeline>(document),
         "PipelineRun" => as_kind::<PipelineRun>(document),
         "StepAction" => as_kind::<StepAction>(document),
+        "VerificationPolicy" => as_kind::<VerificationPolicy>(document),
+        "ResolutionRequest" => as_kind::<ResolutionRequest>(document),
         _ => as_kind::<CustomRun>(document),
     }
 }

@@ -12,7 +12,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::conversion::differences;
+use crate::conversion::{differences, resolution};
 use crate::kinds;
 
 /// Definitions whose names begin like this are Kubernetes' own.
@@ -31,14 +31,18 @@ static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
     for kind in kinds::ALL {
         let root = root(&mut generator, kind.kind);
         for version in kind.versions() {
-            // Of other kinds all versions are alike.
-            let differs = (kind.version, version) == ("v1", "v1beta1");
-            let root = if differs { differences::referring(root.clone()) } else { root.clone() };
+            let root = match (kind.version, version) {
+                ("v1", "v1beta1") => differences::referring(root.clone()),
+                ("v1beta1", "v1alpha1") if kind.is_converted() => resolution::referring(root.clone()),
+                // Of other kinds all versions are alike.
+                _ => root.clone(),
+            };
             roots.entry(kind.kind).or_default().insert(version, root);
         }
     }
     let mut definitions = generator.take_definitions(true);
     definitions.extend(differences::definitions(&definitions));
+    definitions.extend(resolution::definitions(&definitions));
     Schemas { roots, definitions }
 });
 
@@ -55,6 +59,11 @@ fn root(generator: &mut SchemaGenerator, kind: &str) -> Value {
             Some(generator.subschema_for::<crate::PipelineRunStatus>()),
         ),
         "StepAction" => (generator.subschema_for::<crate::StepActionSpec>(), None),
+        "VerificationPolicy" => (generator.subschema_for::<crate::VerificationPolicySpec>(), None),
+        "ResolutionRequest" => (
+            generator.subschema_for::<crate::ResolutionRequestSpec>(),
+            Some(generator.subschema_for::<crate::ResolutionRequestStatus>()),
+        ),
         _ => (
             generator.subschema_for::<crate::CustomRunSpec>(),
             Some(generator.subschema_for::<crate::CustomRunStatus>()),
@@ -142,11 +151,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_spec_and_only_runs_have_a_status() {
+    fn every_kind_has_a_spec_and_only_runs_and_requests_have_a_status() {
         for kind in kinds::ALL {
             let properties = &full(kind.kind, kind.version).unwrap()["properties"];
             assert!(properties["spec"].is_object(), "{}", kind.kind);
-            assert_eq!(properties.get("status").is_some(), kind.runs, "{}", kind.kind);
+            assert_eq!(
+                properties.get("status").is_some(),
+                kind.runs || kind.kind == "ResolutionRequest",
+                "{}",
+                kind.kind
+            );
         }
         assert_eq!(full("Pod", "v1"), None);
     }

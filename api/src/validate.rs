@@ -16,11 +16,13 @@ mod pipeline_results;
 mod pipeline_task;
 mod pipeline_variables;
 mod pipelinerun;
+mod resolutionrequest;
 mod stepaction;
 mod task;
 mod taskrun;
 mod update;
 mod usage;
+mod verificationpolicy;
 
 pub use errors::{FieldError, FieldErrors};
 pub(crate) use names::{is_dns_subdomain, is_label_value};

@@ -28,10 +28,23 @@ impl fmt::Display for Warning {
     }
 }
 
+/// Kinds that are kept for those who read them, and that this version does not act on.
+const IDLE: [(&str, &str); 2] = [
+    ("ResolutionRequest", "no resolver acts on requests in this version, so this one stays unanswered"),
+    (
+        "VerificationPolicy",
+        "signatures are not verified by this version, so this policy keeps nothing from running",
+    ),
+];
+
 /// Every doubt about an object of this kind whose form is right, in the order of its fields' names.
 pub fn check(kind: &str, object: &Value) -> Vec<Warning> {
-    let Some(spec) = object.get("spec") else { return Vec::new() };
     let mut warnings = Vec::new();
+    if let Some((_, message)) = IDLE.iter().find(|(idle, _)| *idle == kind) {
+        let (path, message) = ("kind".to_owned(), (*message).to_owned());
+        warnings.push(Warning { path, message, hint: String::new() });
+    }
+    let Some(spec) = object.get("spec") else { return warnings };
     names::check(spec, "spec", &mut warnings);
     let around = usage::Uses::of(spec);
     match kind {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use ropewalk_api::config::Config;
-use ropewalk_api::{GROUP, warnings};
+use ropewalk_api::{kinds, warnings};
 
 use crate::args::{self, LintOutput};
 use crate::diagnostic::Diagnostic;
@@ -144,7 +144,7 @@ fn check_one(document: &mut Document, config: &Config) -> Vec<Finding> {
         return findings;
     }
     // Other groups have kinds of the same names.
-    if document.api_version().split('/').next() != Some(GROUP) {
+    if kinds::find_in(document.api_version(), document.kind()).is_none() {
         return findings;
     }
     let problems = ropewalk_webhook::lint(&document.value, config);

@@ -415,8 +415,10 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
 /// Everything the API serves: Kubernetes' own kinds that pipelines need, and ours by their CRDs.
 pub fn resources() -> Result<ResourceTable, TableError> {
     let table = ResourceTable::built_in().with_crds(crd::all())?;
-    Ok(table.converting(ropewalk_api::GROUP, |object, _from, to| {
-        conversion::convert(object, to).map_err(|error| error.to_string())
+    Ok([ropewalk_api::GROUP, ropewalk_api::RESOLUTION_GROUP].into_iter().fold(table, |table, group| {
+        table.converting(group, |object, _from, to| {
+            conversion::convert(object, to).map_err(|error| error.to_string())
+        })
     }))
 }
 

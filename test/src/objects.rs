@@ -33,7 +33,7 @@ const SERVERS_OWN: [&str; 5] = [
 ];
 
 /// Who manages the runs that updates are tried on: not our controllers, which would write to them meanwhile.
-const MANAGER: &str = "test.ropewalk.dev/objects";
+pub(crate) const MANAGER: &str = "test.ropewalk.dev/objects";
 
 /// ConfigMaps under which an object is judged, without what has its default.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -147,7 +147,7 @@ impl Case {
 
     /// Asks an API server, and compares. Nothing is left of the object.
     pub async fn judged_by(&self, client: &Client, namespace: &str) -> Result<Outcome> {
-        let (group, version) = (ropewalk_api::GROUP, self.kind.version);
+        let (group, version) = (self.kind.group, self.kind.version);
         let all = format!("/apis/{group}/{version}/namespaces/{namespace}/{}", self.kind.plural);
         let (answered, before) = match &self.old {
             None => {

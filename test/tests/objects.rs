@@ -17,7 +17,7 @@ use ropewalk_webhook::{Decision, Operation, Request, admit};
 fn decided(case: &Case, settings: &Settings) -> anyhow::Result<Outcome> {
     let request = Request {
         operation: if case.old.is_some() { Operation::Update } else { Operation::Create },
-        group: ropewalk_api::GROUP,
+        group: case.kind.group,
         kind: case.kind.kind,
         subresource: None,
         object: &case.object,

@@ -7,7 +7,8 @@ use ropewalk_api::config::Config;
 use ropewalk_api::defaults::{Defaulted, New};
 use ropewalk_api::validate::{FieldErrors, Validated, is_same_spec};
 use ropewalk_api::{
-    CustomRun, Pipeline, PipelineRun, StepAction, Task, TaskRun, conversion, kinds, strict, warnings,
+    CustomRun, Pipeline, PipelineRun, ResolutionRequest, StepAction, Task, TaskRun, VerificationPolicy,
+    conversion, kinds, strict, warnings,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +37,7 @@ pub enum Operation {
 pub struct Request<'a> {
     /// What is done.
     pub operation: Operation,
-    /// The API group; other groups than `tekton.dev` pass unchanged.
+    /// The API group; other groups than ours pass unchanged.
     pub group: &'a str,
     /// The kind; unknown ones pass unchanged.
     pub kind: &'a str,
@@ -149,6 +150,8 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
         "Pipeline" => mutate_as::<Pipeline>(&mut object, config, release),
         "PipelineRun" => mutate_as::<PipelineRun>(&mut object, config, release),
         "StepAction" => mutate_as::<StepAction>(&mut object, config, release),
+        "VerificationPolicy" => mutate_as::<VerificationPolicy>(&mut object, config, release),
+        "ResolutionRequest" => mutate_as::<ResolutionRequest>(&mut object, config, release),
         _ => mutate_as::<CustomRun>(&mut object, config, release),
     }?;
     if !spec_is_unchanged(request) {
@@ -195,6 +198,8 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
         "Pipeline" => validate_as::<Pipeline>(&asked, config),
         "PipelineRun" => validate_as::<PipelineRun>(&asked, config),
         "StepAction" => validate_as::<StepAction>(&asked, config),
+        "VerificationPolicy" => validate_as::<VerificationPolicy>(&asked, config),
+        "ResolutionRequest" => validate_as::<ResolutionRequest>(&asked, config),
         _ => validate_as::<CustomRun>(&asked, config),
     }?;
     if conversion::is_converted(request.object) {
@@ -213,10 +218,9 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
 const WARNING_LIMIT: usize = 20;
 
 fn concerns(request: &Request<'_>) -> bool {
-    request.group == ropewalk_api::GROUP
-        && request.operation != Operation::Delete
+    request.operation != Operation::Delete
         && request.subresource.is_none_or(str::is_empty)
-        && kinds::find(request.kind).is_some()
+        && kinds::find(request.kind).is_some_and(|kind| kind.group == request.group)
 }
 
 /// An update of labels or finalizers must not fail over a spec that was accepted once, under whichever rules; nor must it
@@ -305,12 +309,10 @@ impl Problem {
 /// rules only when there are none of those. Field names in the wrong case are none, as admission corrects them. Objects
 /// of other kinds have no problems.
 pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
-    let group =
-        object["apiVersion"].as_str().and_then(|text| text.split_once('/')).map_or("", |(group, _)| group);
-    let kind = object["kind"].as_str().unwrap_or_default();
-    if group != ropewalk_api::GROUP {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let Some(kind) = kinds::find_in(text("apiVersion"), text("kind")).map(|kind| kind.kind) else {
         return Vec::new();
-    }
+    };
     let mut object = object.clone();
     strict::correct_case(kind, &mut object);
     let object = &object;
@@ -329,8 +331,9 @@ pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
         "Pipeline" => lint_as::<Pipeline>(&converted, config),
         "PipelineRun" => lint_as::<PipelineRun>(&converted, config),
         "StepAction" => lint_as::<StepAction>(&converted, config),
-        "CustomRun" => lint_as::<CustomRun>(&converted, config),
-        _ => return Vec::new(),
+        "VerificationPolicy" => lint_as::<VerificationPolicy>(&converted, config),
+        "ResolutionRequest" => lint_as::<ResolutionRequest>(&converted, config),
+        _ => lint_as::<CustomRun>(&converted, config),
     };
     match errors {
         Err(error) => {

@@ -28,6 +28,7 @@ fn objects() -> Vec<Value> {
         "results": [{"name": "r", "value": "$(tasks.a.results.r)"}],
     });
     let object = |kind: &str, version: &str, spec: Value| json!({"apiVersion": format!("tekton.dev/{version}"), "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    let request = |version: &str, params: Value| json!({"apiVersion": format!("resolution.tekton.dev/{version}"), "kind": "ResolutionRequest", "metadata": {"name": "x", "labels": {"resolution.tekton.dev/type": "git"}}, "spec": {"params": params}});
     vec![
         object("Task", "v1", task.clone()),
         object("TaskRun", "v1", json!({"taskSpec": task, "workspaces": [{"name": "w", "emptyDir": {}}]})),
@@ -57,6 +58,13 @@ fn objects() -> Vec<Value> {
             }),
         ),
         object("StepAction", "v1alpha1", json!({"image": "i"})),
+        object(
+            "VerificationPolicy",
+            "v1alpha1",
+            json!({"resources": [{"pattern": ".*"}], "authorities": [{"name": "a", "key": {"data": "k"}}], "mode": "warn"}),
+        ),
+        request("v1beta1", json!([{"name": "b", "value": "1"}, {"name": "a", "value": ["2"]}])),
+        request("v1alpha1", json!({"a": "1"})),
     ]
 }
 
@@ -138,8 +146,9 @@ proptest! {
         let config = everything_on();
         let kind = object["kind"].as_str().unwrap().to_owned();
         let settings = Settings { release: "v1".to_owned() };
+        let group = object["apiVersion"].as_str().unwrap().split('/').next().unwrap();
         let request = Request {
-            operation: Operation::Create, group: "tekton.dev", kind: &kind, subresource: None,
+            operation: Operation::Create, group, kind: &kind, subresource: None,
             object: &object, old_object: None,
         };
         match admit(&request, &config, &settings) {

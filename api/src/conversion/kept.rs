@@ -160,6 +160,8 @@ fn upstream(kind: &str) -> &'static [(&'static str, &'static str)] {
             (RESOURCES_RESULT, "/status/resourcesResult"),
             (RESOURCES_STATUS, "/status/taskSpec/resources"),
         ],
+        // It never had any.
+        "ResolutionRequest" => &[],
         _ => &[(RESOURCES, "/spec/resources")],
     }
 }

@@ -129,6 +129,11 @@ fn left_open(#[case] kind: &str, #[case] path: &str, #[case] json_type: &str) {
 #[case("v1beta1.PipelineRun", "spec.timeout", "string")]
 #[case("v1beta1.PipelineRun", "status.pipelineResults[].name", "string")]
 #[case("v1alpha1.StepAction", "spec.volumeMounts[].name", "string")]
+#[case("VerificationPolicy", "spec.authorities[].key.secretRef.namespace", "string")]
+#[case("ResolutionRequest", "spec.params[].name", "string")]
+#[case("ResolutionRequest", "status.source.uri", "string")]
+#[case("v1alpha1.ResolutionRequest", "spec.params", "object")]
+#[case("v1alpha1.ResolutionRequest", "status.refSource.uri", "string")]
 fn spelled_out(#[case] kind: &str, #[case] path: &str, #[case] json_type: &str) {
     assert_eq!(at(&schema(kind), path)["type"], json_type);
 }
@@ -155,13 +160,17 @@ fn names_columns_and_subresources_are_tektons() {
             "pipelines.tekton.dev",
             "pipelineruns.tekton.dev",
             "stepactions.tekton.dev",
-            "customruns.tekton.dev"
+            "customruns.tekton.dev",
+            "verificationpolicies.tekton.dev",
+            "resolutionrequests.resolution.tekton.dev",
         ]
     );
     for crd in &crds {
         assert_eq!(crd["spec"]["names"]["categories"], json!(["tekton", "tekton-pipelines"]));
         for version in crd["spec"]["versions"].as_array().unwrap() {
-            assert_eq!(version["subresources"], json!({"status": {}}));
+            let status = crd["spec"]["names"]["kind"] != "VerificationPolicy";
+            let expected = if status { json!({"status": {}}) } else { Value::Null };
+            assert_eq!(version["subresources"], expected);
             assert_eq!(version["served"], true);
         }
     }
@@ -169,6 +178,15 @@ fn names_columns_and_subresources_are_tektons() {
     let columns = &crds[3]["spec"]["versions"][0]["additionalPrinterColumns"];
     assert_eq!(columns[1]["jsonPath"], ".status.conditions[?(@.type==\"Succeeded\")].reason");
     assert_eq!(crds[0]["spec"]["versions"][0].get("additionalPrinterColumns"), None);
+    let requests = crds[7]["spec"]["versions"].as_array().unwrap();
+    let columns = requests.iter().map(|version| {
+        let columns = version["additionalPrinterColumns"].as_array().unwrap().iter();
+        columns.map(|column| column["name"].as_str().unwrap()).collect::<Vec<_>>().join(" ")
+    });
+    let expected = ["OwnerKind Owner Succeeded Reason StartTime EndTime", "Succeeded Reason"];
+    assert_eq!(columns.collect::<Vec<_>>(), expected);
+    let deprecated: Vec<_> = requests.iter().map(|version| version.get("deprecated")).collect();
+    assert_eq!(deprecated, [None, Some(&json!(true))]);
 }
 
 #[test]
@@ -188,4 +206,6 @@ fn each_is_stored_in_one_version_and_served_in_tektons() {
     assert_eq!(versions[..4], [both.clone(), both.clone(), both.clone(), both]);
     assert_eq!(versions[4], ("v1beta1 stored, v1alpha1".to_owned(), "same".to_owned()));
     assert_eq!(versions[5], ("v1beta1 stored".to_owned(), "same".to_owned()));
+    assert_eq!(versions[6], ("v1alpha1 stored".to_owned(), "same".to_owned()));
+    assert_eq!(versions[7], ("v1beta1 stored, v1alpha1".to_owned(), "/resource-conversion".to_owned()));
 }

@@ -118,6 +118,21 @@ fn no_doubts(#[case] kind: &str, #[case] spec: Value) {
     assert_eq!(found(kind, spec), Vec::<String>::new());
 }
 
+/// Whoever makes one must not think that it does something, be there a spec or not.
+#[rstest]
+#[case(
+    "VerificationPolicy",
+    "kind: signatures are not verified by this version, so this policy keeps nothing from running"
+)]
+#[case(
+    "ResolutionRequest",
+    "kind: no resolver acts on requests in this version, so this one stays unanswered"
+)]
+fn what_nobody_acts_on_says_so(#[case] kind: &str, #[case] text: &str) {
+    assert_eq!(found(kind, json!({})), [text]);
+    assert_eq!(check(kind, &json!({"kind": kind})).len(), 1);
+}
+
 /// Each of so many workspaces would be looked for in all of their names.
 #[test]
 fn what_would_take_long_to_doubt_is_not_doubted() {

@@ -21,11 +21,12 @@ pub(crate) fn correct_case(document: &mut Document) -> Vec<Diagnostic> {
 /// judged at admission.
 pub(crate) fn check(document: &Document) -> Vec<Diagnostic> {
     let Some((group, version)) = document.api_version().split_once('/') else { return Vec::new() };
-    if group != ropewalk_api::GROUP {
+    if !kinds::is_group(group) {
         return Vec::new();
     }
     let Some(kind) = kinds::find(document.kind()) else {
-        let known: Vec<_> = kinds::ALL.iter().map(|kind| kind.kind).collect();
+        let known: Vec<_> =
+            kinds::ALL.iter().filter(|kind| kind.group == group).map(|kind| kind.kind).collect();
         let error =
             document.error("kind", format!("unknown kind \"{}\" in group \"{group}\"", document.kind()));
         return vec![match strict::nearest(document.kind(), known.iter().copied()) {

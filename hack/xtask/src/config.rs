@@ -320,20 +320,25 @@ fn admission_is_asked_about_every_kind_but_never_about_a_status() {
             assert_eq!(webhook["clientConfig"]["service"]["path"], path);
             assert_eq!(webhook["failurePolicy"], "Fail");
             let rules = webhook["rules"].as_array().expect("rules");
-            let mut asked: Vec<(String, String)> = Vec::new();
+            let mut asked: Vec<(String, String, String)> = Vec::new();
             for rule in rules {
                 assert_eq!(rule["operations"], json!(["CREATE", "UPDATE"]));
-                assert_eq!(rule["apiGroups"], json!([ropewalk_api::GROUP]));
                 let list = |key: &str| -> Vec<String> {
                     serde_json::from_value(rule[key].clone()).expect("a list of names")
                 };
+                let groups = list("apiGroups");
+                let [group] = groups.as_slice() else { panic!("{groups:?}") };
                 for version in list("apiVersions") {
-                    asked.extend(list("resources").into_iter().map(|plural| (plural, version.clone())));
+                    let resources = list("resources").into_iter();
+                    asked.extend(resources.map(|plural| (group.clone(), plural, version.clone())));
                 }
             }
-            let mut served: Vec<(String, String)> = kinds::ALL
+            let mut served: Vec<_> = kinds::ALL
                 .iter()
-                .flat_map(|kind| kind.versions().map(|name| (kind.plural.to_owned(), name.to_owned())))
+                .flat_map(|kind| {
+                    let versions = kind.versions();
+                    versions.map(|name| (kind.group.to_owned(), kind.plural.to_owned(), name.to_owned()))
+                })
                 .collect();
             asked.sort();
             served.sort();

@@ -118,9 +118,14 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
+/// Kinds that roles for people say nothing of, as upstream's do not: a policy is there to bind those who may edit, and
+/// requests are made by controllers.
+const NOT_FOR_PEOPLE: [&str; 2] = ["resolutionrequests", "verificationpolicies"];
+
 /// What people get: the kinds within the roles that clusters have for people.
 fn users(text: &mut String) {
-    let plurals: Vec<&str> = ropewalk_api::kinds::ALL.iter().map(|kind| kind.plural).collect();
+    let plurals = ropewalk_api::kinds::ALL.iter().map(|kind| kind.plural);
+    let plurals: Vec<&str> = plurals.filter(|plural| !NOT_FOR_PEOPLE.contains(plural)).collect();
     let view = ["get", "list", "watch"];
     let edit = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     for (name, into, verbs) in [

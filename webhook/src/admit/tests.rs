@@ -107,7 +107,9 @@ fn labels_of_an_object_change_even_when_its_spec_breaks_a_rule() {
 #[rstest]
 #[case(Operation::Delete, "tekton.dev", "TaskRun", None)]
 #[case(Operation::Create, "", "TaskRun", None)]
-#[case(Operation::Create, "tekton.dev", "VerificationPolicy", None)]
+#[case(Operation::Create, "tekton.dev", "Run", None)]
+#[case(Operation::Create, "tekton.dev", "ResolutionRequest", None)]
+#[case(Operation::Create, "resolution.tekton.dev", "TaskRun", None)]
 #[case(Operation::Update, "tekton.dev", "TaskRun", Some("status"))]
 fn what_does_not_concern_us_passes_as_it_is(
     #[case] operation: Operation,
@@ -148,6 +150,36 @@ fn doubts_are_told_while_the_spec_changes_and_never_without_bound() {
     let told = warnings(&doubtful(100), None);
     assert_eq!(told.len(), WARNING_LIMIT + 1);
     assert!(told[WARNING_LIMIT].contains("80 more"), "{told:?}");
+}
+
+#[rstest]
+#[case("v1beta1", json!([{"name": "a", "value": ["b"]}]))]
+#[case("v1alpha1", json!({"a": "b"}))]
+fn a_request_to_resolvers_is_kept_with_a_warning_and_needs_its_label(
+    #[case] version: &str,
+    #[case] params: Value,
+) {
+    let mut object = json!({
+        "apiVersion": format!("resolution.tekton.dev/{version}"), "kind": "ResolutionRequest",
+        "metadata": {"name": "r", "labels": {"resolution.tekton.dev/type": "git"}}, "spec": {"params": params},
+    });
+    let admit = |object: &Value, old: Option<&Value>| {
+        let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+        let request = Request { group: "resolution.tekton.dev", ..request(operation, object, old) };
+        super::admit(&request, &Config::default(), &settings())
+    };
+    match admit(&object, None) {
+        Decision::Allow { object: admitted, warnings } => {
+            assert_eq!(admitted, object);
+            assert!(warnings.len() == 1 && warnings[0].contains("no resolver"), "{warnings:?}");
+        }
+        Decision::Deny { message, .. } => panic!("{message}"),
+    }
+    let old = object.clone();
+    object["metadata"]["labels"] = json!({});
+    for decision in [admit(&object, None), admit(&object, Some(&old))] {
+        assert!(denial(decision).ends_with("missing field(s): meta.labels.resolution.tekton.dev/type"));
+    }
 }
 
 #[test]

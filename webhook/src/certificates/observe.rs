@@ -25,8 +25,13 @@ use super::plan::View;
 pub(crate) const SECRET: &str = "webhook-certs";
 
 /// The definitions whose versions are converted here.
-pub(crate) const DEFINITIONS: [&str; 4] =
-    ["tasks.tekton.dev", "taskruns.tekton.dev", "pipelines.tekton.dev", "pipelineruns.tekton.dev"];
+pub(crate) const DEFINITIONS: [&str; 5] = [
+    "tasks.tekton.dev",
+    "taskruns.tekton.dev",
+    "pipelines.tekton.dev",
+    "pipelineruns.tekton.dev",
+    "resolutionrequests.resolution.tekton.dev",
+];
 
 /// How many objects lead here: webhook configurations and definitions.
 pub(crate) const CONFIGURATIONS: usize = 3 + DEFINITIONS.len();

@@ -44,7 +44,7 @@ impl Largest {
             object: &object,
             old_object: None,
         };
-        kinds::find(request.kind).filter(|_| request.group == ropewalk_api::GROUP)?;
+        kinds::find(request.kind).filter(|kind| request.group == kind.group)?;
         let settings = Settings { release: env!("CARGO_PKG_VERSION").to_owned() };
         match admit(&request, &Config::default(), &settings) {
             Decision::Allow { object: admitted, .. } => {
@@ -60,9 +60,9 @@ impl Largest {
         let (_, version) =
             self.object["apiVersion"].as_str().and_then(|text| text.split_once('/')).context("a version")?;
         let review = |object: &Value| {
-            let kind_of = json!({ "group": ropewalk_api::GROUP, "version": version, "kind": kind.kind });
+            let kind_of = json!({ "group": kind.group, "version": version, "kind": kind.kind });
             let resource =
-                json!({ "group": ropewalk_api::GROUP, "version": version, "resource": kind.plural });
+                json!({ "group": kind.group, "version": version, "resource": kind.plural });
             let review = json!({
                 "apiVersion": "admission.k8s.io/v1",
                 "kind": "AdmissionReview",

@@ -232,6 +232,7 @@ pub(super) const RULES: &[Rule] = &[
         names: &[
             "pipelineruns.tekton.dev",
             "pipelines.tekton.dev",
+            "resolutionrequests.resolution.tekton.dev",
             "taskruns.tekton.dev",
             "tasks.tekton.dev",
         ],

@@ -1,11 +1,11 @@
 //! Objects written in one version and read in another, by the webhook of a cluster or in one process.
 
 use anyhow::{Context, Result};
-use futures::TryStreamExt;
 use kube::Client;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use ropewalk_test::harness::{PATIENCE, World};
+use ropewalk_test::versions;
 use serde_json::json;
 
 const V1: &str = "v1";
@@ -145,25 +145,12 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     let new = objects("TaskRun", V1BETA1).get("new").await?;
     assert_eq!(new.data["spec"]["stepOverrides"][0]["resources"]["requests"]["cpu"], "20m");
 
-    for (kind, version, names) in [
-        ("Task", V1, ["new", "old"]),
-        ("Task", V1BETA1, ["new", "old"]),
-        ("TaskRun", V1, ["new", "old-say"]),
-        ("TaskRun", V1BETA1, ["new", "old-say"]),
-    ] {
-        let objects = objects(kind, version);
-        let mut listed: Vec<_> = objects.list(&ListParams::default()).await?.items.iter().map(seen).collect();
-        listed.sort();
-        let expected = names.map(|name| (format!("tekton.dev/{version}"), name.to_owned()));
-        assert_eq!(listed, expected);
-        let mut watched = watched(&objects, names.len()).await?;
-        watched.sort();
-        assert_eq!(watched, expected);
-    }
-
     writes(&objects).await?;
     let refused = namespace.apply(WRONG).await.err().context("a field of v1 was taken in v1beta1")?;
     assert!(refused.to_string().contains("use \"resources\" instead"), "{refused}");
+    let every_kind = world.namespace("every-kind").await?;
+    versions::check(&world.client(), every_kind.name()).await?;
+    every_kind.finish().await?;
     namespace.finish().await
 }
 
@@ -196,24 +183,4 @@ async fn writes(objects: &impl Fn(&str, &str) -> Api<DynamicObject>) -> Result<(
     let twice = v1.patch("applied", &by, &Patch::Apply(applied(V1, "computeResources"))).await?;
     assert_eq!(twice.data["spec"]["steps"][0]["computeResources"]["requests"]["cpu"], "40m");
     Ok(())
-}
-
-/// Version and name.
-fn seen(object: &DynamicObject) -> (String, String) {
-    let version = object.types.as_ref().map(|types| types.api_version.clone());
-    (version.unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
-}
-
-/// The objects a watch from the beginning tells of.
-async fn watched(objects: &Api<DynamicObject>, count: usize) -> Result<Vec<(String, String)>> {
-    let params = WatchParams::default().timeout(30);
-    let mut events = Box::pin(objects.watch(&params, "0").await?);
-    let mut found = Vec::new();
-    while found.len() < count {
-        let event = events.try_next().await?.context("the watch ended early")?;
-        if let WatchEvent::Added(object) = event {
-            found.push(seen(&object));
-        }
-    }
-    Ok(found)
 }
