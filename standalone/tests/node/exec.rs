@@ -13,19 +13,22 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::world::{PATIENCE, World, outcome, phase, pod, runc, script, test, test_with, with};
+use crate::world::{PATIENCE, World, has_runc, outcome, phase, pod, runc, script, test, test_with, with};
 
 pub(crate) fn all() -> Vec<(&'static str, fn())> {
-    vec![
+    let mut tests = vec![
         ("kubectl_runs_commands", kubectl_runs_commands as fn()),
-        ("kubectl_runs_commands_with_runc", kubectl_runs_commands_with_runc),
         ("a_command_is_contained_as_its_container_is", a_command_is_contained_as_its_container_is),
         ("a_terminal_has_the_size_of_the_window", a_terminal_has_the_size_of_the_window),
-        ("a_terminal_with_runc", a_terminal_with_runc),
         ("a_command_ends_with_its_client", a_command_ends_with_its_client),
         ("a_command_ends_with_the_process_that_ran_it", a_command_ends_with_the_process_that_ran_it),
         ("only_the_protocols_that_are_spoken", only_the_protocols_that_are_spoken),
-    ]
+    ];
+    if has_runc() {
+        tests.push(("kubectl_runs_commands_with_runc", kubectl_runs_commands_with_runc));
+        tests.push(("a_terminal_with_runc", a_terminal_with_runc));
+    }
+    tests
 }
 
 /// The world's API on a socket.

@@ -13,7 +13,9 @@ use ropewalk_standalone::node::{NodeConfig, RootfsMode};
 use serde_json::{Value, json};
 
 use crate::image::{self, Layer};
-use crate::world::{PATIENCE, World, container, outcome, phase, pod, runc, test_with, waiting, with};
+use crate::world::{
+    PATIENCE, World, await_line, container, has_runc, outcome, phase, pod, runc, test_with, waiting, with,
+};
 
 type Test = (&'static str, fn());
 
@@ -36,7 +38,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("containers_from_images_are_adopted", || test_images(containers_from_images_are_adopted)),
         ("many_layers_are_one_root", || test_images(many_layers_are_one_root)),
     ];
-    if std::process::Command::new("runc").arg("--version").output().is_ok() {
+    if has_runc() {
         tests.push(("runc_runs_images", runc_runs_images));
     }
     tests
@@ -501,12 +503,9 @@ async fn the_image_says_how_to_stop(world: &mut World) {
         "trap 'echo asked; exit 5' QUIT; trap 'echo wrong' TERM; echo up; while :; do sleep 0.01; done";
     let spec = json!({"activeDeadlineSeconds": 3600, "terminationGracePeriodSeconds": 600,
         "containers": [from("r.example/quits:1", "c", script)]});
-    let made = world.create(pod("p", spec)).await;
+    world.create(pod("p", spec)).await;
     world.wait("p", phase(&["Running"])).await.expect("the pod");
-    let log = world.attempt(&made, "c").join("log");
-    while !std::fs::read_to_string(&log).expect("read").contains("up") {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    await_line(world, "p", "c", "up").await;
     let ending = json!({"spec": {"activeDeadlineSeconds": 1}});
     world.pods().patch("p", &PatchParams::default(), &Patch::Merge(&ending)).await.expect("patched");
     // The pod has failed before its container has ended.

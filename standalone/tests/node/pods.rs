@@ -11,7 +11,7 @@ use ropewalk_standalone::node::RootfsMode;
 use serde_json::{Value, json};
 
 use crate::world::{
-    World, container, follow, outcome, phase, pod, runc, script, test, test_with, waiting, with,
+    World, container, follow, has_runc, outcome, phase, pod, runc, script, test, test_with, waiting, with,
 };
 
 type Test = (&'static str, fn());
@@ -41,10 +41,8 @@ pub(crate) fn all() -> Vec<Test> {
         ("long_termination_messages_are_cut", long_termination_messages_are_cut),
         ("statuses_are_few", statuses_are_few),
     ];
-    if std::process::Command::new("runc").arg("--version").output().is_ok() {
+    if has_runc() {
         tests.push(("runc_runs_the_same_pods", runc_runs_the_same_pods));
-    } else {
-        eprintln!("WARNING: the command runc is not installed, its test is skipped");
     }
     tests
 }

@@ -300,6 +300,30 @@ pub(crate) async fn follow(world: &World, pod: &str, container: &str) -> String 
     text
 }
 
+/// Waits until a container has written this line.
+pub(crate) async fn await_line(world: &World, pod: &str, container: &str, line: &str) {
+    use futures::{AsyncBufReadExt as _, StreamExt as _};
+    let parameters =
+        LogParams { container: Some(container.to_owned()), follow: true, ..LogParams::default() };
+    let mut lines = Box::pin(world.pods().log_stream(pod, &parameters).await.expect("a stream")).lines();
+    while let Some(written) = lines.next().await {
+        if written.expect("text") == line {
+            return;
+        }
+    }
+    panic!("container \"{container}\" has ended without \"{line}\"")
+}
+
+/// Whether runc is there, on a line nobody overlooks if not.
+pub(crate) fn has_runc() -> bool {
+    let found = std::process::Command::new("runc").arg("--version").output().is_ok();
+    if !found {
+        assert!(std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_none(), "the gate needs runc");
+        eprintln!("SKIPPED: no runc on this machine, so these tests were not run with it");
+    }
+    found
+}
+
 /// How a container is made.
 pub(crate) fn runc(config: &mut NodeConfig) {
     config.runtime = RuntimeKind::Runc("runc".into());

@@ -15,9 +15,11 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::certificates::Service;
@@ -73,6 +75,17 @@ pub(crate) async fn connect(
     trusted: &[u8],
     version: &'static SupportedProtocolVersion,
 ) -> io::Result<SendRequest<Body>> {
+    let stream = open(address, trusted, version).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn open(
+    address: SocketAddr,
+    trusted: &[u8],
+    version: &'static SupportedProtocolVersion,
+) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted).map(Result::unwrap));
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -82,10 +95,7 @@ pub(crate) async fn connect(
         .with_no_client_auth();
     let name = ServerName::try_from(service().host()).unwrap();
     let stream = TcpStream::connect(address).await?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    tokio::spawn(connection);
-    Ok(sender)
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 pub(crate) fn request(path: &str, body: &Value) -> Request<Body> {
@@ -133,15 +143,11 @@ async fn a_client_that_says_nothing_keeps_nobody_waiting() {
 #[tokio::test]
 async fn a_connection_without_a_request_is_not_kept() {
     let running = running(echo()).await;
-    let idle = connect(running.address, &running.trusted, &TLS13).await.unwrap();
+    let mut idle = open(running.address, &running.trusted, &TLS13).await.unwrap();
     let mut used = connect(running.address, &running.trusted, &TLS13).await.unwrap();
     used.send_request(request("/echo", &json!(1))).await.unwrap();
-    let closed = async {
-        while !idle.is_closed() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    let read = tokio::time::timeout(PATIENCE, idle.read_u8()).await.expect("it is closed");
+    assert_eq!(read.expect_err("nothing is said").kind(), io::ErrorKind::UnexpectedEof);
     let response = used.send_request(request("/echo", &json!(2))).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK, "one that has asked is kept");
 }

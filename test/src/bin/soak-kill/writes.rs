@@ -43,6 +43,7 @@ pub(crate) async fn keep_writing(client: Client, stopping: watch::Receiver<bool>
         if applied.is_ok() {
             written.counter = number;
         }
+        // No wait for anything: runs are to have most of the server.
         tokio::time::sleep(PAUSE).await;
     }
     Ok(written)
