@@ -18,6 +18,30 @@ struct Server {
     door: Door,
 }
 
+/// A server's directory, of which nothing is left on the machine, whatever becomes of the test: neither containers nor
+/// the network for them.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir_in("/var/lib").expect("a directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        down(self.path());
+    }
+}
+
+fn down(directory: &Path) {
+    let _ = ropewalk().args(["down", "--data-dir"]).arg(directory).output();
+}
+
 /// What a client needs to know of it.
 #[derive(Clone)]
 struct Door {
@@ -148,7 +172,7 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
     if !can_run_containers() || !has_curl() {
         return;
     }
-    let directory = tempfile::tempdir_in("/var/lib").expect("a directory");
+    let directory = Home::new();
     let mut expected: BTreeMap<String, Option<String>> = BTreeMap::new();
     let (mut version, mut token) = (0, None);
     // The first kill hits a file that is new.
@@ -226,7 +250,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Whatever a failed test left running.
-        let _ = ropewalk().args(["down", "--data-dir"]).arg(self.0.path()).output();
+        down(self.0.path());
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).output();
     }
 }
@@ -281,7 +305,7 @@ fn a_damaged_file_is_named_and_left_alone() {
     if !can_run_containers() {
         return;
     }
-    let directory = tempfile::tempdir_in("/var/lib").expect("a directory");
+    let directory = Home::new();
     Server::start(directory.path()).end();
     let file = directory.path().join("objects.redb");
     let mut bytes = fs::read(&file).expect("read");
