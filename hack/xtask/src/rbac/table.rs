@@ -55,11 +55,20 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         account: CONTROLLER,
         place: Place::Runs,
-        why: "controller/src/world.rs watches runs; controller/src/apply.rs creates children and cancels them; controller/src/reconcile.rs reads what caches lack.",
+        why: "controller/src/world.rs watches TaskRuns; controller/src/apply.rs creates those of PipelineRuns, cancels them, and adds the labels of their Tasks; controller/src/reconcile.rs reads what caches lack.",
         group: "tekton.dev",
-        resources: &["taskruns", "pipelineruns"],
+        resources: &["taskruns"],
         names: &[],
         verbs: &["get", "list", "watch", "create", "patch"],
+    },
+    Rule {
+        account: CONTROLLER,
+        place: Place::Runs,
+        why: "controller/src/world.rs watches PipelineRuns; controller/src/apply.rs adds the labels of their Pipelines.",
+        group: "tekton.dev",
+        resources: &["pipelineruns"],
+        names: &[],
+        verbs: &["list", "watch", "patch"],
     },
     Rule {
         account: CONTROLLER,
