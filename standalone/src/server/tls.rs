@@ -1,4 +1,5 @@
-//! HTTPS with an authority of its own. Makes keys from the system's randomness, no other IO.
+//! HTTPS with an authority of its own. Makes keys from the system's randomness, and asks it what this machine is called; no
+//! other IO.
 //!
 //! The authority is kept, so that clients and pods go on trusting the server when it starts again; its certificate is
 //! made anew at each start. So nothing has to be renewed, and the certificates have the library's distant dates.
@@ -6,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use nix::{ifaddrs, unistd};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -22,6 +24,9 @@ const NAMES: [&str; 5] = [
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 ];
+
+/// Addresses of this machine in a certificate: more are those of other programs' containers, and a client reads them all.
+const ADDRESSES: usize = 64;
 
 /// The first line of a certificate in PEM.
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -87,7 +92,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new one for this machine's loopback addresses and these.
+    /// A new one for this machine's loopback addresses and these. The unspecified one stands for all that it has, and its
+    /// name.
     pub fn issue(authority: &Authority, addresses: &[IpAddr]) -> Result<Self, TlsError> {
         let params = Authority::params();
         let (leaf, leaf_key) = leaf(addresses, &Issuer::from_params(&params, &authority.key))?;
@@ -103,18 +109,35 @@ impl Identity {
     }
 }
 
+/// What clients may call the server.
+fn hosts(addresses: &[IpAddr]) -> Vec<String> {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut hosts: Vec<String> = NAMES.map(str::to_owned).into();
+    hosts.extend(loopback.map(|address| address.to_string()));
+    let is_named = |address: &&IpAddr| !address.is_loopback() && !address.is_unspecified();
+    hosts.extend(addresses.iter().filter(is_named).map(IpAddr::to_string));
+    if addresses.iter().any(IpAddr::is_unspecified) {
+        // Those of networks that come later are in the next certificate.
+        let own = ifaddrs::getifaddrs().into_iter().flatten().filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+        });
+        hosts.extend(
+            own.filter(|address| is_named(&address)).map(|address| address.to_string()).take(ADDRESSES),
+        );
+        let name = unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        hosts.extend(name.filter(|name| !name.is_empty() && name.is_ascii()));
+    }
+    hosts
+}
+
 fn leaf(
     addresses: &[IpAddr],
     issuer: &Issuer<'_, &KeyPair>,
 ) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let mut hosts: Vec<String> = NAMES.map(str::to_owned).into();
-    hosts.extend(loopback.map(|address| address.to_string()));
-    // The unspecified address means all there are; those that are not loopback are known to whoever asked for them.
-    let named = addresses.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
-    hosts.extend(named.map(IpAddr::to_string));
     let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(hosts)?;
+    let mut params = CertificateParams::new(hosts(addresses))?;
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, "ropewalk");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -122,4 +145,35 @@ fn leaf(
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, issuer)?;
     Ok((certificate, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn who_listens_everywhere_goes_by_all_names() {
+        let everywhere = hosts(&[Ipv4Addr::UNSPECIFIED.into()]);
+        let name = unistd::gethostname().expect("a name").into_string().expect("text");
+        assert!(everywhere.contains(&name), "{everywhere:?}");
+        // Nothing is sent; without a route there is no address that others could use.
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let address = socket.local_addr().expect("an address").ip().to_string();
+            assert!(everywhere.contains(&address), "{everywhere:?} lacks {address}");
+        }
+        let key = KeyPair::generate().expect("a key");
+        let params = Authority::params();
+        leaf(&[Ipv4Addr::UNSPECIFIED.into()], &Issuer::from_params(&params, &key)).expect("a certificate");
+    }
+
+    #[test]
+    fn who_listens_at_one_address_goes_by_that() {
+        let address = Ipv4Addr::new(198, 51, 100, 7);
+        let mut expected: Vec<String> = NAMES.map(str::to_owned).into();
+        expected.extend(["127.0.0.1", "::1", "198.51.100.7"].map(str::to_owned));
+        assert_eq!(hosts(&[address.into(), Ipv4Addr::LOCALHOST.into()]), expected);
+    }
 }
