@@ -8,9 +8,10 @@ use reqwest::{Response, StatusCode};
 use ropewalk_core::images::reference::Digest;
 use tokio::sync::mpsc;
 
+use crate::error::Error;
 use crate::http::STALL;
 use crate::patience::Patience;
-use crate::session::{Error, Session};
+use crate::session::Session;
 
 /// Bytes in a second below which a transfer is given up: nobody waits for a gigabyte that takes nine hours.
 const LEAST_RATE: u64 = 32 << 10;

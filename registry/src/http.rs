@@ -16,8 +16,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, RootCertStore};
 use tokio::sync::watch;
 
+use crate::error::Error;
 use crate::hosts::{Endpoint, Servers, servers};
-use crate::session::{Access, Error, Session};
+use crate::session::{Access, Session};
 
 /// Of a request, connecting may take this long: it is lost before plain HTTP is tried where nobody listens for TLS.
 const CONNECT: Duration = Duration::from_secs(4);

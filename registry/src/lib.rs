@@ -7,6 +7,7 @@
 //! per request. What would be left of it is less than what is here.
 
 mod download;
+mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod hosts;
@@ -14,8 +15,9 @@ mod http;
 mod patience;
 mod session;
 
+pub use error::Error;
 pub use hosts::{HostsError, TRUST_HINT};
 pub use http::{Failure, Registries, Sessions};
 pub use patience::Patience;
 pub use reqwest::{Method, Response, StatusCode};
-pub use session::{Access, Error, Session};
+pub use session::{Access, Session};

@@ -92,6 +92,7 @@ pub(crate) fn start(
     };
     let state = State { runs: LruCache::new(RUNS), under_way: HashMap::new() };
     let shared = Arc::new(Shared { state: Mutex::new(state), digests: Digests::default() });
+    // Nothing is in it that is not under way, of which there are at most QUEUE.
     let (asks, asked) = mpsc::unbounded_channel();
     let (wake, woken) = mpsc::channel(WOKEN);
     let hint = if options.registries.is_some() { ropewalk_registry::TRUST_HINT } else { TRUST_HINT };

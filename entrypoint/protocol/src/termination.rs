@@ -26,8 +26,6 @@ pub const FAILURE: &str = "Failure";
 pub const REASON_SKIPPED: &str = "Skipped";
 /// The step ran into its own timeout.
 pub const REASON_TIMEOUT_EXCEEDED: &str = "TimeoutExceeded";
-/// The step was cancelled.
-pub const REASON_CANCELLED: &str = "Cancelled";
 
 /// One entry of the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

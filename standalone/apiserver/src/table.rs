@@ -236,11 +236,6 @@ impl Resource {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
-    /// The version objects are stored in.
-    pub fn storage_version(&self) -> &Version {
-        &self.versions[self.storage]
-    }
-
     /// Puts into a definition the schemas of the resource that it defines.
     pub(crate) fn complete(&self, definition: &mut Value) {
         let (group, plural) = (text(definition, "spec.group"), text(definition, "spec.names.plural"));
