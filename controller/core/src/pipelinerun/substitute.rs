@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ropewalk_api::{Param, PipelineRun, PipelineSpec, PipelineTask};
+use ropewalk_api::{Param, ParamValue, PipelineRun, PipelineSpec, PipelineTask};
 
 use crate::substitution::{Replacements, Scope, in_task_spec};
 
@@ -29,6 +29,7 @@ pub(super) fn pipeline(
                 params.iter().filter(|param| !own.contains(param.name.as_str())).cloned().collect();
             let mut shadowed = Replacements::new();
             shadowed.params(Scope::Task, &others);
+            lacking_keys(&mut shadowed, params, task);
             embedded(&shadowed, task);
         } else {
             embedded(&propagated, task);
@@ -40,6 +41,21 @@ pub(super) fn pipeline(
         }
     }
     spec
+}
+
+/// What the run's objects have and the pipeline task's own of the same name lack: keys propagate one by one.
+fn lacking_keys(set: &mut Replacements, params: &[Param], task: &PipelineTask) {
+    for own in &task.params {
+        let whole = params.iter().find(|param| param.name == own.name).map(|param| &param.value);
+        let (Some(ParamValue::Object(whole)), ParamValue::Object(part)) = (whole, &own.value) else {
+            continue;
+        };
+        for (key, text) in whole.iter().filter(|(key, _)| !part.contains_key(*key)) {
+            for prefix in ["params", "inputs.params"] {
+                set.text(format!("{prefix}.{}.{key}", own.name), text);
+            }
+        }
+    }
 }
 
 /// The names of the params a pipeline task gives itself, its matrix included.

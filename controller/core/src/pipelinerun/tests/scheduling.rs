@@ -403,6 +403,19 @@ tasks:
 }
 
 #[test]
+fn keys_of_objects_propagate_one_by_one() {
+    let spec = "tasks:
+- name: t
+  params: [{name: repo, value: {url: task, branch: task}}]
+  taskSpec:
+    steps: [{name: s, image: i, script: '$(params.repo.url) $(params.repo.commit) $(inputs.params.repo.commit)'}]";
+    let mut world = World::with_spec(spec, "params: [{name: repo, value: {url: run, commit: run}}]");
+    world.settle();
+    assert_eq!(world.script_of("t"), "$(params.repo.url) run run");
+    assert_eq!(world.params_of("t"), json!([{"name": "repo", "value": {"branch": "task", "url": "task"}}]));
+}
+
+#[test]
 fn a_stored_pipeline_wins_over_later_edits() {
     let mut world = World::new(&format!(
         "kind: Pipeline
