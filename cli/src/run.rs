@@ -4,6 +4,7 @@ mod apply;
 pub(crate) mod check;
 mod follow;
 mod objects;
+mod pulls;
 mod screen;
 mod summary;
 
@@ -74,6 +75,7 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
     let client = standalone.client();
     let outcome = tokio::select! {
         outcome = apply_and_follow(&client, &objects, screen) => outcome,
+        never = pulls::show(standalone.pulls(), screen) => match never {},
         () = &mut interrupt => {
             screen.line("interrupted: stopping what runs");
             Err(Stop::Interrupted)

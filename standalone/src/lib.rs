@@ -28,7 +28,9 @@ use ropewalk_core::settings::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use node::{Instance, NetworkChoice, NodeConfig, NodeError, PodNetwork, RootfsMode, RuntimeKind, home};
+use node::{
+    Instance, NetworkChoice, NodeConfig, NodeError, PodNetwork, Pulls, RootfsMode, RuntimeKind, home,
+};
 use server::secrets::{Secrets, SecretsError};
 use server::tls::{Identity, TlsError};
 use server::tokens::Keys;
@@ -175,6 +177,7 @@ pub struct Standalone {
     client: Client,
     server: Server,
     served: Option<Served>,
+    pulls: watch::Receiver<Pulls>,
     data_root: PathBuf,
     /// Held for its lock until everything has ended.
     _lock: Option<Flock<File>>,
@@ -284,13 +287,14 @@ impl Standalone {
             Some(served) => NodeConfig { network: served.network.clone(), ..node },
             None => node,
         };
+        let pulls = node.pulls.subscribe();
         let node = node::run(client.clone(), node, stopping);
         tasks.spawn(async move {
             if let Err(error) = node.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "the node has stopped");
             }
         });
-        Ok(Self { client, server, served, data_root, _lock: lock, instance, shutdown, tasks })
+        Ok(Self { client, server, served, pulls, data_root, _lock: lock, instance, shutdown, tasks })
     }
 
     /// How others reach the API, if they can.
@@ -301,6 +305,11 @@ impl Standalone {
     /// A client of the API.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The pulls that are under way.
+    pub fn pulls(&self) -> watch::Receiver<Pulls> {
+        self.pulls.clone()
     }
 
     /// Stops every part. Where the API was served containers run on, for the next process; elsewhere they are ended, and

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use ropewalk_standalone::node::Pulls;
 
 use crate::args::Output;
 use crate::diagnostic::Diagnostic;
@@ -19,6 +20,7 @@ pub(super) struct Screen {
     color: bool,
     bars: Option<MultiProgress>,
     running: Mutex<HashMap<String, ProgressBar>>,
+    pulls: Mutex<HashMap<String, ProgressBar>>,
     lost: Mutex<Option<Diagnostic>>,
 }
 
@@ -34,6 +36,7 @@ impl Screen {
             color,
             bars: terminal.then(MultiProgress::new),
             running: Mutex::default(),
+            pulls: Mutex::default(),
             lost: Mutex::default(),
         }
     }
@@ -65,6 +68,35 @@ impl Screen {
     /// Why lines did not reach standard output, if some did not.
     pub(super) fn lost(&self) -> Option<Diagnostic> {
         self.lost.lock().ok().and_then(|mut lost| lost.take())
+    }
+
+    /// Lines can be written again.
+    pub(super) fn is_live(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// These images are being pulled, and no others.
+    pub(super) fn pulling(&self, pulls: &Pulls) {
+        let (Some(bars), Ok(mut shown)) = (&self.bars, self.pulls.lock()) else { return };
+        shown.retain(|image, bar| {
+            let goes_on = pulls.contains_key(image);
+            if !goes_on {
+                bar.finish_and_clear();
+            }
+            goes_on
+        });
+        // Of the others nobody knows yet how much it is.
+        for (image, progress) in pulls.iter().filter(|(_, progress)| progress.total > 0) {
+            let bar = shown.entry(image.clone()).or_insert_with(|| {
+                let style = ProgressStyle::with_template(
+                    "  pulling {msg} {bar:20} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}",
+                );
+                let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+                bars.add(ProgressBar::new(progress.total).with_style(style).with_message(image.clone()))
+            });
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        }
     }
 
     /// A line of a step's log, with the step in front of it.

@@ -77,6 +77,8 @@ pub struct Image {
     pub config: Config,
     /// Its layers' directories for overlayfs, the topmost first; never empty.
     pub lowers: Vec<PathBuf>,
+    /// Bytes of data in its layers.
+    pub size: u64,
 }
 
 /// An image in a list.
@@ -302,15 +304,16 @@ impl Store {
 
     fn image(&self, id: &Digest, reference: String, names: &Names) -> Result<Option<Image>, StoreError> {
         let Some(config) = self.config(id)? else { return Ok(None) };
-        let Some(lowers) = self.lowers(&chain_ids(&config.diff_ids))? else { return Ok(None) };
+        let Some((lowers, size)) = self.lowers(&chain_ids(&config.diff_ids))? else { return Ok(None) };
         let (pinned, origin) = (names.pinned(&reference, id), names.origin(&reference));
         let lowers = if lowers.is_empty() { vec![self.directory.join(EMPTY)] } else { lowers };
-        Ok(Some(Image { id: id.clone(), reference, pinned, origin, config, lowers }))
+        Ok(Some(Image { id: id.clone(), reference, pinned, origin, size, config, lowers }))
     }
 
-    /// The directories of a chain, the topmost first, as far as they are seen; `None` if one is missing.
-    fn lowers(&self, chains: &[Digest]) -> Result<Option<Vec<PathBuf>>, StoreError> {
-        let mut lowers = Vec::new();
+    /// The directories of a chain, the topmost first, as far as they are seen, and the bytes of data in all of them; `None`
+    /// if one is missing.
+    fn lowers(&self, chains: &[Digest]) -> Result<Option<(Vec<PathBuf>, u64)>, StoreError> {
+        let (mut lowers, mut size) = (Vec::new(), 0);
         let mut is_hidden = false;
         for chain in chains.iter().rev() {
             let Some(about) = self.about(chain)? else { return Ok(None) };
@@ -318,8 +321,9 @@ impl Store {
                 lowers.push(self.layer(chain).join(ROOT));
             }
             is_hidden |= about.opaque;
+            size += about.bytes;
         }
-        Ok(Some(lowers))
+        Ok(Some((lowers, size)))
     }
 
     /// All images with what they say about themselves.

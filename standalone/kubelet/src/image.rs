@@ -19,6 +19,8 @@ pub struct ImageConfig {
     pub cmd: Vec<String>,
     /// Absolute, or empty for `/`.
     pub working_dir: String,
+    /// Paths that get a volume of the container's own, with what the image has there.
+    pub volumes: Vec<String>,
     /// Name or number of the signal that asks its process to end; empty for TERM.
     pub stop_signal: String,
 }

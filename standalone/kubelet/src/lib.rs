@@ -18,6 +18,7 @@ pub mod oci;
 pub mod resolver;
 pub mod seccomp;
 pub mod status;
+pub mod storage;
 pub mod user;
 pub mod volume;
 

@@ -6,27 +6,28 @@
 //! that arrives late changes nothing.
 
 mod adopt;
+mod announce;
+mod images;
 mod state;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 pub use self::adopt::{Adoption, Found, adoption};
+pub use self::announce::Severity;
+pub use self::images::Pull;
 pub use self::state::{Ending, Phase, PodState, Record, Role};
 
+use self::announce::{announce, warn};
 use self::state::Volumes;
 use crate::NOP_IMAGE;
-use crate::image::{ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, ImageError};
+use crate::image::ImageError;
 
 /// Seconds before a container that failed is started again; doubled each time.
 const FIRST_BACKOFF: i64 = 10;
 
 /// The longest wait between two starts, in seconds: the kubelet's five minutes.
 const LAST_BACKOFF: i64 = 300;
-
-/// How long a container shows why its image could not be pulled before it shows that it waits. Long enough for whoever
-/// watches to be told both; a task run waits for the second.
-const SHOWN: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why a container ended, as `state.terminated.reason` spells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,6 +113,15 @@ pub enum Event {
         /// Why not.
         error: ImageError,
     },
+    /// An image of the pod is being pulled, or was.
+    Pull {
+        /// As the pod names it.
+        image: String,
+        /// How far.
+        pull: Pull,
+    },
+    /// The pod takes more of the node's disk than it may, for this reason.
+    Evicted(String),
     /// A container is about to be started from this image.
     HasImage {
         /// Container name.
@@ -191,6 +201,8 @@ pub enum Command {
     TearDown,
     /// Remove the pod from the API server: all its containers are gone.
     Remove,
+        /// Event type.
+        severity: Severity,
     /// Tell the user by an Event object.
     Announce {
         /// Event reason.
@@ -235,14 +247,26 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
             unprepared(state, "FailedCreatePodSandBox", message, now, &mut commands);
         }
         Event::Blocked { name, reason, message } => {
-            announce(state, "Failed", format!("Error: {message}"), &mut commands);
+            warn(state, "Failed", format!("Error: {message}"), now, &mut commands);
             if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
                 record.phase = Phase::Waiting(Some((reason, message)));
                 state.urgent = true;
                 try_again_later(state, now);
             }
         }
-        Event::NoImage { name, error } => no_image(state, &name, &error, now, &mut commands),
+        Event::NoImage { name, error } => images::missing(state, &name, &error, now, &mut commands),
+        Event::Pull { image, pull } => {
+            let (reason, message) = pull.words(&image);
+            announce(state, Severity::Normal, reason, message, now, &mut commands);
+        }
+        Event::Evicted(message) => {
+            if state.ending.is_none() && !state.is_finished() {
+                warn(state, "Evicted", message.clone(), now, &mut commands);
+                state.ending = Some(Ending::Evicted);
+                state.eviction = message;
+                state.urgent = true;
+            }
+        }
         Event::HasImage { name, id } => {
             if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
                 record.image_id = id;
@@ -281,7 +305,7 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
         }
         Event::Tick | Event::VolumesReady | Event::VolumesFailed(_) | Event::NetworkFailed(_) => {}
     }
-    wait_for_images(state, now);
+    images::wait(state, now, &mut commands);
     if state.ending.is_none()
         && !state.is_finished()
         && state.deadline().is_some_and(|deadline| deadline <= now)
@@ -327,62 +351,15 @@ fn unprepared(
     now: Timestamp,
     commands: &mut Vec<Command>,
 ) {
-    announce(state, reason, message.clone(), commands);
+    warn(state, reason, message.clone(), now, commands);
     state.volumes = Volumes::Failed { reason, message };
     state.urgent = true;
     try_again_later(state, now);
 }
 
-/// An image is asked for again after a pause of its container's own: objects that change say nothing about images.
-fn no_image(
-    state: &mut PodState,
-    name: &str,
-    error: &ImageError,
-    now: Timestamp,
-    commands: &mut Vec<Command>,
-) {
-    let (reason, message) = match error {
-        ImageError::Name { .. } => ("InspectFailed", error.to_string()),
-        ImageError::NeverPull(_) => ("ErrImageNeverPull", error.to_string()),
-        ImageError::Pull { image, .. } => ("Failed", format!("Failed to pull image \"{image}\": {error}")),
-    };
-    announce(state, reason, message, commands);
-    if let Some(record) = state.records.iter_mut().find(|record| record.name == name) {
-        record.phase = Phase::Waiting(Some((error.reason(), error.to_string())));
-        record.pull_at = now.checked_add(backoff(record.pull_failures)).ok();
-        record.shown_until = now.checked_add(SHOWN).ok().filter(|_| matches!(error, ImageError::Pull { .. }));
-        record.pull_failures += 1;
-        state.urgent = true;
-    }
-}
-
-/// What the time that passed means for containers without their images.
-fn wait_for_images(state: &mut PodState, now: Timestamp) {
-    for record in &mut state.records {
-        if record.pull_at.is_some_and(|pull_at| pull_at <= now) {
-            record.pull_at = None;
-            record.shown_until = None;
-            record.phase = Phase::Waiting(None);
-        } else if record.shown_until.is_some_and(|until| until <= now)
-            && let Phase::Waiting(Some((reason, message))) = &mut record.phase
-        {
-            *reason = IMAGE_PULL_BACK_OFF;
-            *message = format!("Back-off pulling image \"{}\": {ERR_IMAGE_PULL}: {message}", record.image);
-            record.shown_until = None;
-            state.urgent = true;
-        }
-    }
-}
-
 fn backoff(times: u32) -> SignedDuration {
     // Shifted at most so far that the longest wait is reached.
     SignedDuration::from_secs((FIRST_BACKOFF << times.min(8)).min(LAST_BACKOFF))
-}
-
-fn announce(state: &mut PodState, reason: &'static str, message: String, commands: &mut Vec<Command>) {
-    if state.announced.insert(message.clone()) {
-        commands.push(Command::Announce { reason, message });
-    }
 }
 
 fn exited(state: &mut PodState, name: &str, attempt: u32, exit: Exit, now: Timestamp) {
@@ -404,7 +381,9 @@ fn exited(state: &mut PodState, name: &str, attempt: u32, exit: Exit, now: Times
 
 fn advance(state: &mut PodState, now: Timestamp, commands: &mut Vec<Command>) {
     if state.ending.is_some() {
-        let grace = if state.ending == Some(Ending::Gone) { 0 } else { state.grace_seconds() };
+        // As a kubelet: what is evicted for what it wrote writes no more.
+        let at_once = matches!(state.ending, Some(Ending::Gone | Ending::Evicted));
+        let grace = if at_once { 0 } else { state.grace_seconds() };
         stop(state, grace, commands, |_| true);
     } else if state.is_admitted() {
         match state.volumes {

@@ -4,8 +4,8 @@
 //! Cgroups are absent on purpose: libcontainer can only use one path for all controllers of cgroup v1, while a
 //! process may live in a different one per controller, so the shell places the container itself.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use oci_spec::OciSpecError;
@@ -39,6 +39,9 @@ const MASKED: [&str; 10] = [
 /// Kernel interfaces a container must not write.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Volumes that one image may ask for: several times what any database does.
+const MAX_IMAGE_VOLUMES: usize = 64;
+
 /// Where the termination message goes unless the container says otherwise.
 pub const DEFAULT_TERMINATION_PATH: &str = "/dev/termination-log";
 
@@ -55,6 +58,8 @@ pub struct Layout {
     pub volumes: BTreeMap<String, PathBuf>,
     /// Directory the shim binds sub paths into: the i-th [`SubPath`] appears as `<i>` in it.
     pub sub_paths: PathBuf,
+    /// Directory for the volumes that images ask for: that of the i-th [`ImageVolume`] is `<i>` in it.
+    pub image_volumes: PathBuf,
     /// The machine's devices; only privileged containers get them.
     pub devices: Vec<LinuxDevice>,
     /// Whether all this happens in a user namespace. What belongs to namespaces of the machine cannot be mounted anew there:
@@ -70,6 +75,15 @@ pub struct SubPath {
     /// Path below it; made if missing.
     pub path: String,
     /// Where to bind it.
+    pub target: PathBuf,
+}
+
+/// A volume that an image asks for, to be made with what the root file system has at its path.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ImageVolume {
+    /// Absolute, in the root file system.
+    pub path: PathBuf,
+    /// Where to make it.
     pub target: PathBuf,
 }
 
@@ -138,6 +152,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// Sub paths to bind first.
     pub sub_paths: Vec<SubPath>,
+    /// Volumes to make first, before anything is made in them.
+    pub image_volumes: Vec<ImageVolume>,
     /// Working directory to make first.
     pub working_dir: Option<WorkingDir>,
     /// Cgroup limits.
@@ -291,6 +307,15 @@ pub fn bundle(
         volume_mounts.push((found.destination.clone(), source, found.read_only));
     }
 
+    let mut image_volumes = Vec::new();
+    for path in wanted_volumes(container, config, uses)? {
+        let target = layout.image_volumes.join(image_volumes.len().to_string());
+        roots.push((path.clone(), target.clone(), false));
+        volume_mounts.push((path.to_string_lossy().into_owned(), target.clone(), false));
+        image_volumes.push(ImageVolume { path, target });
+    }
+    volume_mounts.sort_by_key(|(at, ..)| Path::new(at).components().count());
+
     let cwd = container.working_dir.as_ref().filter(|dir| !dir.is_empty()).unwrap_or(&config.working_dir);
     let cwd = PathBuf::from("/").join(cwd);
     let deepest =
@@ -308,7 +333,39 @@ pub fn bundle(
     let mut spec =
         document(container, args, &variables, identity, &cwd, &volume_mounts, layout, pod).map_err(build)?;
     isolation::isolate(&mut spec, pod, container, identity, &layout.devices)?;
-    Ok(Bundle { spec, sub_paths, working_dir, limits: limits(container)? })
+    Ok(Bundle { spec, sub_paths, image_volumes, working_dir, limits: limits(container)? })
+}
+
+/// The paths at which the image asks for a volume and the pod has none, as containerd's runtime for Kubernetes gives them.
+fn wanted_volumes(
+    container: &Container,
+    config: &ImageConfig,
+    uses: &[Use],
+) -> Result<BTreeSet<PathBuf>, ConfigError> {
+    let taken: BTreeSet<PathBuf> = uses.iter().map(|found| cleaned(&found.destination)).collect();
+    let mut wanted: BTreeSet<PathBuf> = config.volumes.iter().map(|path| cleaned(path)).collect();
+    wanted.retain(|path| path != Path::new("/") && !taken.contains(path));
+    if wanted.len() > MAX_IMAGE_VOLUMES {
+        let image = container.image.as_deref().unwrap_or_default();
+        return Err(ConfigError::Unsupported {
+            what: format!("{} volumes of image \"{image}\"", wanted.len()),
+            hint: "use an image that declares fewer",
+        });
+    }
+    Ok(wanted)
+}
+
+/// The absolute path that is meant, whatever `.` and `..` are in it.
+fn cleaned(path: &str) -> PathBuf {
+    let mut parts = Vec::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(part) => parts.push(part),
+            Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    Path::new("/").join(parts.into_iter().collect::<PathBuf>())
 }
 
 /// Says whom the container runs as: its user and groups, and `HOME` where nobody set it.
@@ -495,6 +552,7 @@ mod tests {
             network: None,
             volumes: [("v".to_owned(), PathBuf::from("/d/volumes/v"))].into(),
             sub_paths: "/d/sub".into(),
+            image_volumes: "/d/scratch/volumes".into(),
             devices: Vec::new(),
             in_user_namespace: false,
         }
@@ -629,6 +687,55 @@ mod tests {
         let spec = serde_json::to_value(own.expect("a bundle").spec).expect("serialises");
         assert_eq!(spec["process"]["args"], json!(["/serve", "1"]));
         assert_eq!(spec["process"]["cwd"], json!("/w"));
+    }
+
+    #[test]
+    fn an_image_gets_the_volumes_that_the_pod_does_not_give_it() {
+        let image = ImageConfig {
+            cmd: vec!["x".into()],
+            volumes: ["/workspace/cache/", "/data", "../data/./", "/", "srv/../var/lib"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..ImageConfig::default()
+        };
+        let made = |uses: &[Use]| {
+            let made = built_from(Some(&image), json!({"workingDir": "/data/deep"}), uses).expect("a bundle");
+            let volumes: Vec<_> = made.image_volumes.iter().map(|made| made.path.clone()).collect();
+            let spec = serde_json::to_value(&made.spec).expect("serialises");
+            let mounts = spec["mounts"].as_array().expect("mounts").iter();
+            let bound = mounts.filter(|mount| mount["type"] == "bind" && mount["options"][2] == "rw");
+            let bound: Vec<_> = bound
+                .map(|mount| {
+                    format!(
+                        "{} {}",
+                        mount["source"].as_str().unwrap(),
+                        mount["destination"].as_str().unwrap()
+                    )
+                })
+                .collect();
+            (volumes, bound, made.working_dir)
+        };
+        let (volumes, bound, working_dir) = made(&[at(None, "/workspace", false)]);
+        assert_eq!(volumes, ["/data", "/var/lib", "/workspace/cache"].map(PathBuf::from));
+        assert_eq!(
+            bound,
+            [
+                "/d/volumes/v /workspace",
+                "/d/scratch/volumes/0 /data",
+                "/d/scratch/volumes/1 /var/lib",
+                "/d/scratch/volumes/2 /workspace/cache",
+                "/d/termination-log /dev/termination-log",
+            ],
+            "what is mounted in another comes after it"
+        );
+        let expected = WorkingDir { root: "/d/scratch/volumes/0".into(), path: "deep".into() };
+        assert_eq!(working_dir, Some(expected));
+        let (volumes, ..) = made(&[at(None, "/data/", false)]);
+        assert_eq!(volumes, ["/var/lib", "/workspace/cache"].map(PathBuf::from), "the pod's takes its place");
+
+        let many = ImageConfig { volumes: (0..65).map(|number| format!("/{number}")).collect(), ..image };
+        let error = built_from(Some(&many), json!({"image": "busybox"}), &[]).expect_err("refused");
+        assert!(error.to_string().contains("65 volumes of image \"busybox\""), "{error}");
     }
 
     #[test]

@@ -21,7 +21,14 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
     let phase = phase(state);
     let conditions = conditions(state, phase, now);
     state.conditions.clone_from(&conditions);
-    let deadline = state.ending == Some(Ending::Deadline);
+    let (reason, message) = match state.ending {
+        Some(Ending::Deadline) => (
+            Some("DeadlineExceeded".to_owned()),
+            Some("Pod was active on the node longer than the specified deadline".to_owned()),
+        ),
+        Some(Ending::Evicted) => (Some("Evicted".to_owned()), Some(state.eviction.clone())),
+        _ => (None, None),
+    };
     let statuses = |wanted: fn(Role) -> bool| -> Option<Vec<ContainerStatus>> {
         let found = state.records.iter().filter(|record| wanted(record.role));
         let statuses: Vec<_> = found.map(|record| container_status(state, record, now)).collect();
@@ -31,8 +38,8 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
     let pod_ip = facts.pod_ip.clone().filter(|_| admitted);
     PodStatus {
         phase: Some(phase.to_owned()),
-        reason: deadline.then(|| "DeadlineExceeded".to_owned()),
-        message: deadline.then(|| "Pod was active on the node longer than the specified deadline".to_owned()),
+        reason,
+        message,
         conditions: Some(conditions),
         host_ip: admitted.then(|| facts.host_ip.clone()),
         host_ips: admitted.then(|| vec![HostIP { ip: facts.host_ip.clone() }]),
@@ -47,7 +54,7 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
 
 /// The kubelet's phase rules.
 pub fn phase(state: &PodState) -> &'static str {
-    if state.ending == Some(Ending::Deadline) {
+    if matches!(state.ending, Some(Ending::Deadline | Ending::Evicted)) {
         return "Failed";
     }
     let failed = |record: &Record| record.exit().is_some_and(|exit| exit.code != 0);

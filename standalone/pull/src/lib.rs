@@ -83,7 +83,8 @@ impl Puller {
     }
 
     /// Brings an image here, as its registry has it now, or a mirror. Layers that are here are not transferred. `advice` is for
-    /// whoever has no credentials, see [`Access`]; `progress` is called now and then until it is here.
+    /// whoever has no credentials, see [`Access`]; `progress` is called when it is its turn, and now and then until it is
+    /// here.
     ///
     /// Several who want the same with the same credentials wait for one transfer, which ends when none of them is left.
     pub async fn pull(
@@ -145,6 +146,7 @@ impl Inner {
         let places = self.places(&reference.host);
         // Never closed.
         let _place = places.acquire().await;
+        counter.begin(0);
         let image = reference.full_name();
         let mut mirrors = Vec::new();
         let sessions = match self.registries.sessions(reference, Access { keyring, advice }) {

@@ -360,7 +360,8 @@ impl Attempt {
             return Ok(None);
         };
         let policy = PullPolicy::of(container.image_pull_policy.as_deref(), &reference);
-        let got = self.ending.run_until_cancelled(images.get(&self.pod, &reference, policy)).await;
+        let got =
+            self.ending.run_until_cancelled(images.get(&self.pod, &reference, policy, &self.events)).await;
         let given_up = || ImageError::Pull { image: reference, detail: "the pod is being ended".to_owned() };
         let image = got.ok_or_else(given_up)??;
         self.send(Event::HasImage { name: self.name.clone(), id: image.pinned.clone() }).await;
@@ -407,6 +408,7 @@ impl Attempt {
             Some(image) => Base::Image(&image.lowers),
             None if container.image.as_deref() == Some(ENTRYPOINT_IMAGE) => Base::Embedded(&embedded),
             None => Base::Host(&own),
+            image_volumes: directory.join(files::SCRATCH).join(files::IMAGE_VOLUMES),
         };
         let rootfs = oci::rootfs(pod, base, resolv_conf, facts);
         let id = self.id();
@@ -434,6 +436,7 @@ impl Attempt {
             if !files::withdraw(&directory).map_err(io_error("take the attempt back"))? {
                 return Err(StartError::Begun);
             }
+            image_volumes: bundle.image_volumes,
             self.end_orphans();
             fs::remove_dir_all(&directory).map_err(io_error("clear the container's directory"))?;
         }

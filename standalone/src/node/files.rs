@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use ropewalk_kubelet::account::Account;
-use ropewalk_kubelet::oci::{Limits, Rootfs, SubPath, WorkingDir};
+use ropewalk_kubelet::oci::{ImageVolume, Limits, Rootfs, SubPath, WorkingDir};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,8 @@ pub(super) const ROOTFS: &str = "rootfs";
 /// The layer above it, on disk or mounted here in memory. There is nothing here once the container has ended, and until then
 /// its image is in use.
 pub(super) const SCRATCH: &str = "scratch";
+/// Volumes that the image asks for, in [`SCRATCH`]: as long-lived as that, and counted with it.
+pub(super) const IMAGE_VOLUMES: &str = "volumes";
 /// Where sub paths are bound.
 pub(super) const SUB_PATHS: &str = "sub";
 /// The runtime's own state.
@@ -64,6 +66,8 @@ pub(super) struct ShimConfig {
     pub(super) stop_signal: String,
     /// Sub paths to bind.
     pub(super) sub_paths: Vec<SubPath>,
+    /// Volumes to make that its image asks for.
+    pub(super) image_volumes: Vec<ImageVolume>,
     /// Working directory to make.
     pub(super) working_dir: Option<WorkingDir>,
     /// Cgroup directories to make and put the container into.

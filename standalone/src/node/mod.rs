@@ -5,6 +5,7 @@
 //! - [`container`] writes an OCI bundle and starts one [`shim`] per container, which outlives this process;
 //! - [`exec`] runs further commands in containers;
 //! - [`network`] says which network pods have, `ropewalk-network` makes it;
+//! - [`usage`] looks at what pods take of the disk;
 //! - [`volumes`] makes and unmounts volumes, [`report`] writes statuses and events, [`logs`] reads logs;
 //! - [`Instance`] owns the directory all of it lives in and removes what a killed instance left; in a [`home`] that
 //!   outlives its processes the next one adopts it.
@@ -28,6 +29,7 @@ mod probe;
 mod register;
 mod report;
 pub mod shim;
+mod usage;
 mod volumes;
 mod watch;
 
@@ -51,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use images::Images;
-pub use images::local_images;
+pub use images::{Pulls, local_images};
 pub use instance::Instance;
 pub use network::{NetworkChoice, PodNetwork};
 pub use ropewalk_kubelet::volume::DIRECTORY_ANNOTATION;
@@ -70,8 +72,12 @@ pub const DEFAULT_MAX_PODS: usize = 110;
 /// enough that a step that prints without end does not fill a build machine's disk.
 pub const DEFAULT_LOG_BYTES: u64 = 256 << 20;
 
-/// Bytes a container may write outside its volumes; that layer lives in memory.
+/// Bytes a container on the machine's own root may write outside its volumes; that layer lives in memory.
 pub const DEFAULT_SCRATCH_BYTES: u64 = 1 << 30;
+
+/// Bytes on disk that a container from an image may write outside its volumes, its log among them: builds of the largest
+/// images fit, and a command that writes without end is not all that a machine's disk has room for.
+pub const DEFAULT_LAYER_BYTES: u64 = 64 << 30;
 
 /// Bytes of data in images: some hundred of the usual ones, and a part of the disks that machines for builds have.
 pub const DEFAULT_IMAGE_BYTES: u64 = 64 << 30;
@@ -130,6 +136,8 @@ pub struct NodeConfig {
     pub images: PathBuf,
     /// Bytes of data in images beyond which a pull removes pulled ones that nothing runs with, those least recently used first.
     pub image_bytes: u64,
+    /// Where it is told how far pulls are.
+    pub pulls: channel::Sender<Pulls>,
     /// Directory that says how registries are reached, in the form of containerd's `certs.d`; it need not exist.
     pub registries: PathBuf,
     /// Who makes containers.
@@ -147,8 +155,10 @@ pub struct NodeConfig {
     pub network: PodNetwork,
     /// Bytes of log per container.
     pub log_bytes: u64,
-    /// Bytes a container may write outside its volumes.
+    /// Bytes a container on the machine's own root may write outside its volumes, in memory: further ones are not written.
     pub scratch_bytes: u64,
+    /// Bytes a container may take on disk outside its volumes: one that takes more is evicted with its pod.
+    pub layer_bytes: u64,
     /// Processes and threads a container may have.
     pub pids: u64,
 }
@@ -160,6 +170,7 @@ impl NodeConfig {
         Self {
             images: data_dir.join(IMAGES),
             image_bytes: DEFAULT_IMAGE_BYTES,
+            pulls: channel::Sender::default(),
             registries: data_dir.join(ropewalk_pull::HOSTS),
             data_dir,
             private_dirs: Vec::new(),
@@ -172,6 +183,7 @@ impl NodeConfig {
             network: PodNetwork::Host { why: "nothing else was asked for".to_owned() },
             log_bytes: DEFAULT_LOG_BYTES,
             scratch_bytes: DEFAULT_SCRATCH_BYTES,
+            layer_bytes: DEFAULT_LAYER_BYTES,
             pids: DEFAULT_PIDS,
         }
     }

@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::container::{self, Attempt};
-use super::{Node, hooks, instance, is_terminal, objects as reader, probe, report, volumes};
+use super::{Node, hooks, instance, is_terminal, objects as reader, probe, report, usage, volumes};
 
 /// The wait before volumes are made again after reading their objects failed.
 const API_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +40,7 @@ pub(super) async fn run(
         statuses,
         sender,
         ending: node.stopping.child_token(),
+        is_measured: false,
         node,
     };
     let mut changes: Option<SelectAll<BoxStream<'static, ()>>> = None;
@@ -148,6 +149,8 @@ struct Task {
     sender: mpsc::WeakSender<Event>,
     /// Cancelled when the pod is brought to an end, or the node.
     ending: CancellationToken,
+    /// Whether somebody looks at what it takes of the disk.
+    is_measured: bool,
 }
 
 impl Task {
@@ -176,6 +179,7 @@ impl Task {
     fn handle(&mut self, event: Event) {
         if let Event::Started { name, attempt, .. } = &event {
             self.start_probe(name, *attempt);
+            self.watch_usage();
         }
         if matches!(event, Event::VolumesReady) {
             self.facts = self.node.facts_of(self.state.pod());
@@ -204,7 +208,8 @@ impl Task {
             }),
             Command::PrepareVolumes => self.node.spawn(async move {
                 // Neither is given up for the other: it would go on behind the next try.
-                let made = tokio::join!(prepare_volumes(&node, &pod, &ending), prepare_network(&node, &pod));
+                let volumes = prepare_volumes(&node, &pod, &ending, &sender);
+                let made = tokio::join!(volumes, prepare_network(&node, &pod));
                 let event = match made {
                     (Ok(()), Ok(())) => Event::VolumesReady,
                     (Ok(()), Err(message)) => Event::NetworkFailed(message),
@@ -235,8 +240,8 @@ impl Task {
                 let _ = sender.send(Event::TornDown).await;
             }),
             Command::Remove => self.statuses.send_modify(|latest| latest.removable = true),
-            Command::Announce { reason, message } => self.node.spawn_droppable(async move {
-                report::warn(&node.client, &pod, reason, &message).await;
+            Command::Announce { severity, reason, message } => self.node.spawn_droppable(async move {
+                report::tell(&node.client, &pod, severity, reason, &message).await;
             }),
         }
     }
@@ -249,6 +254,13 @@ impl Task {
             self.node.spawn_droppable(async move {
                 tokio::join!(hooks::started(&attempt), probe::watch(&attempt, container, started, ready));
             });
+    fn watch_usage(&mut self) {
+        if !std::mem::replace(&mut self.is_measured, true) {
+            let pod = Arc::new(self.state.pod().clone());
+            self.node.spawn_droppable(usage::watch(Arc::clone(&self.node), pod, self.sender.clone()));
+        }
+    }
+
         }
     }
 
@@ -279,13 +291,18 @@ impl Task {
     }
 }
 
-async fn prepare_volumes(node: &Arc<Node>, pod: &Arc<Pod>, ending: &CancellationToken) -> Result<(), String> {
+async fn prepare_volumes(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    ending: &CancellationToken,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), String> {
     let found = read_objects(node, pod).await?;
     for claim in found.claims.values() {
         // A failure is tried again with the volumes, as any other of theirs.
         report::bind_claim(&node.client, claim).await.map_err(|error| error.to_string())?;
     }
-    let images = ending.run_until_cancelled(volumes::images(node, pod, &found)).await;
+    let images = ending.run_until_cancelled(volumes::images(node, pod, &found, events)).await;
     let images = images.ok_or("the pod is being ended")?.map_err(|error| error.to_string())?;
     let (node, pod) = (Arc::clone(node), Arc::clone(pod));
     let prepared = spawn_blocking(move || volumes::prepare(&node, &pod, &found, &images)).await;

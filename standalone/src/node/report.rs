@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use ropewalk_kubelet::machine::Severity;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -95,6 +96,11 @@ pub(super) async fn bind(client: &Client, pod: &Pod, node: &str) {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_PAUSE);
             }
+    tell(client, pod, Severity::Warning, reason, message).await;
+}
+
+/// Tells the user by an event. It is not tried again: what is wrong is in the status too.
+pub(super) async fn tell(client: &Client, pod: &Pod, severity: Severity, reason: &str, message: &str) {
         }
     }
 }
@@ -123,7 +129,7 @@ async fn remove(client: &Client, pod: &Pod) {
     }
 }
 
-/// Tells the user by a warning event. It is not tried again: what it says is in the status too.
+/// [`tell`]s what is wrong.
 pub(super) async fn warn(client: &Client, pod: &Pod, reason: &str, message: &str) {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let now = jiff::Timestamp::now();
@@ -141,7 +147,7 @@ pub(super) async fn warn(client: &Client, pod: &Pod, reason: &str, message: &str
             uid: pod.metadata.uid.clone(),
             ..ObjectReference::default()
         },
-        type_: Some("Warning".to_owned()),
+        type_: Some(severity.as_str().to_owned()),
         reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),
         source: Some(EventSource { component: Some("kubelet".to_owned()), host: None }),

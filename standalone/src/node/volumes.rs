@@ -12,9 +12,11 @@ use kube::ResourceExt;
 use nix::mount::{MsFlags, mount};
 use ropewalk_images::{Image, is_in_user_namespace};
 use ropewalk_kubelet::image::ImageError;
+use ropewalk_kubelet::machine::Event;
 use ropewalk_kubelet::volume::{self, HostKind, Plan};
 use ropewalk_kubelet::{ConfigError, Objects};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::{Node, files, instance, overlay};
 use crate::rootless::NO_IDS;
@@ -48,6 +50,7 @@ pub(super) async fn images(
     node: &Node,
     pod: &Pod,
     objects: &Objects,
+    events: &mpsc::Sender<Event>,
 ) -> Result<BTreeMap<String, Image>, VolumeError> {
     let mut found = BTreeMap::new();
     let Some(images) = &node.images else { return Ok(found) };
@@ -56,7 +59,7 @@ pub(super) async fn images(
         let plan = volume::plan(pod, volume, objects, &node.facts)
             .map_err(|source| VolumeError::Config { volume: name(), source })?;
         if let Plan::Image { reference, policy } = plan {
-            let image = images.get(pod, &reference, policy).await;
+            let image = images.get(pod, &reference, policy, events).await;
             found.insert(name(), image.map_err(|source| VolumeError::Image { volume: name(), source })?);
         }
     }

@@ -7,9 +7,10 @@ use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use ropewalk_api::TaskRun;
 use ropewalk_images::{Image, Limits, Store, StoreError};
+use ropewalk_pull::Progress;
 use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use ropewalk_standalone::Standalone;
-use ropewalk_standalone::node::{NodeConfig, RootfsMode};
+use ropewalk_standalone::node::{NodeConfig, Pulls, RootfsMode};
 use serde_json::{Value, json};
 
 use crate::image::{self, Layer};
@@ -33,6 +34,9 @@ pub(crate) fn all() -> Vec<Test> {
         ("a_pull_makes_room", a_pull_makes_room),
         ("an_image_is_a_volume", || test_images(an_image_is_a_volume)),
         ("a_step_without_a_command_takes_its_images", a_step_without_a_command_takes_its_images),
+        ("an_image_gets_its_volumes", || test_images(an_image_gets_its_volumes)),
+        ("who_writes_too_much_is_evicted", who_writes_too_much_is_evicted),
+        ("pulls_are_told", pulls_are_told),
         ("images_in_use_stay", || test_images(images_in_use_stay)),
         ("the_image_says_how_to_stop", || test_images(the_image_says_how_to_stop)),
         ("containers_from_images_are_adopted", || test_images(containers_from_images_are_adopted)),
@@ -52,6 +56,7 @@ fn runc_runs_images() {
     test_with(edit, async |world: &mut World| {
         an_image_says_what_its_container_runs(world).await;
         users_are_found_in_their_image(world).await;
+        an_image_gets_its_volumes(world).await;
     });
 }
 
@@ -439,6 +444,137 @@ async fn an_image_is_a_volume(world: &mut World) {
     world.create(pod("p", spec)).await;
     world.ended("p").await;
     assert_eq!(world.log("p", "c").await, "7\nread-only\n7\n");
+}
+
+async fn an_image_gets_its_volumes(world: &mut World) {
+    let layer = Layer::new()
+        .directory("data", 0o1777)
+        .file("data/given", 0o640, b"given\n")
+        .link("linked", "/data")
+        .file("srv/kept", 0o644, b"kept\n");
+    let config =
+        json!({"Volumes": {"/data": {}, "/linked/../new/deep": {}, "/srv": {}}, "WorkingDir": "/data/sub"});
+    add(world, "r.example/volumes:1", vec![layer], &config);
+    let script = "pwd; cat /data/given; stat -c '%a %u' /data/given /data /new/deep; touch /x 2>/dev/null || echo sealed; \
+                  echo mine > /data/mine; echo mine > /new/deep/mine; ls /data /srv; stat -f -c %T /data /srv /";
+    let sealed = json!({"securityContext": {"readOnlyRootFilesystem": true},
+        "volumeMounts": [{"name": "v", "mountPath": "/srv/"}]});
+    let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [
+        with(from("r.example/volumes:1", "c", script), sealed)]});
+    world.create(pod("volumes", spec)).await;
+    let ended = world.ended("volumes").await;
+    assert_eq!(outcome(&ended, "c"), (0, "Completed".into(), String::new()));
+    let log = world.log("volumes", "c").await;
+    let (text, kinds) = log.split_at(log.find("\n\n/srv:\n").expect("a listing") + "\n\n/srv:\n".len());
+    let expected = "/data/sub\ngiven\n640 0\n1777 0\n755 0\nsealed\n/data:\ngiven\nmine\nsub\n\n/srv:\n";
+    assert_eq!(text, expected);
+    let kinds: Vec<_> = kinds.lines().collect();
+    assert!(matches!(kinds[..], [data, srv, "overlayfs"] if data == srv && data != "overlayfs"), "{kinds:?}");
+
+    // What one container writes is gone with it.
+    world
+        .create(pod("next", json!({"containers": [from("r.example/volumes:1", "c", "ls /data /srv")]})))
+        .await;
+    world.ended("next").await;
+    assert_eq!(world.log("next", "c").await, "/data:\ngiven\nsub\n\n/srv:\nkept\n");
+    await_no_scratch(world, &ended).await;
+    for name in ["volumes", "next"] {
+        world.pods().delete(name, &DeleteParams::default()).await.expect("deleted");
+    }
+}
+
+fn who_writes_too_much_is_evicted() {
+    let edit = |config: &mut NodeConfig| {
+        config.rootfs = RootfsMode::Images;
+        config.layer_bytes = 48 << 20;
+    };
+    test_with(edit, async |world: &mut World| {
+        add(world, "r.example/app:1", Vec::new(), &json!({"Volumes": {"/data": {}}}));
+        let fill = |name: &str, at: &str| {
+            from("r.example/app:1", name, &format!("while :; do cat /bin/cat >> {at}; sleep 0.001; done"))
+        };
+        let limits = json!({"resources": {"limits": {"ephemeral-storage": "2Mi"}}});
+        let good = |name: &str| from("r.example/app:1", name, "exec sleep 1000");
+        for (name, containers, message) in [
+            (
+                "layer",
+                json!([good("good"), with(fill("bad", "/x"), limits)]),
+                "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ",
+            ),
+            (
+                "volume",
+                json!([fill("bad", "/data/x"), good("good")]),
+                "Container bad wrote more outside its volumes than this node gives to one, 48Mi. ",
+            ),
+        ] {
+            let spec = json!({"terminationGracePeriodSeconds": 600, "containers": containers});
+            let made = world.create(pod(name, spec)).await;
+            let ended = |pod: Option<&Pod>| {
+                let status = |pod: &Pod, name: &str| container(pod, name).state.clone();
+                pod.filter(|pod| has_statuses(pod)).is_some_and(|pod| {
+                    ["bad", "good"]
+                        .iter()
+                        .all(|name| status(pod, name).is_some_and(|it| it.terminated.is_some()))
+                })
+            };
+            let ended = world.wait(name, ended).await.expect("the pod");
+            let status = ended.status.clone().expect("a status");
+            assert_eq!(
+                (status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref()),
+                (Some("Failed"), Some("Evicted"), Some(message))
+            );
+            assert_eq!((outcome(&ended, "bad").0, outcome(&ended, "good").0), (137, 137));
+            world.event(&made, "Evicted", message).await;
+        }
+    });
+}
+
+/// By events, to whoever looks at the pod, and by how far they are, to whoever shows it.
+fn pulls_are_told() {
+    let pulls = tokio::sync::watch::Sender::default();
+    let mut told = pulls.subscribe();
+    let edit = |config: &mut NodeConfig| {
+        config.rootfs = RootfsMode::Images;
+        config.pulls = pulls;
+    };
+    test_with(edit, async |world: &mut World| {
+        let registry = Fake::start(Auth::None, Tls::No).await;
+        let layer = Layer::new().file("large", 0o644, &vec![7; 3 << 20]);
+        let image::Made { manifest, .. } = image::make(vec![layer], &json!({}));
+        let layer = Layer::new().file("large", 0o644, &vec![7; 3 << 20]);
+        image::publish(&registry, "app", "1", vec![layer], &json!({}));
+        let size = |layer: usize| manifest["layers"][layer]["size"].as_u64().expect("a size");
+        let digest = manifest["layers"][1]["digest"].as_str().expect("a digest");
+        let blob = format!("GET /v2/app/blobs/{digest}");
+        registry.odd(&blob, Odd::Silence);
+        let image = format!("{}/app:1", registry.host);
+        let made = world.create(pod("p", json!({"containers": [from(&image, "c", "true")]}))).await;
+        let one_is_here =
+            |pulls: &Pulls| pulls.get(&image) == Some(&Progress { done: size(0), total: size(0) + size(1) });
+        told.wait_for(one_is_here).await.expect("it is told");
+        world.event(&made, "Pulling", &format!("Pulling image \"{image}\"")).await;
+        world.pods().delete("p", &DeleteParams::default()).await.expect("deleted");
+        told.wait_for(Pulls::is_empty).await.expect("it is told");
+
+        registry.mend(&blob);
+        let made = world.create(pod("again", json!({"containers": [from(&image, "c", "true")]}))).await;
+        world.ended("again").await;
+        let message =
+            world.event(&made, "Pulled", &format!("Successfully pulled image \"{image}\" in ")).await;
+        assert!(message.contains("s including waiting). Image size: "), "{message}");
+        assert!(told.borrow().is_empty());
+
+        let none = format!("{}/none:1", registry.host);
+        let made = world.create(pod("none", json!({"containers": [from(&none, "c", "true")]}))).await;
+        for (reason, words) in [
+            ("Failed", format!("Failed to pull image \"{none}\": ")),
+            ("Failed", "Error: ErrImagePull".to_owned()),
+            ("BackOff", format!("Back-off pulling image \"{none}\"")),
+            ("Failed", "Error: ImagePullBackOff".to_owned()),
+        ] {
+            world.event(&made, reason, &words).await;
+        }
+    });
 }
 
 /// The controllers ask no registry for what is here: none of this name exists.

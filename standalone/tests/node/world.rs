@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::{LogParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use nix::unistd::Pid;
 use ropewalk_apiserver::{NoAdmission, ResourceTable, State};
@@ -151,6 +153,26 @@ impl World {
     /// Waits until the pod has ended and returns it.
     pub(crate) async fn ended(&self, name: &str) -> Pod {
         self.wait(name, phase(&["Succeeded", "Failed"])).await.expect("the pod is there")
+    }
+
+    /// Waits for an event of the pod whose message begins with these words, and returns all of it.
+    pub(crate) async fn event(&self, pod: &Pod, reason: &str, words: &str) -> String {
+        let events: Api<Event> = Api::default_namespaced(self.client.clone());
+        let mut changes = std::pin::pin!(watcher(events, watcher::Config::default()).applied_objects());
+        while let Some(event) = changes.next().await {
+            let Event { involved_object, reason: found, message: Some(message), .. } =
+                event.expect("watched")
+            else {
+                continue;
+            };
+            if involved_object.uid == pod.metadata.uid
+                && found.as_deref() == Some(reason)
+                && message.starts_with(words)
+            {
+                return message;
+            }
+        }
+        panic!("the watch has ended")
     }
 
     pub(crate) async fn log(&self, pod: &str, container: &str) -> String {

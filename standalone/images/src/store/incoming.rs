@@ -76,7 +76,7 @@ impl Incoming {
             return Ok(());
         }
         let missing = || StoreError::MissingLayer(layer.diff_id.to_string());
-        let lowers = self.store.lowers(&chain_ids(below))?.ok_or_else(missing)?;
+        let (lowers, _) = self.store.lowers(&chain_ids(below))?.ok_or_else(missing)?;
         let place = TempDir::new_in(self.path()).map_err(failed("make a directory in", self.path()))?;
         let root = place.path().join(ROOT);
         fs::create_dir(&root).map_err(failed("make", &root))?;

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
 
 use super::Exit;
+use super::announce::Allowance;
 
 /// Seconds a pod gets to stop when it names none, as the API server defaults it.
 const DEFAULT_GRACE: i64 = 30;
@@ -100,6 +101,8 @@ pub enum Ending {
     Gone,
     /// `activeDeadlineSeconds` have passed.
     Deadline,
+    /// It took more of the disk than it may.
+    Evicted,
     /// Nobody knows how one of its containers ended; others may wait for ever for what that one was to leave them.
     Lost,
 }
@@ -121,6 +124,9 @@ pub struct PodState {
     pub(super) tries: u32,
     /// What was announced already; a retry that fails in the same way is no news.
     pub(super) announced: BTreeSet<String>,
+    pub(super) allowance: Allowance,
+    /// Why it is evicted, if it is.
+    pub(crate) eviction: String,
 }
 
 impl PodState {
@@ -165,6 +171,8 @@ impl PodState {
             again_at: None,
             tries: 0,
             announced: BTreeSet::new(),
+            allowance: Allowance::default(),
+            eviction: String::new(),
         }
     }
 

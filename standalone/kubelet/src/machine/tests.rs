@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use serde_json::{Value, json};
 
@@ -69,7 +71,7 @@ fn word(command: &Command) -> String {
         Command::Stop { name, attempt, grace_seconds } => format!("stop {name}/{attempt} in {grace_seconds}"),
         Command::TearDown => "tear down".into(),
         Command::Remove => "remove".into(),
-        Command::Announce { reason, message } => format!("{reason}: {message}"),
+        Command::Announce { severity: _, reason, message } => format!("{reason}: {message}"),
     }
 }
 
@@ -348,7 +350,8 @@ fn an_image_that_is_not_given_is_asked_for_again_after_ever_longer_pauses() {
     let no_image = |drive: &mut Drive| drive.send(Event::NoImage { name: "a".into(), error: refused() });
     for (failure, pause) in [10, 20, 40, 80, 160, 300, 300].into_iter().enumerate() {
         let announced = no_image(&mut drive);
-        let expected = ["Failed: Failed to pull image \"i\": registry \"r\" answers 500"];
+        let expected =
+            ["Failed: Failed to pull image \"i\": registry \"r\" answers 500", "Failed: Error: ErrImagePull"];
         assert_eq!(announced, if failure == 0 { &expected[..] } else { &[] }, "the same is no news");
         assert_eq!(waiting(&drive, "a"), Some(("ErrImagePull", "registry \"r\" answers 500")));
         // What else the pod refers to says nothing about its images.
@@ -356,7 +359,9 @@ fn an_image_that_is_not_given_is_asked_for_again_after_ever_longer_pauses() {
         assert!(!drive.state.waits_for_objects());
         assert_eq!(drive.state.next_wake(), Some(at(drive.now + 1)));
         drive.now += 1;
-        assert_eq!(drive.send(Event::Tick), NOTHING);
+        let announced = drive.send(Event::Tick);
+        let expected = ["BackOff: Back-off pulling image \"i\"", "Failed: Error: ImagePullBackOff"];
+        assert_eq!(announced, if failure == 0 { &expected[..] } else { &[] }, "the same is no news");
         let paused = "Back-off pulling image \"i\": ErrImagePull: registry \"r\" answers 500";
         assert_eq!(waiting(&drive, "a"), Some(("ImagePullBackOff", paused)));
         assert_eq!(drive.state.next_wake(), Some(at(drive.now + pause - 1)));
@@ -381,7 +386,7 @@ fn an_image_that_may_not_be_asked_for_is_waited_for() {
         drive.ready();
         let text = error.to_string();
         let announced = drive.send(Event::NoImage { name: "a".into(), error });
-        assert_eq!(announced, [format!("{event}: {text}")]);
+        assert_eq!(announced, [format!("{event}: {text}"), format!("Failed: Error: {reason}")]);
         drive.now += 9;
         drive.send(Event::Tick);
         assert_eq!(waiting(&drive, "a"), Some((reason, text.as_str())), "it stays what it is");
@@ -389,6 +394,78 @@ fn an_image_that_may_not_be_asked_for_is_waited_for() {
         assert_eq!(drive.send(Event::Tick), ["start a/0"]);
     }
 }
+#[test]
+fn pulls_are_told_in_the_words_of_the_kubelet() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    let pull = |pull| Event::Pull { image: "i".into(), pull };
+    assert_eq!(drive.send(pull(Pull::Begun)), ["Pulling: Pulling image \"i\""]);
+    let (took, with_waiting) = (Duration::from_millis(1_234), Duration::from_secs(2));
+    let done = Pull::Done { took, with_waiting, bytes: 4096 };
+    assert_eq!(
+        drive.send(pull(done)),
+        ["Pulled: Successfully pulled image \"i\" in 1.234s (2s including waiting). Image size: 4096 bytes."]
+    );
+    let kinds = |drive: &mut Drive, event: Event| -> Vec<&'static str> {
+        let commands = step(&mut drive.state, event, at(drive.now));
+        let kind = |command: &Command| match command {
+            Command::Announce { severity, .. } => Some(severity.as_str()),
+            _ => None,
+        };
+        commands.iter().filter_map(kind).collect()
+    };
+    let again = Pull::Done { took, with_waiting, bytes: 1 };
+    assert_eq!(kinds(&mut drive, pull(again)), ["Normal"]);
+    assert_eq!(
+        kinds(&mut drive, Event::NoImage { name: "a".into(), error: refused() }),
+        ["Warning", "Warning"]
+    );
+    drive.now += 1;
+    assert_eq!(kinds(&mut drive, Event::Tick), ["Normal", "Warning"]);
+}
+
+#[test]
+fn a_pod_has_no_more_events_than_a_kubelet_sends() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    let mut told = |now: i64, bytes: u64| {
+        let (took, with_waiting) = (Duration::ZERO, Duration::ZERO);
+        drive.now = now;
+        drive.send(Event::Pull { image: "i".into(), pull: Pull::Done { took, with_waiting, bytes } }).len()
+    };
+    assert_eq!((0..100).map(|bytes| told(0, bytes)).sum::<usize>(), 25);
+    assert_eq!(told(299, 100), 0);
+    assert_eq!((told(300, 101), told(300, 102)), (1, 0), "one more every five minutes");
+    assert_eq!(told(600, 101), 0, "the same is no news");
+    assert_eq!((200..300).map(|bytes| told(1_000_000, bytes)).sum::<usize>(), 25);
+}
+
+#[test]
+fn a_pod_that_takes_too_much_of_the_disk_is_killed_and_says_so() {
+    let mut drive = Drive::new(json!({
+        "restartPolicy": "Always", "terminationGracePeriodSeconds": 30,
+        "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}],
+    }));
+    drive.ready();
+    drive.started("a", 0);
+    drive.started("b", 0);
+    let why = "Container a exceeded its local ephemeral storage limit \"1Mi\". ";
+    assert_eq!(
+        drive.send(Event::Evicted(why.into())),
+        [format!("Evicted: {why}").as_str(), "stop a/0 in 0", "stop b/0 in 0"]
+    );
+    let shown = |drive: &mut Drive| {
+        let status = crate::status::status(&mut drive.state, &crate::facts::example(), at(drive.now));
+        (status.phase, status.reason, status.message)
+    };
+    let evicted = (Some("Failed".into()), Some("Evicted".into()), Some(why.into()));
+    assert_eq!(shown(&mut drive), evicted);
+    drive.exited("a", 0, 137);
+    assert_eq!(drive.exited("b", 0, 137), ["tear down"], "nothing is started again");
+    assert_eq!(shown(&mut drive), evicted);
+    assert_eq!(drive.send(Event::Evicted("again".into())), NOTHING);
+}
+
 
 #[test]
 fn a_pod_that_waits_for_its_image_can_be_deleted() {

@@ -10,6 +10,7 @@ mod rootfs;
 mod runtime;
 mod seccomp;
 mod signals;
+mod volumes;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -71,6 +72,8 @@ enum ShimError {
     Rootfs { what: &'static str, source: io::Error },
     #[error("failed to create subPath directory \"{path}\" of a volume")]
     SubPath { path: String, source: io::Error },
+    #[error("volume \"{path}\" of the image cannot be made")]
+    ImageVolume { path: PathBuf, source: io::Error },
     #[error("working directory \"{path}\" cannot be made")]
     WorkingDir { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -183,6 +186,7 @@ fn prepare(directory: &Path, config: &ShimConfig) -> Result<(), ShimError> {
     config.account.iter().try_for_each(|account| rootfs::run_as(account, directory))?;
     ids::check(directory)?;
     config.sub_paths.iter().try_for_each(rootfs::bind_sub_path)?;
+    config.image_volumes.iter().try_for_each(|volume| volumes::make(volume, &target))?;
     config.working_dir.iter().try_for_each(rootfs::make_working_dir)
 }
 

@@ -157,6 +157,16 @@ impl Case {
         })
     }
 
+    /// The pod is evicted for this reason.
+    pub(crate) fn evicted(self, message: &'static str) -> Self {
+        self.also(move |seen| {
+            let status = seen.pod.status.clone().unwrap_or_default();
+            let found = (status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref());
+            ensure!(found == (Some("Failed"), Some("Evicted"), Some(message)), "it is {found:?}");
+            Ok(())
+        })
+    }
+
     pub(crate) fn also(mut self, wanted: impl Fn(&Seen) -> Result<()> + Send + Sync + 'static) -> Self {
         self.wanted.push(Box::new(wanted));
         self

@@ -61,6 +61,20 @@ pub(crate) fn cases() -> Vec<Case> {
              awk '/^nr_throttled/ {print ($2 > 0) ? \"throttled\" : \"free\"}' $(ls /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null)")
             .container(json!({ "resources": { "limits": { "cpu": "100m" } } }))
             .says("throttled\n"),
+        // A kubelet of a cluster looks every ten seconds, and some look at no container at all.
+        script("more on disk than a container may have", "head -c 5000000 /dev/zero > /x; exec sleep 1000")
+            .container(json!({ "resources": { "limits": { "ephemeral-storage": "2Mi" } } }))
+            .only(Kind::Standalone)
+            .evicted("Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "),
+        script("more in a volume than it may have", "head -c 5000000 /dev/zero > /v/x; exec sleep 1000")
+            .volume(json!({ "emptyDir": { "sizeLimit": "2Mi" } }))
+            .only(Kind::Standalone)
+            .evicted("Usage of EmptyDir volume \"v\" exceeds the limit \"2Mi\". "),
+        script("as much on disk as a container may have", "head -c 5000000 /dev/zero > /x; head -c 5000000 /dev/zero > /v/x; \
+             sleep 3; rm /x; echo done")
+            .volume(json!({ "emptyDir": { "sizeLimit": "8Mi" } }))
+            .container(json!({ "resources": { "limits": { "ephemeral-storage": "16Mi" } } }))
+            .says("done\n"),
         // A kubelet's bound is a setting of its own.
         pod("a fork bomb meets a bound, and others live", json!({ "containers": [
             container("bomb", "b() { b | b & }; : > /v/lit; b 2>/dev/null; sleep 1; exit 3"),
