@@ -1,12 +1,17 @@
 //! The command as an ordinary user runs it: one who has nothing but an id, and one with ranges of them.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use ropewalk_core::images::reference::Digest;
+use serde_json::json;
 
 use crate::common::{can_run_containers, example, printed, ropewalk};
+use crate::up::has_kubectl;
 
 /// "nobody", of whom every machine has one and who owns nothing.
 const USER: u32 = 65534;
@@ -242,4 +247,179 @@ fn what_a_killed_command_left_is_removed() {
         fs::read_to_string(process.join("cmdline")).is_ok_and(|command| command == format!("sleep\0{time}\0"))
     };
     assert!(!processes.into_iter().any(lives), "the container lives on");
+}
+
+/// What a layer's entry is: its path, kind, mode, owner and content.
+type Entry<'a> = (&'a str, tar::EntryType, u32, u64, Vec<u8>);
+
+fn layer(entries: Vec<Entry<'_>>) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, kind, mode, owner, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(content.len() as u64);
+        // Of the device that everybody has as /dev/null.
+        header.set_device_major(1).expect("a device has room for it");
+        header.set_device_minor(3).expect("a device has room for it");
+        builder.append_data(&mut header, path, &content[..]).expect("memory takes it");
+    }
+    builder.into_inner().expect("memory takes it")
+}
+
+/// An archive of an image with programs of this machine, whose files have several owners and whose upper layer takes some away.
+fn archive() -> Vec<u8> {
+    use tar::EntryType::{Char, Directory, Regular};
+    let mut files = BTreeSet::new();
+    for program in ["/bin/sh", "/bin/stat", "/bin/ls", "/bin/id"] {
+        let listed = Command::new("ldd").arg(program).output().expect("ldd runs");
+        let listed = String::from_utf8(listed.stdout).expect("text");
+        files.extend(listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+        files.insert(program.to_owned());
+    }
+    let passwd = b"root:x:0:0::/root:/bin/sh\nbuilder:x:1000:1000::/:/bin/sh\n".to_vec();
+    let below = [
+        ("tmp", Directory, 0o1777, 0, Vec::new()),
+        ("etc/passwd", Regular, 0o644, 0, passwd),
+        ("etc/gone", Regular, 0o644, 0, Vec::new()),
+        ("old/gone", Regular, 0o644, 1000, Vec::new()),
+        ("own", Regular, 0o600, 1000, b"own".to_vec()),
+        ("odd", Char, 0o666, 0, Vec::new()),
+    ];
+    let programs = files.iter().map(|path| {
+        let content = fs::read(path).expect("a program of this machine");
+        (path.trim_start_matches('/'), Regular, 0o755, 0, content)
+    });
+    let below = layer(programs.chain(below).collect());
+    let above = layer(vec![
+        ("etc/.wh.gone", Regular, 0o644, 0, Vec::new()),
+        ("old/.wh..wh..opq", Regular, 0o644, 0, Vec::new()),
+        ("old/new", Regular, 0o644, 1000, Vec::new()),
+    ]);
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({
+        "architecture": architecture, "os": "linux", "config": {"User": "builder"},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&below).to_string(), Digest::of(&above).to_string()]},
+    });
+    let manifest =
+        json!([{"Config": "config.json", "RepoTags": ["localhost/tools:1"], "Layers": ["0.tar", "1.tar"]}]);
+    let files = [("0.tar", below), ("1.tar", above), ("config.json", config.to_string().into_bytes())];
+    let files = files.into_iter().chain([("manifest.json", manifest.to_string().into_bytes())]);
+    layer(files.map(|(path, content)| (path, Regular, 0o644, 0, content)).collect())
+}
+
+#[test]
+fn images_are_loaded_run_and_removed() {
+    if !users_have_namespaces() {
+        return;
+    }
+    let archive = archive();
+    let script = "id -u\nstat -c %u /own /old\nls /old /etc/gone /odd 2>/dev/null || echo gone\nls /proc/self/fd >/old/wrote";
+    let as_root = "  podTemplate: {securityContext: {runAsUser: 0}}\n";
+    for (ranges, context, expected) in [
+        (false, as_root, Ok(["0", "0", "0", "/old:", "new", "gone"])),
+        (false, "", Err("the container cannot run as user 1000, which takes ids that this user has not")),
+        (true, as_root, Ok(["0", "1000", "0", "/old:", "new", "gone"])),
+    ] {
+        let home = Home::new();
+        let command = |arguments: &[&str]| {
+            let mut command =
+                if ranges { home.command_with_ranges(arguments) } else { home.command(arguments) };
+            command.output().expect("the command starts")
+        };
+        let path = home.path("image.tar");
+        fs::write(&path, &archive).expect("written");
+        let loaded = command(&["image", "load", path.to_str().expect("text")]);
+        assert_eq!(loaded.status.code(), Some(0), "{}", printed(&loaded));
+        let text = task(context, script).replace("image: i", "image: localhost/tools:1");
+        let file = home.write("task.yaml", &text);
+        for runtime in ["builtin", "runc"] {
+            let output = command(&["run", "--runtime", runtime, file.to_str().expect("text")]);
+            match expected {
+                Ok(expected) => assert_eq!(said(&output), expected, "{runtime}: {}", printed(&output)),
+                Err(why) => {
+                    let stdout = String::from_utf8_lossy(&output.stdout);
+                    assert!(stdout.contains(why), "{runtime}: {}", printed(&output));
+                }
+            }
+        }
+        let removed = command(&["image", "rm", "localhost/tools:1"]);
+        assert_eq!(removed.status.code(), Some(0), "{}", printed(&removed));
+        assert_eq!(home.left(), Vec::<PathBuf>::new());
+    }
+}
+
+/// `ropewalk up` of a user with ranges of ids, until it is dropped.
+struct Serving<'a> {
+    home: &'a Home,
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl<'a> Serving<'a> {
+    fn start(home: &'a Home) -> Self {
+        let mut command = home.command_with_ranges(&["up", "--rootfs", "host", "--listen", "127.0.0.1:0"]);
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        Self { home, process, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("a line").expect("text")
+    }
+
+    fn kubectl(&self, arguments: &[&str], stdin: &str) -> String {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.args(["--request-timeout=60s", "--cache-dir"]).arg(self.home.path("cache")).args(arguments);
+        kubectl.env("KUBECONFIG", self.home.path(".local/share/ropewalk/kubeconfig"));
+        kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut kubectl = kubectl.spawn().expect("kubectl starts");
+        kubectl.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("written");
+        let output = kubectl.wait_with_output().expect("kubectl ends");
+        assert!(output.status.success(), "{arguments:?}: {}", printed(&output));
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const WAITS: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: waits}
+spec:
+  securityContext: {runAsUser: 1000}
+  containers:
+  - {name: c, image: i, command: [sleep, infinity]}
+";
+
+#[test]
+fn what_up_started_outlives_it_and_the_next_one_has_it() {
+    if !users_have_namespaces() || !has_kubectl() {
+        return;
+    }
+    let home = Home::new();
+    let mut first = Serving::start(&home);
+    assert!(first.line().starts_with("serving at https://"));
+    assert!(first.line().ends_with("/.local/share/ropewalk/kubeconfig"));
+    let network = "pods share the network of this machine: only root makes networks of their own for them";
+    assert_eq!(first.line(), network);
+    first.kubectl(&["create", "-f", "-"], WAITS);
+    first.kubectl(&["wait", "pod/waits", "--for=condition=Ready", "--timeout=60s"], "");
+    drop(first);
+
+    let mut second = Serving::start(&home);
+    assert!(second.line().starts_with("serving at https://"));
+    assert_eq!(second.kubectl(&["exec", "waits", "--", "id", "-u"], ""), "1000\n");
+    drop(second);
+    let down = home.command_with_ranges(&["down"]).output().expect("the command starts");
+    assert_eq!(String::from_utf8_lossy(&down.stdout), "1 containers ended\n", "{}", printed(&down));
 }

@@ -99,7 +99,7 @@ fn command(directory: &Path) -> Command {
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test says so loudly")]
-fn has_kubectl() -> bool {
+pub(crate) fn has_kubectl() -> bool {
     let found = Command::new("kubectl").args(["version", "--client"]).output();
     let found = found.is_ok_and(|output| output.status.success());
     if !found {
