@@ -395,6 +395,32 @@ fn the_one_namespace_is_named_in_one_place() {
     }
 }
 
+/// Where the webhook may not do it itself.
+#[test]
+fn whoever_installs_for_one_namespace_lets_every_caller_trust_the_webhook() {
+    let Some(objects) = built(SINGLE) else { return };
+    let script = fs::read_to_string(config().join(SINGLE).join("trust")).expect("a script");
+    let mut named: Vec<&str> = script
+        .split_whitespace()
+        .map(|word| word.trim_end_matches(';'))
+        .filter_map(|word| match word.split_once('/') {
+            Some(("mutatingwebhookconfiguration" | "validatingwebhookconfiguration", name)) => Some(name),
+            _ => word.ends_with(".tekton.dev").then_some(word),
+        })
+        .collect();
+    let mut callers: Vec<&str> = objects
+        .iter()
+        .filter(|object| match object["kind"].as_str().expect("a kind") {
+            "CustomResourceDefinition" => object["spec"]["conversion"]["strategy"] == "Webhook",
+            kind => kind.ends_with("WebhookConfiguration"),
+        })
+        .map(name)
+        .collect();
+    named.sort_unstable();
+    callers.sort_unstable();
+    assert_eq!(named, callers);
+}
+
 #[test]
 fn every_binding_gives_a_role_that_is_there_to_an_account_that_is_there() {
     for folder in ALL {
