@@ -18,7 +18,7 @@
 //! - [`World`]: `start`, `namespace`, `client`, `features`, and on a cluster [`World::audit`]. Images need no thought: every
 //!   image that applied YAML names is one image of our own on the node, unless its registry ends in `.invalid`, which is how
 //!   a test names an image that cannot be pulled. Nor do nodes: they get the labels that the YAML selects by, unless these
-//!   are Kubernetes' own or filled in by the run.
+//!   are Kubernetes' own or filled in by the run. With `start_with_registry` images are pulled instead, and say what they run.
 //! - [`Namespace`]: `apply`, `start` (one run), `until` (any level), `done`, `patch`, `children`, `pods`, `events`, `event`,
 //!   `history`, `finish`.
 //! - [`level`]: what to wait for with any other object.
@@ -39,6 +39,7 @@ pub mod level;
 mod namespace;
 mod nodes;
 pub mod processes;
+pub mod registry;
 mod state;
 mod world;
 

@@ -1,6 +1,9 @@
 //! Runs every YAML file of a folder in a world and holds each run's outcome against the committed expectations:
 //! `cargo run -p ropewalk-test --bin corpus -- FOLDER --world cluster`.
 //!
+//! Where a step has no command, or the expectations say that what its image is matters, images come from a registry, which is
+//! asked what they run; elsewhere the world's own way has to do.
+//!
 //! Prints a row per run and closes with `N passed, M failed, K skipped (WORLD)`: passed as it should, ended otherwise
 //! than expected, and not passing yet for the reason the expectations give.
 
@@ -14,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use futures::{StreamExt, stream};
 use ropewalk_cli::documents;
-use ropewalk_test::harness::{self, Features, Kind, Namespace, RunKey, World, is_run};
+use ropewalk_test::harness::{self, Features, Kind, Namespace, RunKey, World, is_run, registry};
+use serde_json::Value;
 
 /// Files at once. They mostly sleep; the machine's cores bound what they do besides.
 const AT_ONCE: usize = 6;
@@ -67,7 +71,7 @@ fn main() -> Result<ExitCode> {
     if let Some(lacking) = args.world.lacks() {
         bail!("the world {} needs {lacking}", args.world);
     }
-    let expectations = read_expectations(&args.expectations, args.world)?;
+    let expectations = read_expectations(&args.expectations)?;
     let mut files = yaml_files(&args.folder)?;
     files.retain(|file| args.only.as_ref().is_none_or(|only| file.to_string_lossy().contains(only.as_str())));
     let rows = tokio::runtime::Runtime::new()?.block_on(run_all(&args, &files, &expectations))?;
@@ -93,10 +97,29 @@ async fn run_with(
     expectations: &Expectations,
     features: &Features,
 ) -> Result<Vec<Row>> {
-    if files.is_empty() {
-        return Ok(Vec::new());
+    let (pulling, others): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| needs_registry(&args.folder, file, expectations));
+    let mut rows = Vec::new();
+    if !others.is_empty() {
+        let world = World::start(args.world, features).await?;
+        rows.extend(run_in(world, args, others, expectations).await?);
     }
-    let world = World::start(args.world, features).await?;
+    if !pulling.is_empty() {
+        if let Some(lacking) = registry::lacks() {
+            bail!("images have to come from a registry, which needs {lacking}");
+        }
+        let world = World::start_with_registry(args.world, features).await?;
+        rows.extend(run_in(world, args, pulling, expectations).await?);
+    }
+    Ok(rows)
+}
+
+async fn run_in(
+    world: World,
+    args: &Args,
+    files: Vec<&PathBuf>,
+    expectations: &Expectations,
+) -> Result<Vec<Row>> {
     let rows = stream::iter(files)
         .map(|file| run_file(&world, &args.folder, file, expectations))
         .buffer_unordered(AT_ONCE)
@@ -106,6 +129,32 @@ async fn run_with(
     Ok(rows.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
+fn needs_registry(folder: &Path, file: &Path, expectations: &Expectations) -> bool {
+    let is_expected = (expectations.range((name(folder, file), 0)..))
+        .take_while(|((of, _), _)| *of == name(folder, file))
+        .any(|(_, expected)| expected.needs_images);
+    // What cannot be read is told when it is run.
+    is_expected || documents::read(file).is_ok_and(|all| all.iter().any(|it| asks_registry(&it.value)))
+}
+
+/// Whether there is a step without a command: its image's is asked for.
+fn asks_registry(value: &Value) -> bool {
+    let has = |step: &Value, field: &str| step.get(field).is_some_and(|value| !value.is_null());
+    let asks = |step: &Value| has(step, "image") && !has(step, "command") && !has(step, "script");
+    match value {
+        Value::Object(fields) => fields.iter().any(|(field, value)| {
+            field == "steps" && value.as_array().is_some_and(|steps| steps.iter().any(asks))
+                || asks_registry(value)
+        }),
+        Value::Array(items) => items.iter().any(asks_registry),
+        _ => false,
+    }
+}
+
+fn name(folder: &Path, file: &Path) -> String {
+    file.strip_prefix(folder).unwrap_or(file).to_string_lossy().into_owned()
+}
+
 /// Every file has a namespace of its own, so that they cannot see each other.
 async fn run_file(
     world: &World,
@@ -113,7 +162,7 @@ async fn run_file(
     file: &Path,
     expectations: &Expectations,
 ) -> Result<Vec<Row>> {
-    let name = file.strip_prefix(folder).unwrap_or(file).to_string_lossy().into_owned();
+    let name = name(folder, file);
     let row = |index, outcome, seconds| Row { file: name.clone(), index, outcome, seconds };
     let refused = |text: &str| Outcome::Failed(one_line(&format!("refused: {text}")));
     let documents = match documents::read(file) {
@@ -131,7 +180,11 @@ async fn run_file(
         Ok(runs) => {
             for (index, run) in runs.iter().enumerate() {
                 let expected = expectations.get(&(name.clone(), index));
-                let patience = if matches!(expected, Some(Some(_))) { LITTLE_PATIENCE } else { PATIENCE };
+                let patience = if expected.is_some_and(|expected| expected.not_yet.is_some()) {
+                    LITTLE_PATIENCE
+                } else {
+                    PATIENCE
+                };
                 let outcome = outcome(&namespace, run, patience.saturating_sub(begun.elapsed())).await;
                 rows.push(row(index, outcome, begun.elapsed().as_secs_f64()));
             }
@@ -173,22 +226,34 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What a row must come to: `pass`, or a cause why it does not yet.
-type Expectations = BTreeMap<(String, usize), Option<String>>;
+/// What a row must come to.
+#[derive(Clone, Debug, Default)]
+struct Expected {
+    /// Why it does not pass yet.
+    not_yet: Option<String>,
+    /// Its images have to be what they are meant to be.
+    needs_images: bool,
+}
 
-/// Lines of `file<TAB>run<TAB>pass`, and `file<TAB>run<TAB>not yet|cluster<TAB>cause` for what passes nowhere yet, or on
-/// the cluster only; `#` starts a comment.
-fn read_expectations(path: &Path, world: Kind) -> Result<Expectations> {
+type Expectations = BTreeMap<(String, usize), Expected>;
+
+/// Lines of `file<TAB>run<TAB>pass`, of `file<TAB>run<TAB>images<TAB>cause` for what passes with an image that has what its
+/// scripts rely on, and of `file<TAB>run<TAB>not yet<TAB>cause` for what does not pass yet; `#` starts a comment.
+fn read_expectations(path: &Path) -> Result<Expectations> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read \"{}\"", path.display()))?;
     let rows = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     rows.map(|line| {
-        let (file, index, cause) = match *line.split('\t').collect::<Vec<_>>() {
-            [file, index, "pass"] => (file, index, None),
-            [file, index, "cluster", _] if world == Kind::Cluster => (file, index, None),
-            [file, index, "not yet" | "cluster", cause] => (file, index, Some(cause.to_owned())),
+        let (file, index, expected) = match *line.split('\t').collect::<Vec<_>>() {
+            [file, index, "pass"] => (file, index, Expected::default()),
+            [file, index, "images", _] => {
+                (file, index, Expected { needs_images: true, ..Expected::default() })
+            }
+            [file, index, "not yet", cause] => {
+                (file, index, Expected { not_yet: Some(cause.to_owned()), ..Expected::default() })
+            }
             _ => bail!("\"{line}\" is not an expectation"),
         };
-        Ok(((file.to_owned(), index.parse()?), cause))
+        Ok(((file.to_owned(), index.parse()?), expected))
     })
     .collect()
 }
@@ -200,7 +265,7 @@ fn judge(rows: &[Row], expectations: &Expectations, args: &Args) -> ExitCode {
     let mut seen = Vec::new();
     for row in rows {
         let key = (row.file.clone(), row.index);
-        match (expectations.get(&key), &row.outcome) {
+        match (expectations.get(&key).map(|it| &it.not_yet), &row.outcome) {
             (Some(None), Outcome::Passed) => passed += 1,
             (Some(Some(_)), Outcome::Failed(_)) => skipped += 1,
             (Some(None), Outcome::Failed(why)) => {

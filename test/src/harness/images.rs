@@ -21,7 +21,7 @@ impl Images {
     pub async fn provide(&self, objects: impl Iterator<Item = &Value>) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for object in objects {
-            collect(object, &mut wanted);
+            each(&mut object.clone(), &mut |image| wanted.extend(full_name(image)));
         }
         let mut provided = self.0.lock().await;
         if provided.is_empty() {
@@ -54,29 +54,30 @@ pub async fn hack(script: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Every `image` of a container, and what a param `image` may stand for, under the name that the node looks it up by.
-fn collect(value: &Value, names: &mut BTreeSet<String>) {
+/// Visits every `image` of a container, and what a param `image` may stand for.
+pub(super) fn each(value: &mut Value, visit: &mut impl FnMut(&mut String)) {
     match value {
         Value::Object(fields) => {
-            if fields.get("name").is_some_and(|name| name == "image") {
-                let texts = ["default", "value"].into_iter().filter_map(|field| fields.get(field)?.as_str());
-                names.extend(texts.filter_map(full_name));
-            }
+            let is_image = fields.get("name").is_some_and(|name| name == "image");
             for (field, value) in fields {
-                match value.as_str() {
-                    Some(image) if field == "image" => names.extend(full_name(image)),
-                    _ => collect(value, names),
+                match value {
+                    Value::String(image)
+                        if field == "image" || is_image && matches!(field.as_str(), "default" | "value") =>
+                    {
+                        visit(image);
+                    }
+                    _ => each(value, visit),
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, names)),
+        Value::Array(items) => items.iter_mut().for_each(|item| each(item, visit)),
         _ => {}
     }
 }
 
-/// A reference with everything that container runtimes add: registry, `library/` and tag; a tag beside a digest is
+/// The name that nodes look an image up by, with everything that container runtimes add: registry, `library/` and tag; a tag beside a digest is
 /// dropped. None for what a run fills in, and for images that are meant not to be there.
-fn full_name(image: &str) -> Option<String> {
+pub(super) fn full_name(image: &str) -> Option<String> {
     if image.is_empty() || image.contains("$(") {
         return None;
     }
@@ -125,10 +126,12 @@ mod tests {
     #[test]
     fn images_anywhere_in_an_object() {
         let mut names = BTreeSet::new();
-        collect(
-            &json!({ "spec": { "steps": [{ "image": "a.b/c:1" }], "taskSpec": { "sidecars": [{ "image": "a.b/d:1" }] },
+        each(
+            &mut json!({ "spec": { "steps": [{ "image": "a.b/c:1" }], "taskSpec": { "sidecars": [{ "image": "a.b/d:1" }] },
                 "params": [{ "name": "image", "value": "a.b/e:1" }, { "name": "other", "value": "a.b/f:1" }] } }),
-            &mut names,
+            &mut |image| {
+                names.insert(image.clone());
+            },
         );
         assert_eq!(names, ["a.b/c:1", "a.b/d:1", "a.b/e:1"].map(str::to_owned).into());
     }

@@ -21,6 +21,7 @@ use super::PATIENCE;
 use super::images::Images;
 use super::level::{ended, gone};
 use super::nodes::{self, Labels};
+use super::registry::Published;
 use super::state::State;
 
 /// Objects of this kind are started, and end.
@@ -48,6 +49,8 @@ pub struct Namespace<'a> {
     pub(super) client: Client,
     /// Where the world's nodes get their images; None where every image is the machine's root file system.
     pub(super) images: Option<&'a Images>,
+    /// Where the world's images are pulled from instead.
+    pub(super) published: Option<&'a Published>,
     /// What the world's nodes are labelled with.
     pub(super) labels: &'a Labels,
     pub(super) name: String,
@@ -82,11 +85,14 @@ impl Namespace<'_> {
             if self.images.is_none() {
                 nodes::drop_filled_in(&mut value);
             }
+            if let Some(published) = self.published {
+                published.provide(&mut value).await?;
+            }
             let list = if is_run(document.kind()) { &mut objects.runs } else { &mut objects.definitions };
             list.push(ropewalk_cli::run::Object { value, document: Some(document) });
         }
         let all = objects.definitions.iter().chain(&objects.runs).map(|object| &object.value);
-        if let Some(images) = self.images {
+        if let (Some(images), None) = (self.images, self.published) {
             images.provide(all.clone()).await?;
         }
         self.labels.provide(&self.client, all).await?;

@@ -1,6 +1,8 @@
 //! The worlds tests run in.
 
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,14 +16,17 @@ use kube::core::{ApiResource, GroupVersionKind};
 use ropewalk_standalone::Standalone;
 use ropewalk_standalone::node::RootfsMode;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::audit::Audit;
 use super::features::Features;
 use super::fitting::{self, Fitting};
-use super::images::Images;
+use super::images::{Images, hack};
+use super::installation::Installation;
 use super::level::until;
 use super::namespace::Namespace;
 use super::nodes::Labels;
+use super::registry::Published;
 
 /// Where the installation is.
 const SYSTEM_NAMESPACE: &str = "tekton-pipelines";
@@ -66,6 +71,8 @@ pub struct World {
     parts: Parts,
     /// What its nodes have been labelled with.
     labels: Labels,
+    /// Where its images are pulled from; elsewhere all of them are one that is on the node.
+    published: Option<(Published, [TempDir; 2])>,
     /// Namespaces so far.
     count: AtomicUsize,
 }
@@ -79,14 +86,42 @@ impl World {
     /// Starts a world with these feature flags. One cluster has one set of them: tests that need others must not run at
     /// the same time, whichever process they are in.
     pub async fn start(kind: Kind, features: &Features) -> Result<Self> {
+        let config = ropewalk_standalone::Config {
+            rootfs: RootfsMode::Host,
+            engine: features.config()?,
+            ..ropewalk_standalone::Config::default()
+        };
+        Self::begin(kind, features, config).await
+    }
+
+    /// Starts a world whose images come from a registry, each telling what it runs: see [`Published`].
+    pub async fn start_with_registry(kind: Kind, features: &Features) -> Result<Self> {
+        // Not below /tmp, which containers find empty.
+        let root = tempfile::tempdir_in("/var/lib").context("cannot make a directory")?;
+        let config = ropewalk_standalone::Config {
+            data_root: root.path().to_owned(),
+            engine: features.config()?,
+            ..ropewalk_standalone::Config::default()
+        };
+        let mut world = Self::begin(kind, features, config).await?;
+        let address = match kind {
+            Kind::Standalone => Ipv4Addr::LOCALHOST.into(),
+            // Where the pods and the node of a cluster on this machine reach it.
+            Kind::Cluster => Installation::of(&world).api_server().await?,
+        };
+        let directory = tempfile::tempdir()?;
+        let published = Published::start(address, directory.path()).await?;
+        if kind == Kind::Cluster {
+            hack("cluster", &["registry", published.host()]).await?;
+        }
+        world.published = Some((published, [directory, root]));
+        Ok(world)
+    }
+
+    async fn begin(kind: Kind, features: &Features, config: ropewalk_standalone::Config) -> Result<Self> {
         let labels = Labels::default();
         let (client, parts) = match kind {
             Kind::Standalone => {
-                let config = ropewalk_standalone::Config {
-                    rootfs: RootfsMode::Host,
-                    engine: features.config()?,
-                    ..ropewalk_standalone::Config::default()
-                };
                 let standalone = Standalone::start(config).context("cannot start the world")?;
                 (standalone.client(), Parts::Standalone(Box::new(standalone)))
             }
@@ -98,7 +133,19 @@ impl World {
                 (client, Parts::Cluster { fitting, images: Images::default() })
             }
         };
-        Ok(Self { client, parts, labels, count: AtomicUsize::new(0) })
+        Ok(Self { client, parts, labels, published: None, count: AtomicUsize::new(0) })
+    }
+
+    /// A world in this process whose containers have the files of their images, which are kept below `data_root`.
+    pub fn with_images(data_root: &Path) -> Result<Self> {
+        let config = ropewalk_standalone::Config {
+            data_root: data_root.to_owned(),
+            ..ropewalk_standalone::Config::default()
+        };
+        let standalone = Standalone::start(config).context("cannot start a world with images")?;
+        let client = standalone.client();
+        let parts = Parts::Standalone(Box::new(standalone));
+        Ok(Self { client, parts, labels: Labels::default(), published: None, count: AtomicUsize::new(0) })
     }
 
     /// Ends what was started, and leaves the cluster with its default feature flags.
@@ -134,7 +181,8 @@ impl World {
             Parts::Standalone(_) => None,
             Parts::Cluster { images, .. } => Some(images),
         };
-        let namespace = Namespace { client: self.client(), images, labels: &self.labels, name };
+        let published = self.published.as_ref().map(|(published, _)| published);
+        let namespace = Namespace { client: self.client(), images, published, labels: &self.labels, name };
         let object: Object = serde_json::from_value(json!({
             "metadata": { "name": namespace.name, "labels": { fitting::LABEL: process.to_string() } },
         }))?;
