@@ -1,20 +1,21 @@
 //! A pull from Debian's `docker-registry`, which wants a password. What it serves is put into its directory: pushing is not
 //! what is tested.
 
+mod layer;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use ropewalk_api::errors::chain;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::{Digest, Reference};
 use ropewalk_images::{Limits, Store};
 use ropewalk_pull::{HOSTS, Kind, Puller, registries};
 use serde_json::json;
+
+use layer::Layer;
 
 /// `robot$ci:pass:word`, in the one form that it takes.
 const HTPASSWD: &str = "robot$ci:$2y$05$CAvcvCi35wXYfDmQUhyrneNe1EAPgdcoPj5oK7qOIAoCC2lMvlTGm\n";
@@ -105,22 +106,6 @@ impl Server {
     }
 }
 
-/// A layer of one file, and the digest of its archive.
-fn layer(name: &str, size: usize) -> (Vec<u8>, Digest) {
-    let owner = fs::metadata("/proc/self").expect("a process");
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size as u64);
-    header.set_mode(0o644);
-    header.set_uid(owner.uid().into());
-    header.set_gid(owner.gid().into());
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, name, &vec![b'x'; size][..]).expect("an entry");
-    let archive = archive.into_inner().expect("an archive");
-    let mut blob = GzEncoder::new(Vec::new(), Compression::fast());
-    blob.write_all(&archive).expect("compressed");
-    (blob.finish().expect("compressed"), Digest::of(&archive))
-}
-
 fn lacks_docker_registry() -> bool {
     let is_here = Command::new("docker-registry").arg("--version").output().is_ok();
     assert!(is_here || std::env::var_os("ROPEWALK_REQUIRE_TOOLS").is_none(), "docker-registry is required");
@@ -138,16 +123,16 @@ async fn an_index_is_pulled_with_a_password() {
     let directory = tempfile::tempdir().expect("a directory");
     let content = Content(directory.path().join("content"));
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let layers = [layer("one", 100_000), layer("two", 10)];
+    let layers = [Layer::of("one", &vec![b'x'; 100_000]), Layer::of("two", &[b'x'; 10])];
     let config = json!({
         "os": "linux", "architecture": architecture, "config": { "Cmd": ["/c"] },
         "rootfs": { "type": "layers",
-            "diff_ids": layers.iter().map(|(_, diff_id)| diff_id.to_string()).collect::<Vec<_>>() },
+            "diff_ids": layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>() },
     });
     let config = config.to_string().into_bytes();
     let descriptors: Vec<_> = layers
         .iter()
-        .map(|(blob, _)| {
+        .map(|Layer { blob, .. }| {
             json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": blob.len(),
                 "digest": content.blob(blob).to_string() })
         })

@@ -1,14 +1,12 @@
 //! Pulls from registries in this process into a store on the disk.
 
+mod layer;
+
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use ropewalk_api::errors::chain;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::Digest;
@@ -18,6 +16,8 @@ use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use layer::Layer;
 
 const PASSWORD: &str = "hidden-password";
 const USER: &str = "robot$ci";
@@ -73,21 +73,9 @@ fn keyring(host: &str, password: &str) -> Keyring {
     keyring
 }
 
-/// A layer as it is transferred, and the digest of its archive.
-struct Layer {
-    blob: Vec<u8>,
-    diff_id: Digest,
-}
-
 impl Layer {
     /// One file, of so many bytes that do not compress well.
     fn new(name: &str, size: usize) -> Self {
-        let owner = fs::metadata("/proc/self").expect("a process");
-        let mut header = tar::Header::new_gnu();
-        header.set_size(size as u64);
-        header.set_mode(0o644);
-        header.set_uid(owner.uid().into());
-        header.set_gid(owner.gid().into());
         let mut state = 1_u32;
         let content: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -95,12 +83,7 @@ impl Layer {
         })
         .take(size)
         .collect();
-        let mut archive = tar::Builder::new(Vec::new());
-        archive.append_data(&mut header, name, &content[..]).expect("an entry");
-        let archive = archive.into_inner().expect("an archive");
-        let mut blob = GzEncoder::new(Vec::new(), Compression::fast());
-        blob.write_all(&archive).expect("compressed");
-        Self { blob: blob.finish().expect("compressed"), diff_id: Digest::of(&archive) }
+        Self::of(name, &content)
     }
 
     fn descriptor(&self) -> Value {
