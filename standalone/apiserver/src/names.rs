@@ -27,7 +27,7 @@ const LABEL_MESSAGE: &str = "a lowercase RFC 1123 label must consist of lower ca
 const LABEL_VALUE_MESSAGE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', \
     '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', \
     regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const QUALIFIED_MESSAGE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start \
+const QUALIFIED_MESSAGE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start \
     and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
@@ -89,7 +89,7 @@ fn is_loose_name(text: &str) -> bool {
 
 fn subdomain_fault(text: &str) -> Option<String> {
     if text.len() > SUBDOMAIN {
-        Some(format!("must be no more than {SUBDOMAIN} bytes"))
+        Some(format!("must be no more than {SUBDOMAIN} characters"))
     } else if !text.split('.').all(is_dns_label) {
         Some(SUBDOMAIN_MESSAGE.into())
     } else {
@@ -99,11 +99,13 @@ fn subdomain_fault(text: &str) -> Option<String> {
 
 fn label_fault(text: &str) -> Option<String> {
     if text.len() > LABEL {
-        Some(format!("must be no more than {LABEL} bytes"))
-    } else if !is_dns_label(text) {
-        Some(LABEL_MESSAGE.into())
-    } else {
+        Some(format!("must be no more than {LABEL} characters"))
+    } else if is_dns_label(text) {
         None
+    } else if subdomain_fault(text).is_none() {
+        Some("must not contain dots".into())
+    } else {
+        Some(LABEL_MESSAGE.into())
     }
 }
 
@@ -131,6 +133,10 @@ fn qualified_fault(key: &str) -> Option<String> {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
+    if name.contains('/') {
+        let prefixed = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+        return Some(format!("a valid label key {QUALIFIED_MESSAGE} {prefixed}"));
+    }
     if prefix.is_some_and(|prefix| subdomain_fault(prefix).is_some()) {
         return Some(format!("prefix part {SUBDOMAIN_MESSAGE}"));
     }
@@ -139,7 +145,7 @@ fn qualified_fault(key: &str) -> Option<String> {
     } else if name.len() > LABEL {
         Some(format!("name part must be no more than {LABEL} bytes"))
     } else if !is_loose_name(name) {
-        Some(QUALIFIED_MESSAGE.into())
+        Some(format!("name part {QUALIFIED_MESSAGE}"))
     } else {
         None
     }

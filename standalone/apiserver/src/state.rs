@@ -487,9 +487,13 @@ impl State {
             self.line.forget(key);
         }
         self.version += 1;
-        let mut last = (*previous).clone();
-        object::set_meta(&mut last, "resourceVersion", Some(Value::from(self.version.to_string())));
-        let last = Arc::new(last);
+        let last = if self.rehearsal {
+            Arc::clone(&previous)
+        } else {
+            let mut last = (*previous).clone();
+            object::set_meta(&mut last, "resourceVersion", Some(Value::from(self.version.to_string())));
+            Arc::new(last)
+        };
         self.record(Delta {
             resource_version: self.version,
             resource: id,

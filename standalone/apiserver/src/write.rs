@@ -354,7 +354,13 @@ fn check_namespace(state: &State, resource: &Resource, object: &Value) -> Result
             let why = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
             );
-            Err(Failure::forbidden(resource, object::name(object), &why))
+            let mut failure = Failure::forbidden(resource, object::name(object), &why);
+            // What controllers tell by that it is no use to try again.
+            failure.details["causes"] = json!([{
+                "reason": "NamespaceTerminating", "field": "metadata.namespace",
+                "message": format!("namespace {namespace} is being terminated"),
+            }]);
+            Err(failure)
         }
         Some(_) => Ok(()),
     }
@@ -582,7 +588,8 @@ fn check_identity(writer: &Writer<'_>, target: &Target, old: &Value, object: &mu
                 reason: "FieldValueInvalid",
                 message: "Invalid value: 0: must be specified for an update".into(),
             };
-            Err(Failure::invalid(&writer.resource, &name, &[error]))
+            // kube-apiserver has the plural here where a kind belongs.
+            Err(Failure::invalid_kind(&writer.resource.group, &writer.resource.plural, &name, &[error]))
         }
         "" => Ok(()),
         version if version == object::resource_version(old) => Ok(()),

@@ -145,6 +145,7 @@ fn a_namespace_comes_with_an_account_and_takes_all_along() {
         status["message"],
         "configmaps \"b\" is forbidden: unable to create new content in namespace n because it is being terminated"
     );
+    assert_eq!(status["details"]["causes"][0]["reason"], "NamespaceTerminating");
     world.merge("/api/v1/namespaces/n/configmaps/held", &json!({ "metadata": { "finalizers": [] } }));
     assert_eq!(world.changes(), ["Deleted held", "Deleted n"]);
     assert_eq!(world.get("/api/v1/namespaces/n").0, 404);

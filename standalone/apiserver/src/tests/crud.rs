@@ -169,9 +169,13 @@ fn a_dry_run_goes_all_the_way_and_leaves_nothing() {
     let (code, _) = world.post(&format!("{MAPS}?dryRun=All"), &json!({ "metadata": { "name": "a" } }));
     assert_eq!(code, 409);
     assert_eq!(world.delete(&format!("{MAPS}/a"), &json!({ "dryRun": ["All"] })).0, 200);
+    world.post("/api/v1/namespaces/default/serviceaccounts", &json!({ "metadata": { "name": "s" } }));
+    let url = "/api/v1/namespaces/default/serviceaccounts/s";
+    let shown = world.get(url).1;
+    assert_eq!(world.delete(url, &json!({ "dryRun": ["All"] })), (200, shown), "with the version it has");
     assert_eq!(world.get(&format!("{MAPS}/a")).0, 200);
     assert_eq!(world.merge(&format!("{MAPS}/a?dryRun=All"), &json!({ "data": { "k": "v" } })).0, 200);
-    assert_eq!(world.state.version(), before + 1);
+    assert_eq!(world.state.version(), before + 2);
     assert_eq!(world.post(&format!("{MAPS}?dryRun=Some"), &json!({ "metadata": { "name": "b" } })).0, 422);
 }
 

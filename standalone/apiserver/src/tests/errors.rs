@@ -52,14 +52,15 @@ fn metadata_is_checked() {
     for (meta, code, part) in [
         (json!({}), 422, "name or generateName is required"),
         (json!({ "name": "a b" }), 422, "metadata.name: Invalid value: \"a b\""),
-        (json!({ "name": "a".repeat(254) }), 422, "must be no more than 253 bytes"),
+        (json!({ "name": "a".repeat(254) }), 422, "must be no more than 253 characters"),
         (json!({ "name": "a", "labels": { "l": long } }), 422, "must be no more than 63 bytes"),
         (
             json!({ "name": "a", "labels": { "l": " x" } }),
             422,
             "a valid label must be an empty string or consist of",
         ),
-        (json!({ "name": "a", "labels": { "a/b/c": "x" } }), 422, "name part must consist of"),
+        (json!({ "name": "a", "labels": { "a/b/c": "x" } }), 422, "a valid label key must consist of"),
+        (json!({ "name": "a", "labels": { "b c": "x" } }), 422, "name part must consist of"),
         (
             json!({ "name": "a", "labels": { "l": 1 } }),
             400,
