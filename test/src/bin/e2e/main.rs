@@ -76,6 +76,11 @@ impl Case {
         self.needing(processes::lacks)
     }
 
+    /// It counts requests.
+    const fn counting(self) -> Self {
+        self.needing(writes::lacks)
+    }
+
     const fn needing(self, needs: fn() -> Option<&'static str>) -> Self {
         Self { needs, ..self }
     }
@@ -116,20 +121,22 @@ const CASES: &[Case] = &[
     Case::new("trap_4_child_references", |world| traps::trap_4(world).boxed()),
     Case::new("trap_5_labels_and_names_of_the_pod", |world| traps::trap_5(world).boxed()),
     Case::new("trap_7_terminal_is_final", |world| traps::trap_7(world).boxed()),
-    // In one process no registry is asked.
     Case::new("trap_8_registry", |world| registry::trap_8(world).boxed())
         .only(Kind::Cluster)
         .with_processes(),
+    Case::new("trap_8_registry", |_| registry::trap_8_in_one_process().boxed()).only(Kind::Standalone),
     Case::new("nothing is written when children of finished runs go", |world| {
         writes::vanishing(world).boxed()
     }),
-    Case::new("few writes and events", |world| writes::few(world).boxed()).only(Kind::Cluster),
+    Case::new("few writes and events", |world| writes::few(world).boxed()).only(Kind::Cluster).counting(),
     Case::new("no admission calls but for creations", |world| writes::admission(world).boxed())
-        .only(Kind::Cluster),
+        .only(Kind::Cluster)
+        .counting(),
     Case::new("nothing is written about finished runs by a new controller", |world| {
         writes::resync(world).boxed()
     })
-    .breaking(),
+    .breaking()
+    .counting(),
     Case::new("100 PipelineRuns over 10 namespaces", |world| crowd::run(world).boxed()).alone(),
     Case::new("node drained", |world| node::drained(world).boxed()).alone(),
     Case::new("controller killed in a step", |world| controller::killed(world).boxed())

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -24,7 +24,7 @@ use kube::core::GroupVersionKind;
 use ropewalk_core::images::reference::Digest;
 use ropewalk_test::harness::images::hack;
 use ropewalk_test::harness::installation::Installation;
-use ropewalk_test::harness::{Namespace, PATIENCE, RunKey, World, set};
+use ropewalk_test::harness::{Kind, Namespace, PATIENCE, RunKey, World, set};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -134,12 +134,17 @@ struct Registry {
 }
 
 impl Registry {
-    /// Where the pods and the node of a cluster on this machine reach it.
+    /// Where the pods and the node of a cluster on this machine reach it, or the world in this process.
     async fn start(world: &World) -> Result<Self> {
-        let address = Installation::of(world).api_server().await?;
+        let address = match world.kind() {
+            Kind::Cluster => Installation::of(world).api_server().await?,
+            Kind::Standalone => Ipv4Addr::LOCALHOST.into(),
+        };
         let listener = TcpListener::bind((address, 0)).await.context("cannot listen where pods can reach")?;
         let address = listener.local_addr()?;
-        hack("cluster", &["registry", &address.to_string()]).await?;
+        if world.kind() == Kind::Cluster {
+            hack("cluster", &["registry", &address.to_string()]).await?;
+        }
         let router = Router::new()
             .route("/v2/", any(async || StatusCode::OK))
             .route("/v2/{*path}", any(answer))
@@ -167,6 +172,15 @@ async fn create(world: &World, namespace: &Namespace<'_>, run: Value) -> Result<
     let run = api.create(&PostParams::default(), &serde_json::from_value(run)?).await?;
     let name = run.metadata.name.unwrap_or_default();
     Ok(RunKey { kind: "TaskRun", namespace: namespace.name().to_owned(), name })
+}
+
+/// In a world of its own: in that of the other tests every image is the machine's root file system, and none is looked up.
+pub(crate) async fn trap_8_in_one_process() -> Result<()> {
+    let directory = tempfile::tempdir_in("/var/lib")?;
+    let world = World::with_images(directory.path())?;
+    let test = trap_8(&world).await;
+    world.stop().await?;
+    test
 }
 
 /// Plain HTTP at a private address, an index of two platforms, and a service account's secret; every argument arrives as it

@@ -36,7 +36,9 @@ pub(crate) async fn config_map(world: &World) -> Result<()> {
     });
     let run = namespace.start(&one_task("wait", "mount", &spec)).await?;
     let task = taskrun(&run, "wait-mount");
-    let (pipeline, _) = both_say(&namespace, &run, &task, &["\" docker-config\""]).await?;
+    // The name by itself, and in the words of the node.
+    let words = ["ConfigMap name \" docker-config\" begins", "configmap \" docker-config\" not found"];
+    let (pipeline, _) = both_say(&namespace, &run, &task, &words).await?;
     assert_eq!(namespace.children(&pipeline).await?, set(["TaskRun wait-mount", "Pod wait-mount-pod"]));
     namespace.patch(&run, json!({ "spec": { "status": "Cancelled" } })).await?;
     let ended = namespace.done(&run, PATIENCE).await?;

@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
-use ropewalk_test::harness::audit::{CONTROLLER, Request, WRITES};
+use ropewalk_test::harness::audit::{Audit, CONTROLLER, Request, WRITES};
 use ropewalk_test::harness::installation::{self, Installation};
 use ropewalk_test::harness::{Namespace, PATIENCE, RunKey, World, set, taskrun};
 use serde_json::json;
@@ -55,6 +55,13 @@ spec:
         name: one-step
 ---
 "#;
+
+/// What is missing for counting requests, if anything.
+pub(crate) fn lacks() -> Option<&'static str> {
+    Audit::find()
+        .is_none()
+        .then_some("the audit log of a cluster that hack/cluster has started on this machine")
+}
 
 /// Runs of each kind, with their definitions inside and by reference, and one whose step fails.
 fn documents() -> String {
