@@ -8,12 +8,20 @@ use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, Location, Spanned};
 
 use crate::diagnostic::Diagnostic;
 
 /// The largest file taken in: what etcd would hold of one object, times the documents a file may reasonably have.
 pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// How deep values nest: as deep as JSON is read, in which they are sent.
+const MAX_DEPTH: usize = 128;
+
+/// The stack that reading takes at the most, in bytes. In a debug build a level has been seen to take 42 kB, and threads
+/// have 2 MB.
+const STACK: usize = 16 << 20;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -124,27 +132,55 @@ pub fn read(path: &Path) -> Result<Vec<Document>, Diagnostic> {
 /// Parses every document of a source; empty ones are left out.
 pub fn parse(source: Source) -> Result<Vec<Document>, Diagnostic> {
     let source = Arc::new(source);
-    // kubectl reads 0755 as octal, and so must we: file modes are written like that.
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-    let roots: Vec<Spanned<Node>> =
-        serde_saphyr::from_multiple_with_options(&source.text, options).map_err(|error| {
-            let place = error.location().map(|location| range(&source.text, &location)).unwrap_or_default();
-            // The parser repeats the place in its text; ours stands in front of it.
-            let text = error.without_snippet().to_string();
-            let text = text.split(" at line ").next().unwrap_or(&text);
-            // Its limits and options are its own business.
-            let text = if text.contains("budget breached") {
-                "it is nested too deeply, or its aliases expand to too much"
-            } else {
-                text.split(", set DuplicateKeyPolicy").next().unwrap_or(text)
-            };
-            Diagnostic::new(format!("not valid YAML: {text}")).at(Arc::clone(&source), place)
-        })?;
+    let roots = nodes(&source.text).map_err(|Unread { place, message }| {
+        Diagnostic::new(format!("not valid YAML: {message}")).at(Arc::clone(&source), place)
+    })?;
     roots
         .into_iter()
         .filter(|root| !matches!(root.value, Node::Scalar(Value::Null)))
         .map(|root| document(&source, root))
         .collect()
+}
+
+/// Why a text is no YAML.
+struct Unread {
+    place: Range<usize>,
+    message: String,
+}
+
+/// Every document of a text.
+fn nodes(text: &str) -> Result<Vec<Spanned<Node>>, Unread> {
+    let read = || {
+        let budget = serde_saphyr::budget! { max_depth: MAX_DEPTH };
+        // kubectl reads 0755 as octal, and so must we: file modes are written like that.
+        let options =
+            serde_saphyr::options! { budget: budget, legacy_octal_numbers: true, with_snippet: false };
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| unread(text, &error))
+    };
+    // Not to do two things at once, but for the stack: this one waits.
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read);
+        reading.ok().and_then(|reading| reading.join().ok()).unwrap_or_else(|| {
+            Err(Unread { place: 0..0, message: "it cannot be read, for want of a thread".to_owned() })
+        })
+    })
+}
+
+fn unread(text: &str, error: &serde_saphyr::Error) -> Unread {
+    let place = error.location().map(|location| range(text, &location)).unwrap_or_default();
+    let error = error.without_snippet();
+    let message = error.to_string();
+    let message = if let Error::Budget { breach: BudgetBreach::Depth { .. }, .. } = error {
+        format!("it is nested more than {MAX_DEPTH} deep")
+    } else if message.contains("budget breached") {
+        // Its limits and options are the parser's own business.
+        "it holds too many values, or its aliases expand to too much".to_owned()
+    } else {
+        // The parser repeats the place in its text; ours stands in front of it.
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
+    };
+    Unread { place, message }
 }
 
 fn document(source: &Arc<Source>, root: Spanned<Node>) -> Result<Document, Diagnostic> {
@@ -288,14 +324,25 @@ fn components(path: &str) -> impl Iterator<Item = Component<'_>> {
 
 /// The bytes of one token, or of the rest of its line when the parser gave no length.
 fn range(text: &str, location: &Location) -> Range<usize> {
+    let start = byte_offset(text, location).unwrap_or_else(|| by_line(text, location));
+    let content = text[start..].lines().next().unwrap_or_default();
+    let token = content.split([':', ' ', ',']).next().unwrap_or_default();
+    start..start + token.len()
+}
+
+/// Where the parser counted bytes itself, nobody has to for every finding.
+fn byte_offset(text: &str, location: &Location) -> Option<usize> {
+    let offset = usize::try_from(location.span().byte_offset()?).ok()?;
+    text.is_char_boundary(offset).then_some(offset)
+}
+
+fn by_line(text: &str, location: &Location) -> usize {
     let line = usize::try_from(location.line()).unwrap_or(1).max(1);
     let column = usize::try_from(location.column()).unwrap_or(1).max(1);
     let start_of_line: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
     let rest = text.get(start_of_line..).unwrap_or_default();
     let content = rest.lines().next().unwrap_or_default();
-    let start = content.char_indices().nth(column - 1).map_or(content.len(), |(at, _)| at);
-    let token = content[start..].split([':', ' ', ',']).next().unwrap_or_default();
-    start_of_line + start..start_of_line + start + token.len()
+    start_of_line + content.char_indices().nth(column - 1).map_or(content.len(), |(at, _)| at)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use ropewalk_api::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::merge::merge;
 
@@ -161,8 +162,10 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
                 doubt.path = conversion::path_in_v1beta1(request.kind, &doubt.path);
             }
         }
-        let more = doubts.len().saturating_sub(WARNING_LIMIT);
-        warnings.extend(doubts.iter().take(WARNING_LIMIT).map(ToString::to_string));
+        let more = (warnings.len() + doubts.len()).saturating_sub(WARNING_LIMIT);
+        warnings.truncate(WARNING_LIMIT);
+        let room = WARNING_LIMIT - warnings.len();
+        warnings.extend(doubts.iter().take(room).map(ToString::to_string));
         warnings.extend((more > 0).then(|| format!("and {more} more; `ropewalk lint` shows all")));
     }
     if let Some(version) = version.as_str().filter(|version| object["apiVersion"] != *version) {
@@ -242,13 +245,14 @@ where
     T: Defaulted + DeserializeOwned + New + Serialize,
 {
     let mut typed: T = strict::decode(object).map_err(|error| undecodable(&error.to_string()))?;
-    let before = to_json(&typed)?;
+    let before = to_text(&typed)?;
     typed.set_defaults(config);
     if let Some(release) = release {
         typed.label_new(release);
     }
-    merge(object, &before, &to_json(&typed)?);
-    Ok(())
+    let after = to_text(&typed)?;
+    drop(typed);
+    merge(object, &before, &after).map_err(|error| undecodable(&error.to_string()))
 }
 
 fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<FieldErrors, Denial>
@@ -373,6 +377,10 @@ where
 
 fn to_json<T: Serialize>(typed: &T) -> Result<Value, Denial> {
     serde_json::to_value(typed).map_err(|error| undecodable(&error.to_string()))
+}
+
+fn to_text<T: Serialize>(typed: &T) -> Result<Box<RawValue>, Denial> {
+    to_raw_value(typed).map_err(|error| undecodable(&error.to_string()))
 }
 
 fn undecodable(why: &str) -> Denial {

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use futures::StreamExt;
-use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation as Verb};
 use kube::core::conversion::ConversionReview;
+use kube::core::{DynamicObject, TypeMeta};
 use ropewalk_api::config::Config;
 use ropewalk_cluster::config::ConfigMapNames;
 use serde_json::Value;
@@ -147,7 +147,7 @@ fn respond(
 ) -> Review {
     #[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
     let start = Instant::now();
-    let asked: AdmissionRequest<DynamicObject> = match review.try_into() {
+    let mut asked: AdmissionRequest<DynamicObject> = match review.try_into() {
         Ok(asked) => asked,
         Err(error) => return Json(AdmissionResponse::invalid(error).into_review()),
     };
@@ -157,8 +157,8 @@ fn respond(
         Verb::Update => Operation::Update,
         Verb::Delete | Verb::Connect => Operation::Delete,
     };
-    let to_json = |object: &Option<DynamicObject>| object.as_ref().map(serde_json::to_value).transpose();
-    let (object, old_object) = match (to_json(&asked.object), to_json(&asked.old_object)) {
+    let to_json = |object: Option<DynamicObject>| object.map(into_json).transpose();
+    let (object, old_object) = match (to_json(asked.object.take()), to_json(asked.old_object.take())) {
         (Ok(object), Ok(old_object)) => (object.unwrap_or(Value::Null), old_object),
         (Err(error), _) | (_, Err(error)) => return Json(response.deny(error).into_review()),
     };
@@ -192,6 +192,17 @@ fn respond(
     };
     metrics.answered(webhook, &request, response.allowed, start.elapsed());
     Json(response.into_review())
+}
+
+/// An object as JSON, without a second copy of what may be large.
+fn into_json(object: DynamicObject) -> serde_json::Result<Value> {
+    let DynamicObject { types, metadata, data: mut json } = object;
+    if let Some(TypeMeta { api_version, kind }) = types {
+        json["apiVersion"] = api_version.into();
+        json["kind"] = kind.into();
+    }
+    json["metadata"] = serde_json::to_value(metadata)?;
+    Ok(json)
 }
 
 #[cfg(test)]
