@@ -298,7 +298,7 @@ fn data_dir() -> PathBuf {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").or_else(|| User::from_uid(geteuid()).ok().flatten().map(|user| user.dir));
     let data = absolute("XDG_DATA_HOME").or_else(|| home().map(|home| home.join(".local/share")));
-    data.unwrap_or_default().join("ropewalk")
+    data.unwrap_or_else(|| PathBuf::from("/var/lib")).join("ropewalk")
 }
 
 /// Bytes, as Kubernetes writes quantities.

@@ -34,11 +34,18 @@ pub struct Machine {
     pub runtime: String,
     /// Which network pods have, for people.
     pub network: String,
+    /// Whether limits on memory, CPU and processes hold.
+    pub limits: bool,
 }
+
+/// What takes the limits of containers to hold; those of users' own sessions need asking for.
+const NO_LIMITS: &str = "the node takes pods; their limits on memory, CPU and processes do not hold, as it may write no cgroup: \
+                         start it with \"systemd-run --user --scope -p Delegate=yes\" if it is not root's";
 
 /// The Node as of `now`: all of the machine is for pods, as nothing is set aside here.
 pub fn object(facts: &HostFacts, machine: &Machine, now: Timestamp) -> Node {
     let architecture = architecture(&machine.architecture);
+    let ready = if machine.limits { "the node takes pods" } else { NO_LIMITS };
     let labels = [
         ("kubernetes.io/arch", architecture),
         ("kubernetes.io/hostname", facts.node_name.as_str()),
@@ -79,7 +86,7 @@ pub fn object(facts: &HostFacts, machine: &Machine, now: Timestamp) -> Node {
             ]),
             conditions: Some(vec![
                 condition("NetworkUnavailable", "False", "PodNetwork", &machine.network),
-                condition("Ready", "True", "KubeletReady", "the node takes pods"),
+                condition("Ready", "True", "KubeletReady", ready),
             ]),
             node_info: Some(NodeSystemInfo {
                 architecture: architecture.to_owned(),
@@ -125,6 +132,7 @@ mod tests {
             architecture: "aarch64".into(),
             version: "v1.36.0".into(),
             network: "pods share the network of this machine".into(),
+            limits: true,
             ..Machine::default()
         };
         let node = serde_json::to_value(object(&example(), &machine, Timestamp::UNIX_EPOCH)).expect("a node");
@@ -142,6 +150,11 @@ mod tests {
             (vec!["NetworkUnavailable".into(), "Ready".into()], vec!["False".into(), "True".into()])
         );
         assert_eq!(conditions[0]["message"], "pods share the network of this machine");
+        assert_eq!(conditions[1]["message"], "the node takes pods");
+        let without = object(&example(), &Machine { limits: false, ..machine }, Timestamp::UNIX_EPOCH);
+        let without = serde_json::to_value(without).expect("a node");
+        let said = without["status"]["conditions"][1]["message"].as_str().expect("a message");
+        assert!(said.starts_with("the node takes pods; their limits"), "{said}");
         assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.36.0");
     }
 }

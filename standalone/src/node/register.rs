@@ -55,6 +55,7 @@ fn machine(node: &Node, version: String) -> Machine {
         system_uuid: read("/sys/class/dmi/id/product_uuid"),
         version,
         network: node.config.network.to_string(),
+        limits: !node.cgroups.is_empty(),
         runtime: concat!("ropewalk://", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
