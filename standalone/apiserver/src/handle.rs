@@ -190,15 +190,26 @@ fn respond<B>(
         let mut rehearsal = state.rehearsal();
         let reply = act(&mut rehearsal, &call, &target, body);
         state.names = rehearsal.names;
-        return reply;
+        return reply.map(|reply| warned(reply, state, &target));
     }
-    let reply = act(state, &call, &target, body)?;
+    let reply = warned(act(state, &call, &target, body)?, state, &target);
     gc::settle(state, context.now);
     access::aggregate(state);
     scheduler::settle(state, context.now);
     admission::settle(state);
     state.expire_events(context.now);
     Ok(reply)
+}
+
+/// The answer with what is to be said about the version that was used.
+fn warned(mut reply: Reply, state: &State, target: &Target) -> Reply {
+    let deprecation = &state.resource(target.id).versions[target.version].deprecation;
+    if let Reply::Json { warnings, .. } = &mut reply
+        && !deprecation.is_empty()
+    {
+        warnings.push(deprecation.clone());
+    }
+    reply
 }
 
 fn about_server<B>(

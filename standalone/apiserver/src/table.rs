@@ -81,6 +81,8 @@ pub struct Version {
     pub name: String,
     /// Whether clients may use it.
     pub served: bool,
+    /// What whoever uses it is warned of; empty unless it is deprecated.
+    pub deprecation: String,
     /// Whether `/status` exists, and the main endpoint so leaves `status` alone.
     pub status: bool,
     /// Structural `OpenAPI` v3 schema; `None` keeps everything as it came.
@@ -96,6 +98,7 @@ impl Version {
             group: group.into(),
             name: name.into(),
             served: true,
+            deprecation: String::new(),
             status: false,
             schema: None,
             columns: Vec::new(),
@@ -196,6 +199,7 @@ impl Resource {
                     name => name.to_owned(),
                 },
                 served: version.get("served").and_then(Value::as_bool).unwrap_or_default(),
+                deprecation: deprecation(&group, &kind, version, list),
                 status: object::at(version, "subresources.status").is_some(),
                 schema: object::at(version, "schema.openAPIV3Schema").cloned(),
                 columns: columns(version),
@@ -269,6 +273,22 @@ pub(crate) fn same(object: Value, _from: &str, _to: &str) -> Result<Value, Strin
 fn schemas(crd: &mut Value) -> impl Iterator<Item = &mut Value> {
     let versions = crd["spec"]["versions"].as_array_mut();
     versions.into_iter().flatten().filter_map(|version| version.get_mut("schema")?.get_mut("openAPIV3Schema"))
+}
+
+/// What a server warns of where the definition has no words of its own: with the versions to use instead.
+fn deprecation(group: &str, kind: &str, version: &Value, all: &[Value]) -> String {
+    let is = |version: &Value, what: &str| version.get(what).is_some_and(|value| value == true);
+    if !is(version, "deprecated") {
+        return String::new();
+    }
+    let own = text(version, "deprecationWarning");
+    if !own.is_empty() {
+        return own.to_owned();
+    }
+    let name = |version: &Value| format!("{group}/{} {kind}", text(version, "name"));
+    let others = all.iter().filter(|other| is(other, "served") && !is(other, "deprecated"));
+    let others: Vec<_> = others.map(|other| format!("; use {}", name(other))).collect();
+    format!("{} is deprecated{}", name(version), others.concat())
 }
 
 fn texts(value: &Value, path: &str) -> Vec<String> {

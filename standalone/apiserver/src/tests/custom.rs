@@ -131,6 +131,34 @@ fn every_served_version_shows_the_same_object() {
 }
 
 #[test]
+fn whoever_uses_a_deprecated_version_is_told_what_to_use() {
+    let mut crd = definition();
+    for version in crd["spec"]["versions"].as_array_mut().unwrap() {
+        version["deprecated"] = json!(version["name"] == "v1beta1");
+    }
+    let told = |crd: &Value| {
+        let mut world = World::new();
+        let table = ResourceTable::built_in().with_crd(crd).unwrap();
+        world.state = crate::State::new(table, 1, world.now);
+        let beta = "/apis/example.dev/v1beta1/namespaces/default/widgets";
+        let mut warnings = Vec::new();
+        for url in [WIDGETS, beta, &format!("{beta}?dryRun=All")] {
+            world.post(url, &json!({ "metadata": { "generateName": "a-" } }));
+            warnings.extend(world.warnings.clone());
+        }
+        world.get(beta);
+        warnings.extend(world.warnings);
+        warnings
+    };
+    let own = "example.dev/v1beta1 Widget is deprecated; use example.dev/v1 Widget";
+    assert_eq!(told(&crd), vec![format!("299 - \"{own}\""); 3]);
+    for version in crd["spec"]["versions"].as_array_mut().unwrap() {
+        version["deprecationWarning"] = json!("go");
+    }
+    assert_eq!(told(&crd), ["299 - \"go\""; 3]);
+}
+
+#[test]
 fn a_conversion_is_used_both_ways() {
     fn convert(mut object: Value, _from: &str, to: &str) -> Result<Value, String> {
         let (from, to) = if to.ends_with("/v1") { ("old", "new") } else { ("new", "old") };
