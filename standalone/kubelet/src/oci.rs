@@ -438,7 +438,7 @@ fn document(
     // The builder's own default would be a limit that only some users may set; what this process has is right.
     process.set_rlimits(None);
 
-    let mut mounts = kernel_mounts(identity.privileged, &machines_own(pod, layout))?;
+    let mut mounts = kernel_mounts(identity.privileged, &from_machine(pod, layout))?;
     let taken: HashSet<&Path> = volume_mounts.iter().map(|(at, ..)| Path::new(at.as_str())).collect();
     mounts.retain(|mount| !taken.contains(mount.destination().as_path()));
     for (destination, source, read_only) in volume_mounts {
@@ -484,19 +484,23 @@ fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>, OciSpecErro
     own.chain(network).map(LinuxNamespaceBuilder::build).collect()
 }
 
-/// Places of kernel interfaces that are the machine's own and cannot be mounted anew.
-fn machines_own(pod: &Pod, layout: &Layout) -> Vec<&'static str> {
+/// Kernel interfaces that belong to the machine's namespaces and cannot be mounted anew, with where the machine has them, if
+/// it has them for sure.
+fn from_machine(pod: &Pod, layout: &Layout) -> BTreeMap<&'static str, Option<&'static str>> {
     let spec = pod.spec.as_ref();
     let shares = [
-        ("/proc", spec.and_then(|spec| spec.host_pid) == Some(true)),
-        ("/dev/mqueue", spec.and_then(|spec| spec.host_ipc) == Some(true)),
-        ("/sys", layout.network.is_none()),
+        ("/proc", Some("/proc"), spec.and_then(|spec| spec.host_pid) == Some(true)),
+        ("/dev/mqueue", None, spec.and_then(|spec| spec.host_ipc) == Some(true)),
+        ("/sys", Some("/sys"), layout.network.is_none()),
     ];
-    let shared = shares.into_iter().filter(|(_, shared)| *shared && layout.in_user_namespace);
-    shared.map(|(at, _)| at).collect()
+    let shared = shares.into_iter().filter(|(.., shared)| *shared && layout.in_user_namespace);
+    shared.map(|(at, source, _)| (at, source)).collect()
 }
 
-fn kernel_mounts(privileged: bool, machine: &[&str]) -> Result<Vec<Mount>, OciSpecError> {
+fn kernel_mounts(
+    privileged: bool,
+    machine: &BTreeMap<&str, Option<&str>>,
+) -> Result<Vec<Mount>, OciSpecError> {
     let sysfs = if privileged { "rw" } else { "ro" };
     let table: [(&str, &str, &str, &[&str]); 6] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -508,21 +512,17 @@ fn kernel_mounts(privileged: bool, machine: &[&str]) -> Result<Vec<Mount>, OciSp
     ];
     table
         .into_iter()
-        .map(|(at, kind, source, options)| {
-            if machine.contains(&at) {
-                let options = options.iter().chain(&["rbind"]);
-                return MountBuilder::default()
-                    .destination(at)
-                    .typ("bind")
-                    .source(at)
-                    .options(options.map(|&option| option.to_owned()).collect::<Vec<_>>())
-                    .build();
-            }
+        .filter_map(|(at, kind, source, options)| match machine.get(at) {
+            None => Some((at, kind, source, options, None)),
+            Some(source) => source.map(|source| (at, "bind", source, options, Some("rbind"))),
+        })
+        .map(|(at, kind, source, options, bound)| {
+            let options = options.iter().copied().chain(bound);
             MountBuilder::default()
                 .destination(at)
                 .typ(kind)
                 .source(source)
-                .options(options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+                .options(options.map(str::to_owned).collect::<Vec<_>>())
                 .build()
         })
         .collect()
@@ -583,6 +583,32 @@ mod tests {
             destination: destination.into(),
             read_only,
         }
+    }
+
+    #[test]
+    fn what_a_user_namespace_cannot_mount_is_the_machines() {
+        let kinds = |spec: Value, layout: Layout| {
+            let pod: Pod =
+                serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("a pod");
+            let mounts = kernel_mounts(false, &from_machine(&pod, &layout)).expect("mounts");
+            let found: BTreeMap<String, String> = mounts
+                .iter()
+                .map(|mount| {
+                    (mount.destination().display().to_string(), mount.typ().clone().expect("a kind"))
+                })
+                .collect();
+            ["/proc", "/dev/mqueue", "/sys"].map(|at| found.get(at).cloned().unwrap_or_default())
+        };
+        let inside = || Layout { in_user_namespace: true, ..layout() };
+        let shares = json!({"containers": [], "hostPID": true, "hostIPC": true});
+        let own = json!({"containers": []});
+        assert_eq!(kinds(shares.clone(), layout()), ["proc", "mqueue", "sysfs"]);
+        assert_eq!(kinds(shares, inside()), ["bind", "", "bind"]);
+        assert_eq!(kinds(own.clone(), inside()), ["proc", "mqueue", "bind"]);
+        assert_eq!(
+            kinds(own, Layout { network: Some("/n".into()), ..inside() }),
+            ["proc", "mqueue", "sysfs"]
+        );
     }
 
     #[test]
