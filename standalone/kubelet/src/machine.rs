@@ -179,8 +179,6 @@ pub enum Command {
     PrepareVolumes,
     /// Write the files that follow the pod's metadata again.
     RefreshVolumes,
-    /// Note in the API server that the pod is this node's: from then on its deletion waits for its containers.
-    Bind,
     /// Start an attempt of a container.
     Start {
         /// Container name.
@@ -231,10 +229,6 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
         Event::PodGone => state.ending = Some(Ending::Gone),
         Event::Admitted => {
             state.start_time.get_or_insert(now);
-            let node = state.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-            if node.is_none_or(str::is_empty) && state.ending.is_none() {
-                commands.push(Command::Bind);
-            }
         }
         Event::VolumesReady if state.volumes == Volumes::Preparing => {
             state.volumes = Volumes::Ready;

@@ -203,9 +203,6 @@ impl Task {
         let (node, uid, ending) = (Arc::clone(&self.node), self.uid.clone(), self.ending.clone());
         let pod = Arc::new(self.state.pod().clone());
         match command {
-            Command::Bind => self.node.spawn_droppable(async move {
-                report::bind(&node.client, &pod, &node.config.node_name).await;
-            }),
             Command::PrepareVolumes => self.node.spawn(async move {
                 // Neither is given up for the other: it would go on behind the next try.
                 let volumes = prepare_volumes(&node, &pod, &ending, &sender);

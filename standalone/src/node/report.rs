@@ -70,41 +70,6 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
 }
 
-/// Binds a pod to this node. The API server refuses if it is bound or gone, and then there is nothing to do.
-pub(super) async fn bind(client: &Client, pod: &Pod, node: &str) {
-    let api: Api<Pod> =
-        Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-    let name = pod.name_any();
-    let body = json!({
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": name, "uid": pod.metadata.uid},
-        "target": {"kind": "Node", "name": node},
-    });
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let bound: Result<serde_json::Value, _> =
-            api.create_subresource("binding", &name, &PostParams::default(), &body).await;
-        match bound {
-            Ok(_) => return,
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
-                tracing::debug!(pod = name, message = status.message, "the pod is not bound");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(pod = name, %error, "binding a pod failed, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
-            }
-    tell(client, pod, Severity::Warning, reason, message).await;
-}
-
-/// Tells the user by an event. It is not tried again: what is wrong is in the status too.
-pub(super) async fn tell(client: &Client, pod: &Pod, severity: Severity, reason: &str, message: &str) {
-        }
-    }
-}
-
 /// Removes a pod whose containers have all ended.
 async fn remove(client: &Client, pod: &Pod) {
     let api: Api<Pod> =

@@ -45,7 +45,7 @@ pub(super) struct Node {
 struct Guest {
     key: ObjectKey,
     state: PodState,
-    todo: VecDeque<Command>,
+    todo: VecDeque<Work>,
     running: BTreeMap<String, Running>,
     /// The status in the API server, as far as this node has written it.
     reported: Value,
@@ -53,6 +53,13 @@ struct Guest {
     unreported: bool,
     /// The pod is no longer in the API server.
     gone: bool,
+}
+
+/// What is to be done for a pod.
+enum Work {
+    /// What a scheduler would have done: there is none where there is no node in the API server.
+    Bind,
+    Command(Command),
 }
 
 /// A container that runs.
@@ -80,6 +87,7 @@ impl Node {
             memory_bytes: 1 << 32,
             host_rootfs: true,
             capabilities: 0,
+            closes_devices: true,
             api: None,
         };
         Self { facts, script, pending: VecDeque::new(), guests: BTreeMap::new() }
@@ -130,6 +138,7 @@ impl Node {
                     unreported: false,
                     gone: false,
                 };
+                guest.todo.push_back(Work::Bind);
                 guest.feed(Event::Admitted, &self.script, now);
                 self.guests.insert(uid, guest);
             }
@@ -152,8 +161,11 @@ impl Node {
     /// Does the next thing for a pod: a command, the end of a container, a report.
     pub(super) fn work(&mut self, uid: &str, api: &mut Api, now: Timestamp) -> Result<(), SimError> {
         let Some(guest) = self.guests.get_mut(uid) else { return Ok(()) };
-        if let Some(command) = guest.todo.pop_front() {
-            guest.carry_out(&command, &self.script, api, now)?;
+        if let Some(work) = guest.todo.pop_front() {
+            match work {
+                Work::Bind => guest.bind(api, now)?,
+                Work::Command(command) => guest.carry_out(&command, &self.script, api, now)?,
+            }
         } else if let Some(name) = guest.ending(now) {
             guest.end(&name, &self.script, now);
         } else if guest.state.next_wake().is_some_and(|at| at <= now) {
@@ -206,7 +218,7 @@ impl Guest {
     }
 
     fn feed(&mut self, event: Event, script: &Script, now: Timestamp) {
-        self.todo.extend(machine::step(&mut self.state, event, now));
+        self.todo.extend(machine::step(&mut self.state, event, now).into_iter().map(Work::Command));
         self.unreported = true;
         self.give_turn(script, now);
     }
@@ -219,7 +231,6 @@ impl Guest {
         now: Timestamp,
     ) -> Result<(), SimError> {
         match command {
-            Command::Bind => self.bind(api, now)?,
             Command::PrepareVolumes => self.feed(Event::VolumesReady, script, now),
             Command::Start { name, attempt } => self.start(name, *attempt, script, now),
             Command::Stop { name, .. } => {

@@ -42,7 +42,7 @@ impl Drive {
     }
 
     fn ready(&mut self) -> Vec<String> {
-        assert_eq!(self.send(Event::Admitted), ["bind", "prepare"]);
+        assert_eq!(self.send(Event::Admitted), ["prepare"]);
         self.send(Event::VolumesReady)
     }
 
@@ -64,7 +64,6 @@ impl Drive {
 
 fn word(command: &Command) -> String {
     match command {
-        Command::Bind => "bind".into(),
         Command::PrepareVolumes => "prepare".into(),
         Command::RefreshVolumes => "refresh".into(),
         Command::Start { name, attempt } => format!("start {name}/{attempt}"),
@@ -239,7 +238,7 @@ fn deletion_before_admission_removes_at_once() {
 #[test]
 fn deletion_while_volumes_are_made_waits_for_them() {
     let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
-    assert_eq!(drive.send(Event::Admitted), ["bind", "prepare"]);
+    assert_eq!(drive.send(Event::Admitted), ["prepare"]);
     assert_eq!(drive.send(Event::PodGone), NOTHING);
     assert_eq!(drive.send(Event::VolumesReady), ["tear down"]);
 }
