@@ -59,7 +59,8 @@ pub(super) fn parents(instance: &str) -> Vec<PathBuf> {
 }
 
 fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(parent)?;
+    // The last of other instances may remove the directory they share right before this one's is made in it.
+    std::fs::create_dir_all(parent).or_else(|_| std::fs::create_dir_all(parent))?;
     if hierarchy.unified {
         let levels = [Some(hierarchy.own.as_path()), parent.parent(), Some(parent)];
         for level in levels.into_iter().flatten() {
@@ -179,7 +180,11 @@ impl Cgroups {
     pub(super) fn create(directories: &[PathBuf], limits: Limits) -> io::Result<Self> {
         let (mut reachable, mut parents, mut views) = (Vec::new(), Vec::new(), Vec::new());
         for directory in directories {
-            std::fs::create_dir_all(directory)?;
+            // Not its parent too: that one is the node's, and a shim that comes too late must not bring it back.
+            match std::fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
             let unified = directory.join("cgroup.controllers").exists();
             for (file, value) in settings(limits, unified) {
                 let file = directory.join(file);
@@ -275,14 +280,9 @@ fn view(directory: &Path, unified: bool) -> Option<(&'static str, OwnedFd)> {
     Some((name, open_tree(CWD, directory, flags).ok()?))
 }
 
-/// Kills every process below a cgroup directory and removes it with all cgroups in it.
+/// Kills every process below a cgroup directory and removes it with all cgroups in it, those included that appear
+/// meanwhile: a shim that was just forked may make one.
 pub(super) fn remove_tree(directory: &Path) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
     for _ in 0..REMOVE_TRIES {
         kill_all(directory);
         match std::fs::remove_dir(directory) {
@@ -307,6 +307,12 @@ mod tests {
     #[test]
     fn hybrid_hierarchies_have_a_path_each() {
         let cgroups = "9:name=systemd:/\n8:pids:/\n4:memory:/process/x\n1:cpu,cpuacct:/a\n0::/\n";
+        let Ok(entries) = std::fs::read_dir(directory) else { return };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path());
+            }
+        }
         let mounts = "\
 30 20 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
 31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
@@ -382,3 +388,21 @@ mod tests {
         assert_eq!(found[0].own, PathBuf::from("/sys/fs/cgroup/x"));
     }
 }
+    #[test]
+    fn a_container_that_starts_while_all_is_removed_leaves_nothing() {
+        let root = tempfile::tempdir().expect("a directory");
+        let parent = root.path().join("instance");
+        std::fs::create_dir_all(parent.join("first")).expect("made");
+        let (late, limits) = (parent.join("late"), Limits::default());
+        let starts = std::thread::spawn({
+            let parent = parent.clone();
+            move || (0..1000).for_each(|n| drop(std::fs::create_dir(parent.join(n.to_string()))))
+        });
+        remove_tree(&parent);
+        assert!(!parent.exists(), "what appeared meanwhile is in its way");
+        starts.join().expect("no panic");
+        let error = Cgroups::create(&[late], limits).expect_err("nothing to be made in");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!parent.exists(), "it was made anew");
+    }
+

@@ -133,16 +133,34 @@ impl Attempt {
         let started: Option<Started> = files::read_json(&directory.join(files::STARTED)).unwrap_or_default();
         let shim = started.map(|started| started.shim).or_else(|| instance::find_shim(&directory));
         let watch = self.node.watches.watch(&directory).ok();
-        match shim.filter(|shim| shim.is_alive()).and_then(open_pidfd) {
-            Some(pidfd) => {
-                let wait = async {
-                    // A pidfd becomes readable when its process has ended.
-                    let _ = pidfd.readable().await;
-                };
-                self.follow(wait, watch).await;
+        let gone = async {
+            match shim.filter(|shim| shim.is_alive()).and_then(open_pidfd) {
+                Some(pidfd) => {
+                    let wait = async {
+                        // A pidfd becomes readable when its process has ended.
+                        let _ = pidfd.readable().await;
+                    };
+                    self.until_gone(wait, watch).await;
+                }
+                None => self.until_gone(std::future::ready(()), None).await,
             }
-            None => self.follow(std::future::ready(()), None).await,
+        };
+        if self.node.stopping.run_until_cancelled(gone).await.is_none() {
+            return;
         }
+        if self.may_begin() {
+            Box::pin(self.run()).await;
+        } else {
+            self.ended().await;
+        }
+    }
+
+    /// Whether the attempt's supervisor was killed, perhaps together with the process before this one, before it had
+    /// let the container's command go, and nobody asked it to stop.
+    fn may_begin(&self) -> bool {
+        let directory = self.directory();
+        let over = [files::EXIT, files::STOP].iter().any(|file| directory.join(file).exists());
+        !over && !self.ending.is_cancelled() && !files::is_begun(&directory)
     }
 
     /// What this attempt, the newest of its container, left on the machine.

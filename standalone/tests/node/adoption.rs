@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::conditions;
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ropewalk_kubelet::NOP_IMAGE;
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("what_ended_meanwhile_is_reported", what_ended_meanwhile_is_reported),
         ("what_nobody_saw_end_has_failed", what_nobody_saw_end_has_failed),
         ("what_never_began_starts", what_never_began_starts),
+        ("what_its_supervisor_does_not_begin_starts", what_its_supervisor_does_not_begin_starts),
         ("a_pod_deleted_meanwhile_is_cleared_away", a_pod_deleted_meanwhile_is_cleared_away),
         (
             "metadata_that_changed_meanwhile_reaches_the_container",
@@ -102,29 +104,52 @@ fn what_nobody_saw_end_has_failed() {
 
 fn what_never_began_starts() {
     test(async |world: &mut World| {
-        world
-            .create(sharing(&[script(
-                "c",
-                "echo once >> /v/runs; [ $(wc -l < /v/runs) -ge 2 ] || sleep 1000",
-            )]))
-            .await;
-        let running = world.wait("p", phase(&["Running"])).await.expect("the pod");
-        let uid = running.metadata.uid.clone().unwrap_or_default();
-        appears(&world.data_dir().join("pods").join(uid).join("volumes/v/runs"));
-        world.leave().await;
-        // As if the process had been killed right after it had prepared the container.
-        let attempt = world.attempt(&running, "c");
-        kill(world.process(&running, "c", "shim"), Signal::SIGKILL).expect("killed");
-        for file in ["begun", "started.json"] {
-            std::fs::remove_file(attempt.join(file)).expect("removed");
-        }
-        let status = json!({"status": {"phase": "Pending", "containerStatuses": null}});
-        let patch = Patch::Merge(&status);
-        world.pods().patch_status("p", &PatchParams::default(), &patch).await.expect("patched");
+        let shim = as_if_only_prepared(world).await;
+        kill(shim, Signal::SIGKILL).expect("killed");
         world.come_back();
         // The volume is the one it was.
         assert_eq!(outcome(&world.ended("p").await, "c").0, 0);
     });
+}
+
+fn what_its_supervisor_does_not_begin_starts() {
+    test(async |world: &mut World| {
+        let shim = as_if_only_prepared(world).await;
+        kill(shim, Signal::SIGSTOP).expect("stopped");
+        world.come_back();
+        // The node, which is in this process, waits for the shim by a descriptor of it.
+        while !has_descriptor_of(shim) {
+            tokio::task::yield_now().await;
+        }
+        kill(shim, Signal::SIGKILL).expect("killed");
+        assert_eq!(outcome(&world.ended("p").await, "c").0, 0);
+    });
+}
+
+fn has_descriptor_of(process: Pid) -> bool {
+    let line = format!("Pid:\t{process}\n");
+    let descriptors = std::fs::read_dir("/proc/self/fdinfo").expect("descriptors").flatten();
+    let mut infos = descriptors.map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default());
+    infos.any(|info| info.contains(&line))
+}
+
+/// Leaves a pod whose container would end at its second start as a process would that was killed right after it had
+/// prepared the first one. Returns the shim.
+async fn as_if_only_prepared(world: &mut World) -> Pid {
+    let twice = "echo once >> /v/runs; [ $(wc -l < /v/runs) -ge 2 ] || sleep 1000";
+    world.create(sharing(&[script("c", twice)])).await;
+    let running = world.wait("p", phase(&["Running"])).await.expect("the pod");
+    let uid = running.metadata.uid.clone().unwrap_or_default();
+    appears(&world.data_dir().join("pods").join(uid).join("volumes/v/runs"));
+    world.leave().await;
+    let shim = world.process(&running, "c", "shim");
+    for file in ["begun", "started.json"] {
+        std::fs::remove_file(world.attempt(&running, "c").join(file)).expect("removed");
+    }
+    let status = json!({"status": {"phase": "Pending", "containerStatuses": null}});
+    let patch = Patch::Merge(&status);
+    world.pods().patch_status("p", &PatchParams::default(), &patch).await.expect("patched");
+    shim
 }
 
 fn a_pod_deleted_meanwhile_is_cleared_away() {
