@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
 use ropewalk_api::errors::chain;
+use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::reference::Reference;
 use ropewalk_images::{Limits, Listed, Removed, Store};
 use ropewalk_standalone::node::IMAGES;
@@ -43,8 +44,9 @@ fn open(directory: &Path) -> Result<Store, Diagnostic> {
 }
 
 fn load(directory: &Path, path: &Path, name: Option<&str>) -> Result<(), Diagnostic> {
+    // What the archive says is quoted in there, which may be anything.
     let failed = |error: &dyn std::error::Error| {
-        Diagnostic::new(format!("cannot load \"{}\": {}", path.display(), chain(error)))
+        Diagnostic::new(format!("cannot load \"{}\": {}", path.display(), quoted(&chain(error))))
     };
     let name = name.map(str::parse::<Reference>).transpose().map_err(|error| failed(&error))?;
     let images =

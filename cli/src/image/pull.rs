@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ropewalk_api::errors::chain;
+use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::keyring::Keyring;
 use ropewalk_core::images::reference::Reference;
 use ropewalk_pull::{HOSTS, Progress, Puller, machine, registries};
@@ -32,7 +34,8 @@ pub(super) fn pull(data_dir: &Path, directory: &Path, reference: &str) -> Result
     let shown = Shown::new();
     let pulled = runtime.block_on(puller.pull(&reference, keyring, &advice, |progress| shown.tell(progress)));
     shown.bar.finish_and_clear();
-    let image = pulled.map_err(|error| crate::from_chain(&*error))?;
+    // What a registry sent is quoted in there, which may be anything.
+    let image = pulled.map_err(|error| Diagnostic::new(quoted(&chain(&*error))))?;
     crate::print(&format!("pulled {} ({})\n", image.reference, short(&image.id.to_string())))
 }
 

@@ -69,5 +69,12 @@ async fn an_image_is_pulled_with_the_credentials_of_the_machine() {
     write(".docker/config.json", &auths.to_string());
     let pulled = pull(home.path(), &image).await;
     assert!(pulled.status.success(), "{}", printed(&pulled));
+
+    // What a registry says does not fill the screen, nor paint it.
+    let loud = json!({ "schemaVersion": "\u{1b}[31m".repeat(100_000), "config": {} });
+    fake.tag("team/app", "loud", &loud);
+    let refused = printed(&pull(home.path(), &format!("{}/team/app:loud", fake.host)).await);
+    assert!(refused.contains("cannot be pulled"), "{refused:.2000}");
+    assert!(refused.len() < 2000 && !refused.contains('\u{1b}'), "{refused:.2000}");
     assert!(printed(&pulled).contains(&format!("pulled {image} (")), "{}", printed(&pulled));
 }

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{BoxFuture, Shared, WeakShared};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ropewalk_api::errors::chain;
+use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::keyring::{Credential, Keyring};
 use ropewalk_core::images::reference::{Digest, Reference};
 use ropewalk_images::{Blob, Config, Image, Incoming, Layer, Origin, Store, StoreError};
@@ -161,7 +162,8 @@ impl Inner {
                     return Err(PullError { image, cause, mirrors });
                 }
                 Err(cause) => {
-                    let cause = chain(&cause);
+                    // What it sent is quoted in there, which may be anything.
+                    let cause = quoted(&chain(&cause));
                     tracing::info!(image, cause, "a mirror does not have an image");
                     mirrors.push(cause);
                 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use ropewalk_api::errors::chain;
 use ropewalk_controller::{Local, pull_secrets};
+use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::{self, Command, Commands, Wanted, keyring};
 use ropewalk_images::{Image, Limits, Origin, Reference, Store};
 use ropewalk_kubelet::image::{self as rules, ImageConfig, ImageError, PullPolicy, Source};
@@ -56,7 +57,9 @@ impl Images {
     ) -> Result<Image, ImageError> {
         let invalid = |detail: String| ImageError::Name { image: reference.to_owned(), detail };
         let name: Reference = reference.parse().map_err(|error| invalid(chain(&error)))?;
-        let failed = |detail: String| ImageError::Pull { image: reference.to_owned(), detail };
+        // What a registry sent is quoted in there, which may be anything.
+        let failed =
+            |detail: String| ImageError::Pull { image: reference.to_owned(), detail: quoted(&detail) };
         let (store, wanted) = (self.store.clone(), reference.to_owned());
         let here = spawn_blocking(move || store.find(&wanted)).await;
         let here = here.map_err(|error| failed(chain(&error)))?.map_err(|error| failed(chain(&error)))?;

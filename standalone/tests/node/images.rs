@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use ropewalk_api::TaskRun;
-use ropewalk_images::{Image, Limits, Store, StoreError};
+use ropewalk_images::{Digest, Image, Limits, Store, StoreError};
 use ropewalk_pull::Progress;
 use ropewalk_registry::fake::{Auth, Fake, Odd, Tls};
 use ropewalk_standalone::Standalone;
@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("an_image_that_is_not_here", || test_images(an_image_that_is_not_here)),
         ("an_image_comes_while_its_pod_waits", || test_images(an_image_comes_while_its_pod_waits)),
         ("an_image_is_pulled_once_it_may_be", || test_images(an_image_is_pulled_once_it_may_be)),
+        ("a_loud_registry_is_quoted", || test_images(a_loud_registry_is_quoted)),
         ("a_tag_that_moves_is_followed", || test_images(a_tag_that_moves_is_followed)),
         ("a_pull_holds_up_nobody_else", || test_images(a_pull_holds_up_nobody_else)),
         ("a_pull_makes_room", a_pull_makes_room),
@@ -345,6 +346,26 @@ async fn an_image_is_pulled_once_it_may_be(world: &mut World) {
     assert_eq!(world.log("p", "c").await, "pulled\n");
     let id = &container(&ended, "c").image_id;
     assert!(id.starts_with(&format!("{}/app@sha256:", registry.host)), "{id}");
+}
+
+/// What a registry says is not the whole of a status, nor does it paint anybody's screen.
+async fn a_loud_registry_is_quoted(world: &mut World) {
+    let registry = Fake::start(Auth::None, Tls::No).await;
+    let loud =
+        json!({"mediaType": "\u{1b}[31m".repeat(100_000), "digest": Digest::of(b"").to_string(), "size": 1});
+    registry.tag("app", "1", &json!({"schemaVersion": 2, "config": loud, "layers": [loud]}));
+    let image = format!("{}/app:1", registry.host);
+    world.create(pod("p", json!({"containers": [{"name": "c", "image": image}]}))).await;
+    let waits = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| {
+            has_statuses(pod) && waiting(pod, "c").is_some_and(|(reason, _)| reason == "ErrImagePull")
+        })
+    };
+    let refused = world.wait("p", waits).await.expect("the pod");
+    let (_, why) = waiting(&refused, "c").expect("waits");
+    assert!(why.contains("a layer of type"), "{why:.2000}");
+    assert!(why.len() < 2000 && !why.contains('\u{1b}'), "{why:.2000}");
+    world.pods().delete("p", &DeleteParams::default()).await.expect("deleted");
 }
 
 async fn a_tag_that_moves_is_followed(world: &mut World) {
