@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod conformance;
 mod generate;
 mod images;
 mod rbac;
