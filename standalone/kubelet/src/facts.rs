@@ -15,6 +15,8 @@ pub struct HostFacts {
     pub memory_bytes: u64,
     /// The node's own capabilities, bit n for capability number n.
     pub capabilities: u64,
+    /// Whether containers that are not privileged can open no device of the machine, whatever device nodes they have.
+    pub closes_devices: bool,
     /// Where pods reach the API server: host and port. `None` where they cannot.
     pub api: Option<(String, u16)>,
     /// Whether any image reference gets the machine's own root file system (`--rootfs host`).
@@ -31,6 +33,7 @@ pub(crate) fn example() -> HostFacts {
         cpus: 2,
         memory_bytes: 1 << 30,
         capabilities: u64::MAX,
+        closes_devices: true,
         api: None,
         host_rootfs: true,
     }

@@ -9,11 +9,29 @@ use oci_spec::OciSpecError;
 pub use oci_spec::runtime::LinuxDevice;
 use oci_spec::runtime::{Linux, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespaceType, Spec};
 
-use crate::user::Identity;
+use crate::user::{Identity, MKNOD, capability};
 use crate::{ConfigError, seccomp};
 
-/// Settings of the kernel that belong to a namespace which every container has for itself. Those of the network are
-/// others' as well where the network is the machine's.
+/// `status.reason` of a pod that wants settings which it may not have.
+pub const SYSCTL_FORBIDDEN: &str = "SysctlForbidden";
+
+/// Settings of a network that a kubelet takes for safe: those of a pod's own bother no other pod.
+const NETWORK_SYSCTLS: [&str; 12] = [
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_rto_min_us",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Settings of the kernel that belong to a namespace which every container has for itself.
 const SYSCTLS: [&str; 7] = [
     "kernel.msgmax",
     "kernel.msgmnb",
@@ -52,8 +70,14 @@ pub fn isolate(
     identity: &Identity,
     devices: &[LinuxDevice],
 ) -> Result<(), ConfigError> {
-    refuse(pod, container)?;
-    let sysctls = sysctls(pod)?;
+    refuse(pod, container, identity)?;
+    let mut shared = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    let own_network = shared.any(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+    let sysctls = sysctls(pod, own_network).map_err(|what| ConfigError::Unsupported {
+        what,
+        hint: "only those can be set that a kubelet takes for safe, and of the container's own communication between \
+               processes all: kernel.msg*, kernel.sem, kernel.shm* and fs.mqueue.*",
+    })?;
     let filtered = filtered(pod, container)? && !identity.privileged;
     let host = pod.spec.as_ref().map(|spec| (spec.host_pid == Some(true), spec.host_ipc == Some(true)));
     let (host_pid, host_ipc) = host.unwrap_or_default();
@@ -83,7 +107,7 @@ pub fn isolate(
 }
 
 /// What no container here can have.
-fn refuse(pod: &Pod, container: &Container) -> Result<(), ConfigError> {
+fn refuse(pod: &Pod, container: &Container, identity: &Identity) -> Result<(), ConfigError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     let refused = |what: String, hint: &'static str| Err(ConfigError::Unsupported { what, hint });
     if spec.host_users == Some(false) {
@@ -116,21 +140,23 @@ fn refuse(pod: &Pod, container: &Container) -> Result<(), ConfigError> {
     if probes.into_iter().flatten().any(|probe| probe.grpc.is_some()) {
         return refused("a grpc probe".to_owned(), "use exec, httpGet or tcpSocket");
     }
-    let added = own.and_then(|own| own.capabilities.as_ref()?.add.as_ref()).into_iter().flatten();
-    let privileged = own.and_then(|own| own.privileged) == Some(true);
-    for name in added.filter(|_| !privileged) {
-        let upper = name.to_ascii_uppercase();
-        if upper.strip_prefix("CAP_").unwrap_or(&upper) == "MKNOD" {
-            let hint =
-                "set privileged if the container needs device nodes: nothing else keeps it from the disks";
-            return refused(format!("capability \"{name}\""), hint);
-        }
+    let mut added = own.and_then(|own| own.capabilities.as_ref()?.add.as_ref()).into_iter().flatten();
+    if !identity.capabilities.contains(MKNOD)
+        && let Some(name) = added.find(|name| capability(name).is_ok_and(|name| name == MKNOD))
+    {
+        let hint = "set privileged if the container needs device nodes: nothing else on this node keeps it from the disks";
+        return refused(format!("capability \"{name}\""), hint);
     }
     Ok(())
 }
 
+/// Whether the pod wants only settings of the kernel that it may have; if not, why, in a kubelet's words.
+pub fn admit(pod: &Pod, own_network: bool) -> Result<(), String> {
+    sysctls(pod, own_network).map(drop)
+}
+
 /// `securityContext.sysctls`, by name.
-fn sysctls(pod: &Pod) -> Result<BTreeMap<String, String>, ConfigError> {
+fn sysctls(pod: &Pod, own_network: bool) -> Result<BTreeMap<String, String>, String> {
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let given = context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten();
     let host_ipc = pod.spec.as_ref().and_then(|spec| spec.host_ipc) == Some(true);
@@ -138,18 +164,21 @@ fn sysctls(pod: &Pod) -> Result<BTreeMap<String, String>, ConfigError> {
     for sysctl in given {
         // Both spellings are Kubernetes' own.
         let name = sysctl.name.replace('/', ".");
-        let own = SYSCTLS.contains(&name.as_str())
+        let of_ipc = SYSCTLS.contains(&name.as_str())
             || name.strip_prefix("fs.mqueue.").is_some_and(|rest| {
                 !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             });
-        if !own || host_ipc {
-            return Err(ConfigError::Unsupported {
-                what: format!("forbidden sysctl: \"{}\"", sysctl.name),
-                hint: "only those of the container's own communication between processes can be set: \
-                       kernel.msg*, kernel.sem, kernel.shm* and fs.mqueue.*",
-            });
-        }
-        found.insert(name, sysctl.value.clone());
+        let of_network = NETWORK_SYSCTLS.contains(&name.as_str());
+        let fault = match (of_ipc, of_network) {
+            (true, _) if host_ipc => "not allowed with host IPC enabled",
+            (_, true) if !own_network => "not allowed with host Net enabled",
+            (false, false) => "not allowlisted",
+            _ => {
+                found.insert(name, sysctl.value.clone());
+                continue;
+            }
+        };
+        return Err(format!("forbidden sysctl: \"{}\" {fault}", sysctl.name));
     }
     Ok(found)
 }
@@ -172,11 +201,16 @@ fn filtered(pod: &Pod, container: &Container) -> Result<bool, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HostFacts;
     use crate::facts::example;
     use crate::user;
     use serde_json::{Value, json};
 
     fn isolated(pod: Value, container: Value) -> Result<Value, ConfigError> {
+        isolated_on(&example(), pod, container)
+    }
+
+    fn isolated_on(facts: &HostFacts, pod: Value, container: Value) -> Result<Value, ConfigError> {
         let mut container = container;
         container["name"] = json!("c");
         let container: Container = serde_json::from_value(container).expect("a container");
@@ -184,7 +218,7 @@ mod tests {
         spec["containers"] = json!([]);
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("a pod");
-        let identity = user::identity(&pod, &container, "", &example()).expect("an identity");
+        let identity = user::identity(&pod, &container, "", facts).expect("an identity");
         let mut spec: Spec = serde_json::from_value(json!({
             "ociVersion": "1.0.2",
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}]},
@@ -227,11 +261,42 @@ mod tests {
         }
         for name in ["kernel.panic", "net.ipv4.ip_forward", "vm.swappiness", "fs.mqueue.", "fs.mqueue.../x"] {
             let error = isolated(sysctl(name), json!({})).expect_err(name).to_string();
-            assert!(error.contains(&format!("forbidden sysctl: \"{name}\"")), "{error}");
+            assert!(error.contains(&format!("forbidden sysctl: \"{name}\" not allowlisted")), "{error}");
         }
         let mut shared = sysctl("kernel.msgmax");
         shared["hostIPC"] = json!(true);
         isolated(shared, json!({})).expect_err("it is the machine's then");
+    }
+
+    #[test]
+    fn a_pod_is_told_what_it_may_not_set_as_a_kubelet_does() {
+        let admitted = |name: &str, more: Value, own_network| {
+            let mut spec = more;
+            spec["containers"] = json!([]);
+            spec["securityContext"] = json!({"sysctls": [{"name": name, "value": "1"}]});
+            admit(&serde_json::from_value(json!({"spec": spec})).expect("a pod"), own_network)
+        };
+        let forbidden = |words: &str| Err(format!("forbidden sysctl: {words}"));
+        let syncookies = "net.ipv4.tcp_syncookies";
+        assert_eq!(admitted(syncookies, json!({}), true), Ok(()));
+        assert_eq!(admitted("net/ipv4/tcp_syncookies", json!({}), true), Ok(()));
+        assert_eq!(
+            admitted(syncookies, json!({}), false),
+            forbidden("\"net.ipv4.tcp_syncookies\" not allowed with host Net enabled")
+        );
+        assert_eq!(
+            admitted("kernel.shm_rmid_forced", json!({"hostIPC": true}), true),
+            forbidden("\"kernel.shm_rmid_forced\" not allowed with host IPC enabled")
+        );
+        assert_eq!(admitted("kernel.shm_rmid_forced", json!({}), false), Ok(()));
+        for unsafe_one in
+            ["net.core.somaxconn", "net.ipv4.ip_forward", "kernel.panic", "net.ipv4.tcp_syncookies.x"]
+        {
+            assert_eq!(
+                admitted(unsafe_one, json!({}), true),
+                forbidden(&format!("\"{unsafe_one}\" not allowlisted"))
+            );
+        }
     }
 
     #[test]
@@ -249,7 +314,6 @@ mod tests {
             ),
             (json!({}), context(json!({"procMount": "Unmasked"})), "procMount"),
             (json!({}), json!({"livenessProbe": {"grpc": {"port": 1}}}), "grpc"),
-            (json!({}), context(json!({"capabilities": {"add": ["CAP_MKNOD"]}})), "\"CAP_MKNOD\""),
             (
                 json!({}),
                 context(json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "s.json"}})),
@@ -259,7 +323,15 @@ mod tests {
             let error = isolated(pod, container).expect_err(word).to_string();
             assert!(error.contains(word), "{error}");
         }
-        let context = json!({"securityContext": {"privileged": true, "capabilities": {"add": ["MKNOD"]}}});
-        isolated(json!({}), context).expect("it has it anyway");
+    }
+
+    #[test]
+    fn device_nodes_are_made_where_they_open_nothing() {
+        let adding = |privileged: bool| json!({"securityContext": {"privileged": privileged, "capabilities": {"add": ["CAP_MKNOD"]}}});
+        isolated(json!({}), adding(false)).expect("devices are closed");
+        let open = HostFacts { closes_devices: false, ..example() };
+        let error = isolated_on(&open, json!({}), adding(false)).expect_err("refused").to_string();
+        assert!(error.contains("capability \"CAP_MKNOD\""), "{error}");
+        isolated_on(&open, json!({}), adding(true)).expect("it has it anyway");
     }
 }

@@ -91,6 +91,13 @@ pub enum Event {
     PodGone,
     /// There is room for the pod on the node.
     Admitted,
+    /// The pod is not one that this node takes, for this reason and in these words.
+    Rejected {
+        /// `status.reason`.
+        reason: &'static str,
+        /// Why.
+        message: String,
+    },
     /// All volumes exist.
     VolumesReady,
     /// A volume cannot be made yet; the message names it.
@@ -199,10 +206,10 @@ pub enum Command {
     TearDown,
     /// Remove the pod from the API server: all its containers are gone.
     Remove,
-        /// Event type.
-        severity: Severity,
     /// Tell the user by an Event object.
     Announce {
+        /// Event type.
+        severity: Severity,
         /// Event reason.
         reason: &'static str,
         /// Event message.
@@ -257,7 +264,16 @@ pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Command> 
             if state.ending.is_none() && !state.is_finished() {
                 warn(state, "Evicted", message.clone(), now, &mut commands);
                 state.ending = Some(Ending::Evicted);
-                state.eviction = message;
+                state.verdict = Some(("Evicted", message));
+                state.urgent = true;
+            }
+        }
+        Event::Rejected { reason, message } => {
+            // What was taken on once goes on.
+            if state.ending.is_none() && !state.is_admitted() {
+                warn(state, reason, message.clone(), now, &mut commands);
+                state.ending = Some(Ending::Rejected);
+                state.verdict = Some((reason, format!("Pod was rejected: {message}")));
                 state.urgent = true;
             }
         }

@@ -21,14 +21,14 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
     let phase = phase(state);
     let conditions = conditions(state, phase, now);
     state.conditions.clone_from(&conditions);
-    let (reason, message) = match state.ending {
-        Some(Ending::Deadline) => (
-            Some("DeadlineExceeded".to_owned()),
-            Some("Pod was active on the node longer than the specified deadline".to_owned()),
-        ),
-        Some(Ending::Evicted) => (Some("Evicted".to_owned()), Some(state.eviction.clone())),
-        _ => (None, None),
+    let verdict = match state.ending {
+        Some(Ending::Deadline) => Some((
+            "DeadlineExceeded",
+            "Pod was active on the node longer than the specified deadline".to_owned(),
+        )),
+        _ => state.verdict.clone(),
     };
+    let (reason, message) = verdict.map(|(reason, message)| (reason.to_owned(), message)).unzip();
     let statuses = |wanted: fn(Role) -> bool| -> Option<Vec<ContainerStatus>> {
         let found = state.records.iter().filter(|record| wanted(record.role));
         let statuses: Vec<_> = found.map(|record| container_status(state, record, now)).collect();
@@ -54,7 +54,7 @@ pub fn status(state: &mut PodState, facts: &HostFacts, now: Timestamp) -> PodSta
 
 /// The kubelet's phase rules.
 pub fn phase(state: &PodState) -> &'static str {
-    if matches!(state.ending, Some(Ending::Deadline | Ending::Evicted)) {
+    if matches!(state.ending, Some(Ending::Deadline | Ending::Evicted | Ending::Rejected)) {
         return "Failed";
     }
     let failed = |record: &Record| record.exit().is_some_and(|exit| exit.code != 0);

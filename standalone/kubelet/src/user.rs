@@ -8,8 +8,11 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use crate::account::{self, Account};
 use crate::{ConfigError, ENTRYPOINT_IMAGE, HostFacts};
 
-/// What every container engine grants by default, without `MKNOD`: device nodes are kept out by capability,
-/// not by a device cgroup, because the latter needs BPF on cgroup v2.
+/// The capability to make device nodes. Where the node cannot close the machine's devices to a container, it is all that
+/// keeps one from the disks, and then only privileged ones have it.
+pub(crate) const MKNOD: &str = "MKNOD";
+
+/// What every container engine grants by default, beside [`MKNOD`].
 const DEFAULT_CAPABILITIES: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -144,7 +147,7 @@ pub fn identity(
     let mut capabilities: BTreeSet<String> = if privileged {
         ALL_CAPABILITIES.iter().map(|&name| name.to_owned()).collect()
     } else {
-        DEFAULT_CAPABILITIES.iter().map(|&name| name.to_owned()).collect()
+        DEFAULT_CAPABILITIES.iter().chain([&MKNOD]).map(|&name| name.to_owned()).collect()
     };
     if let Some(change) = own.capabilities.filter(|_| !privileged) {
         for name in change.drop.iter().flatten() {
@@ -165,6 +168,9 @@ pub fn identity(
         ALL_CAPABILITIES.iter().enumerate().filter(|(number, _)| facts.capabilities >> number & 1 == 1);
     let available: BTreeSet<&str> = available.map(|(_, name)| *name).collect();
     capabilities.retain(|name| available.contains(name.as_str()));
+    if !privileged && !facts.closes_devices {
+        capabilities.remove(MKNOD);
+    }
 
     let memberships = of_pod.supplemental_groups_policy.as_deref() != Some("Strict");
     Ok(Identity {
@@ -190,7 +196,7 @@ fn id(field: &'static str, value: i64) -> Result<u32, ConfigError> {
     }
 }
 
-fn capability(name: &str) -> Result<&'static str, ConfigError> {
+pub(crate) fn capability(name: &str) -> Result<&'static str, ConfigError> {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
     if bare == "ALL" {
@@ -299,7 +305,10 @@ mod tests {
         );
         assert_eq!(found.expect("valid").capabilities, ["CHOWN".to_owned()].into());
         let default = of(json!({}), json!({})).expect("valid").capabilities;
-        assert!(!default.contains("MKNOD") && !default.contains("SYS_ADMIN") && default.contains("SETUID"));
+        assert!(default.contains("MKNOD") && !default.contains("SYS_ADMIN") && default.contains("SETUID"));
+        let all = json!({"securityContext": {"capabilities": {"add": ["ALL"]}}});
+        let all = of(json!({}), all).expect("valid").capabilities;
+        assert_eq!(all.len(), ALL_CAPABILITIES.len() - 1, "all that the node has: {all:?}");
         let privileged =
             of(json!({}), json!({"securityContext": {"privileged": true}})).expect("valid").capabilities;
         assert!(

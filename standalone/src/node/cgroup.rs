@@ -18,6 +18,8 @@ use ropewalk_kubelet::oci::Limits;
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
+use super::device_wall;
+
 /// The directory all cgroups of this program are in, below its own cgroup.
 const PARENT: &str = "ropewalk";
 
@@ -42,7 +44,19 @@ pub(super) fn parents(instance: &str) -> Vec<PathBuf> {
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut usable = Vec::new();
-    for hierarchy in hierarchies(&cgroups, &mounts) {
+    let found = hierarchies(&cgroups, &mounts);
+    // Beside those of version 1 one of version 2 has no limits, and devices are closed there all the same.
+    let own = cgroups.lines().find(|line| line.starts_with("0::")).unwrap_or_default();
+    if found.iter().all(|hierarchy| !hierarchy.unified)
+        && let Some(Hierarchy { own, .. }) = hierarchies(own, &mounts).pop()
+    {
+        let parent = own.join(PARENT).join(instance);
+        // Another instance may remove the directory that they share right before.
+        if std::fs::create_dir_all(&parent).or_else(|_| std::fs::create_dir_all(&parent)).is_ok() {
+            usable.push(parent);
+        }
+    }
+    for hierarchy in found {
         let parent = hierarchy.own.join(PARENT).join(instance);
         match make_parent(&hierarchy, &parent) {
             Ok(()) => usable.push(parent),
@@ -192,7 +206,10 @@ impl Cgroups {
                     std::fs::write(&file, value)?;
                 }
             }
-            views.extend(view(directory, unified));
+            // Beside others it has nothing to show.
+            if !unified || directories.len() == 1 {
+                views.extend(view(directory, unified));
+            }
             let parent = File::open(directory.parent().unwrap_or(directory))?;
             let through = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
             reachable.push(through.join(directory.file_name().unwrap_or_default()));
@@ -243,6 +260,12 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Closes the machine's devices to all that is in it.
+    pub(super) fn close_devices(&self) -> io::Result<()> {
+        let fitting = self.directories.iter().find(|directory| device_wall::fits(directory));
+        device_wall::close(fitting.ok_or(io::ErrorKind::NotFound)?)
+    }
+
     /// Moves a process in.
     pub(super) fn attach(&self, pid: i32) -> io::Result<()> {
         for directory in &self.directories {
@@ -284,6 +307,12 @@ fn view(directory: &Path, unified: bool) -> Option<(&'static str, OwnedFd)> {
 /// meanwhile: a shim that was just forked may make one.
 pub(super) fn remove_tree(directory: &Path) {
     for _ in 0..REMOVE_TRIES {
+        let Ok(entries) = std::fs::read_dir(directory) else { return };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path());
+            }
+        }
         kill_all(directory);
         match std::fs::remove_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(REMOVE_PAUSE),
@@ -307,12 +336,6 @@ mod tests {
     #[test]
     fn hybrid_hierarchies_have_a_path_each() {
         let cgroups = "9:name=systemd:/\n8:pids:/\n4:memory:/process/x\n1:cpu,cpuacct:/a\n0::/\n";
-        let Ok(entries) = std::fs::read_dir(directory) else { return };
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove_tree(&entry.path());
-            }
-        }
         let mounts = "\
 30 20 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
 31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
@@ -379,16 +402,6 @@ mod tests {
     }
 
     #[test]
-    fn unified_hierarchy_in_a_cgroup_namespace() {
-        let found =
-            hierarchies("0::/user.slice/s\n", "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        let own = PathBuf::from("/sys/fs/cgroup/user.slice/s");
-        assert_eq!(found, [Hierarchy { own, unified: true }]);
-        let found = hierarchies("0::/pod/x\n", "30 20 0:26 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        assert_eq!(found[0].own, PathBuf::from("/sys/fs/cgroup/x"));
-    }
-}
-    #[test]
     fn a_container_that_starts_while_all_is_removed_leaves_nothing() {
         let root = tempfile::tempdir().expect("a directory");
         let parent = root.path().join("instance");
@@ -406,3 +419,13 @@ mod tests {
         assert!(!parent.exists(), "it was made anew");
     }
 
+    #[test]
+    fn unified_hierarchy_in_a_cgroup_namespace() {
+        let found =
+            hierarchies("0::/user.slice/s\n", "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let own = PathBuf::from("/sys/fs/cgroup/user.slice/s");
+        assert_eq!(found, [Hierarchy { own, unified: true }]);
+        let found = hierarchies("0::/pod/x\n", "30 20 0:26 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        assert_eq!(found[0].own, PathBuf::from("/sys/fs/cgroup/x"));
+    }
+}

@@ -402,12 +402,14 @@ impl Attempt {
         let uses = volume::uses(pod, container, &variables)?;
         let directory = self.directory();
         let is_rootless = ropewalk_images::is_in_user_namespace();
+        let is_privileged = identity.privileged;
         let layout = Layout {
             rootfs: directory.join(files::ROOTFS),
             termination_log: directory.join(files::TERMINATION),
             network: network.map(|network| network.namespace(&self.uid())),
             volumes: volumes::paths(node, pod).map_err(io_error("find the pod's volumes"))?,
             sub_paths: directory.join(files::SUB_PATHS),
+            image_volumes: directory.join(files::SCRATCH).join(files::IMAGE_VOLUMES),
             devices: if identity.privileged && !is_rootless { devices::all() } else { Vec::new() },
             in_user_namespace: is_rootless,
         };
@@ -426,7 +428,6 @@ impl Attempt {
             Some(image) => Base::Image(&image.lowers),
             None if container.image.as_deref() == Some(ENTRYPOINT_IMAGE) => Base::Embedded(&embedded),
             None => Base::Host(&own),
-            image_volumes: directory.join(files::SCRATCH).join(files::IMAGE_VOLUMES),
         };
         let rootfs = oci::rootfs(pod, base, resolv_conf, facts);
         let id = self.id();
@@ -436,8 +437,10 @@ impl Attempt {
             read_only: bundle.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)),
             scratch_bytes: node.config.scratch_bytes,
             sub_paths: bundle.sub_paths,
+            image_volumes: bundle.image_volumes,
             working_dir: bundle.working_dir,
             cgroups: node.cgroups.iter().map(|parent| parent.join(&id)).collect(),
+            closes_devices: facts.closes_devices && !is_privileged,
             limits: Limits { pids: Some(node.config.pids), ..bundle.limits },
             log_bytes: node.config.log_bytes,
             grace_seconds: grace(pod),
@@ -454,7 +457,6 @@ impl Attempt {
             if !files::withdraw(&directory).map_err(io_error("take the attempt back"))? {
                 return Err(StartError::Begun);
             }
-            image_volumes: bundle.image_volumes,
             self.end_orphans();
             fs::remove_dir_all(&directory).map_err(io_error("clear the container's directory"))?;
         }

@@ -72,6 +72,8 @@ pub(super) struct ShimConfig {
     pub(super) working_dir: Option<WorkingDir>,
     /// Cgroup directories to make and put the container into.
     pub(super) cgroups: Vec<PathBuf>,
+    /// Whether the machine's devices are closed to it there.
+    pub(super) closes_devices: bool,
     /// Limits to set there.
     pub(super) limits: Limits,
     /// Bound of the log file, in bytes.

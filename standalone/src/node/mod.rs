@@ -13,6 +13,7 @@
 mod cgroup;
 mod container;
 mod descriptor;
+mod device_wall;
 mod devices;
 pub mod exec;
 pub(crate) mod files;
@@ -436,16 +437,18 @@ async fn prepare(client: Client, mut config: NodeConfig) -> Result<Node, NodeErr
         exec::end_orphans(&directory);
         let (cgroups, known) = install(&directory)?;
         let images = images.map(|(client, config)| Images::open(client, &config)).transpose()?;
-        Ok::<_, NodeError>((cgroups, known, images))
+        let closes_devices =
+            cgroups.iter().any(|parent| device_wall::fits(parent) && device_wall::works(parent));
+        Ok::<_, NodeError>((cgroups, known, images, closes_devices))
     });
-    let (cgroups, known_cgroups, images) =
+    let (cgroups, known_cgroups, images, closes_devices) =
         blocking.await.map_err(|error| NodeError::Inotify(io::Error::other(error)))??;
     if cgroups.is_empty() {
         tracing::warn!("no cgroup can be used: containers run without limits on memory, CPU and processes");
     }
     Ok(Node {
         client,
-        facts: facts(&config),
+        facts: facts(&config, closes_devices),
         images,
         cgroups,
         known_cgroups,
@@ -486,7 +489,7 @@ fn install(data_dir: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), NodeError> {
     Ok((cgroups, known))
 }
 
-fn facts(config: &NodeConfig) -> HostFacts {
+fn facts(config: &NodeConfig, closes_devices: bool) -> HostFacts {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -498,6 +501,7 @@ fn facts(config: &NodeConfig) -> HostFacts {
         cpus: u32::try_from(cpus).unwrap_or(1),
         memory_bytes: total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024,
         capabilities: capabilities().unwrap_or(u64::MAX),
+        closes_devices,
         api: config.api.map(|address| (address.ip().to_string(), address.port())),
         host_rootfs: config.rootfs == RootfsMode::Host,
     }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use ropewalk_api::errors::chain;
 use ropewalk_kubelet::HostFacts;
 use ropewalk_kubelet::machine::{Adoption, Command, Ending, Event, PodState, step};
-use ropewalk_kubelet::{objects, status};
+use ropewalk_kubelet::{isolation, objects, status};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ pub(super) async fn run(
         && let Ok(permit) = Arc::clone(&task.node.room).try_acquire_owned()
     {
         task.permit = Some(permit);
-        task.handle(Event::Admitted);
+        task.handle(task.admit());
     }
     loop {
         while let Ok(event) = events.try_recv() {
@@ -82,7 +82,7 @@ pub(super) async fn run(
             Some(event) = events.recv() => task.handle(event),
             permit = room.acquire_owned(), if wants_room => {
                 task.permit = permit.ok();
-                task.handle(Event::Admitted);
+                task.handle(task.admit());
             }
             () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => task.handle(Event::Tick),
             Some(()) = next(&mut changes) => task.handle(Event::ObjectsChanged),
@@ -176,6 +176,15 @@ impl Task {
         Some(Attempt { node: Arc::clone(&self.node), pod, name, number, events, ending })
     }
 
+    /// Whether the pod, for which there is room, is one to take on.
+    fn admit(&self) -> Event {
+        let pod = self.state.pod();
+        match isolation::admit(pod, self.node.network_of(pod).is_some()) {
+            Ok(()) => Event::Admitted,
+            Err(message) => Event::Rejected { reason: isolation::SYSCTL_FORBIDDEN, message },
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         if let Event::Started { name, attempt, .. } = &event {
             self.start_probe(name, *attempt);
@@ -251,13 +260,13 @@ impl Task {
             self.node.spawn_droppable(async move {
                 tokio::join!(hooks::started(&attempt), probe::watch(&attempt, container, started, ready));
             });
+        }
+    }
+
     fn watch_usage(&mut self) {
         if !std::mem::replace(&mut self.is_measured, true) {
             let pod = Arc::new(self.state.pod().clone());
             self.node.spawn_droppable(usage::watch(Arc::clone(&self.node), pod, self.sender.clone()));
-        }
-    }
-
         }
     }
 

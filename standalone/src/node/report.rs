@@ -96,6 +96,11 @@ async fn remove(client: &Client, pod: &Pod) {
 
 /// [`tell`]s what is wrong.
 pub(super) async fn warn(client: &Client, pod: &Pod, reason: &str, message: &str) {
+    tell(client, pod, Severity::Warning, reason, message).await;
+}
+
+/// Tells the user by an event. It is not tried again: what is wrong is in the status too.
+pub(super) async fn tell(client: &Client, pod: &Pod, severity: Severity, reason: &str, message: &str) {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let now = jiff::Timestamp::now();
     let event = Event {

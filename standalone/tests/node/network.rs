@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<Test> {
     vec![
         ("pods_serve_on_one_port_and_are_probed", pods_serve_on_one_port_and_are_probed),
         ("containers_of_a_pod_share_its_network", containers_of_a_pod_share_its_network),
+        ("a_pod_sets_what_is_safe_of_its_own_network", a_pod_sets_what_is_safe_of_its_own_network),
         ("a_pod_knows_its_address", a_pod_knows_its_address),
         ("a_pod_may_ask_for_the_machines_network", a_pod_may_ask_for_the_machines_network),
         ("a_port_of_the_machine_is_refused_with_a_word", a_port_of_the_machine_is_refused_with_a_word),
@@ -144,6 +145,30 @@ fn containers_of_a_pod_share_its_network() {
         assert!(a.starts_with("net:["), "{a}");
         assert_eq!((init.as_str(), world.log("p", "b").await.as_str()), (a.as_str(), a.as_str()));
         assert_ne!(a.trim(), here());
+    });
+}
+
+fn a_pod_sets_what_is_safe_of_its_own_network() {
+    test_with(own, async |world: &mut World| {
+        let here = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fin_timeout").expect("read");
+        let before = here();
+        let pod_with = |name: &str, more: Value| {
+            let context = json!({"sysctls": [{"name": "net.ipv4.tcp_fin_timeout", "value": "17"}]});
+            let containers = json!([script("c", "cat /proc/sys/net/ipv4/tcp_fin_timeout")]);
+            pod(name, with(json!({"securityContext": context, "containers": containers}), more))
+        };
+        world.create(pod_with("own", json!({}))).await;
+        world.ended("own").await;
+        assert_eq!(world.log("own", "c").await, "17\n");
+        let made = world.create(pod_with("shared", json!({"hostNetwork": true}))).await;
+        let status = world.ended("shared").await.status.expect("a status");
+        let words = "forbidden sysctl: \"net.ipv4.tcp_fin_timeout\" not allowed with host Net enabled";
+        assert_eq!(
+            (status.phase.as_deref(), status.reason.as_deref(), status.message),
+            (Some("Failed"), Some("SysctlForbidden"), Some(format!("Pod was rejected: {words}")))
+        );
+        world.event(&made, "SysctlForbidden", words).await;
+        assert_eq!(here(), before, "the machine's own stays");
     });
 }
 

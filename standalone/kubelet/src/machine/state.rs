@@ -103,6 +103,8 @@ pub enum Ending {
     Deadline,
     /// It took more of the disk than it may.
     Evicted,
+    /// The node does not take it.
+    Rejected,
     /// Nobody knows how one of its containers ended; others may wait for ever for what that one was to leave them.
     Lost,
 }
@@ -125,8 +127,8 @@ pub struct PodState {
     /// What was announced already; a retry that fails in the same way is no news.
     pub(super) announced: BTreeSet<String>,
     pub(super) allowance: Allowance,
-    /// Why it is evicted, if it is.
-    pub(crate) eviction: String,
+    /// Reason and message of the status of one that is evicted or rejected.
+    pub(crate) verdict: Option<(&'static str, String)>,
 }
 
 impl PodState {
@@ -172,7 +174,7 @@ impl PodState {
             tries: 0,
             announced: BTreeSet::new(),
             allowance: Allowance::default(),
-            eviction: String::new(),
+            verdict: None,
         }
     }
 

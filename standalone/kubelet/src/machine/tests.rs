@@ -393,6 +393,7 @@ fn an_image_that_may_not_be_asked_for_is_waited_for() {
         assert_eq!(drive.send(Event::Tick), ["start a/0"]);
     }
 }
+
 #[test]
 fn pulls_are_told_in_the_words_of_the_kubelet() {
     let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
@@ -465,6 +466,22 @@ fn a_pod_that_takes_too_much_of_the_disk_is_killed_and_says_so() {
     assert_eq!(drive.send(Event::Evicted("again".into())), NOTHING);
 }
 
+#[test]
+fn a_pod_that_is_not_taken_has_failed_before_anything_of_it_was_made() {
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let rejected = |message: &str| Event::Rejected { reason: "SysctlForbidden", message: message.into() };
+    assert_eq!(drive.send(rejected("no")), ["SysctlForbidden: no"]);
+    let status = crate::status::status(&mut drive.state, &crate::facts::example(), at(0));
+    assert_eq!(
+        (status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref()),
+        (Some("Failed"), Some("SysctlForbidden"), Some("Pod was rejected: no"))
+    );
+    assert!(drive.state.is_finished() && drive.state.is_torn_down());
+
+    let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
+    drive.ready();
+    assert_eq!(drive.send(rejected("no")), NOTHING, "it was taken on before");
+}
 
 #[test]
 fn a_pod_that_waits_for_its_image_can_be_deleted() {

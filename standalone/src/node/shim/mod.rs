@@ -166,7 +166,11 @@ fn supervise(directory: &Path) -> Result<(), ShimError> {
 fn run(directory: &Path, config: &ShimConfig, cgroups: &mut Option<Cgroups>) -> Result<Ended, ShimError> {
     prepare(directory, config)?;
     let created = Cgroups::create(&config.cgroups, config.limits).map_err(ShimError::Cgroup)?;
-    contain(directory, config, cgroups.insert(created))
+    let cgroups = cgroups.insert(created);
+    if config.closes_devices {
+        cgroups.close_devices().map_err(ShimError::Cgroup)?;
+    }
+    contain(directory, config, cgroups)
 }
 
 /// Enters a mount namespace of this process's own.

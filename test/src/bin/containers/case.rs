@@ -157,12 +157,21 @@ impl Case {
         })
     }
 
-    /// The pod is evicted for this reason.
+    /// The pod is evicted, and this is why.
     pub(crate) fn evicted(self, message: &'static str) -> Self {
+        self.failed("Evicted", message.to_owned())
+    }
+
+    /// The node does not take the pod, for this reason and in these words.
+    pub(crate) fn rejected(self, reason: &'static str, words: &str) -> Self {
+        self.failed(reason, format!("Pod was rejected: {words}"))
+    }
+
+    fn failed(self, reason: &'static str, message: String) -> Self {
         self.also(move |seen| {
             let status = seen.pod.status.clone().unwrap_or_default();
             let found = (status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref());
-            ensure!(found == (Some("Failed"), Some("Evicted"), Some(message)), "it is {found:?}");
+            ensure!(found == (Some("Failed"), Some(reason), Some(message.as_str())), "it is {found:?}");
             Ok(())
         })
     }

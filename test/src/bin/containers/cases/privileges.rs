@@ -15,7 +15,8 @@ const SYS_ADMIN: u64 = 1 << 21;
 const MKNOD: u64 = 1 << 27;
 
 /// What container engines grant: `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`, `KILL`, `SETGID`, `SETUID`, `SETPCAP`,
-/// `NET_BIND_SERVICE`, `NET_RAW`, `SYS_CHROOT`, `AUDIT_WRITE`, `SETFCAP`; and `MKNOD`, which our node keeps back.
+/// `NET_BIND_SERVICE`, `NET_RAW`, `SYS_CHROOT`, `AUDIT_WRITE`, `SETFCAP`; and `MKNOD`, which our node keeps back where it
+/// cannot close devices.
 const USUAL: u64 = 0xa004_25fb;
 
 const STATUS: &str = "cat /proc/self/status";
@@ -34,6 +35,14 @@ fn masks(wanted: &'static [(&'static str, u64)]) -> impl Fn(&Seen) -> Result<()>
         }
         Ok(())
     }
+}
+
+fn masks_are(seen: &Seen, wanted: u64) -> Result<()> {
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        let found = seen.mask(set)?;
+        ensure!(found == wanted, "{set} is {found:016x} and not {wanted:016x}");
+    }
+    Ok(())
 }
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -136,6 +145,29 @@ pub(crate) fn cases() -> Vec<Case> {
         secured("a capability brings its system calls", "unshare -u true && echo allowed",
             json!({ "capabilities": { "add": ["SYS_ADMIN"] }, "seccompProfile": { "type": "RuntimeDefault" } }))
             .says("allowed\n"),
+        secured("every capability, and still no device of the node",
+            "cat /proc/self/status; mkdir /m; mount -t tmpfs x /m; cd /m; \
+             mknod null c 1 3 && echo x > null && echo null; mknod kmsg c 1 11 && echo kmsg; mknod disk b 8 0 && echo disk; \
+             cat kmsg 2>&1 | grep -o 'not permitted'; head -c 1 disk 2>&1 | grep -o 'not permitted'; \
+             mkdir dev; mount -t devtmpfs x dev 2>/dev/null; head -c 1 dev/kmsg 2>&1 | grep -o 'not permitted'; echo end",
+            json!({ "capabilities": { "add": ["ALL"] } }))
+            .only(Kind::Standalone)
+            .exits(0, "Completed")
+            .also(|seen| {
+                let all = std::fs::read_to_string("/proc/self/status")?;
+                let own = all.lines().find_map(|line| line.strip_prefix("CapEff:\t"));
+                let own = u64::from_str_radix(own.unwrap_or_default(), 16)?;
+                masks_are(seen, own)?;
+                let log = seen.log("c")?;
+                let wanted = "null\nkmsg\ndisk\nnot permitted\nnot permitted\nnot permitted\nend\n";
+                ensure!(log.ends_with(wanted), "it wrote {log}");
+                Ok(())
+            }),
+        secured("the devices of every container are open to it",
+            "for at in null zero full random urandom tty; do [ -c /dev/$at ] && echo $at; done; head -c 3 /dev/zero | wc -c; \
+             head -c 1 /dev/urandom | wc -c; echo x > /dev/null && echo written; : < /dev/ptmx && echo ptmx",
+            json!({}))
+            .says("null\nzero\nfull\nrandom\nurandom\ntty\n3\n1\nwritten\nptmx\n"),
         script("settings of the kernel that are the pod's own", "cat /proc/sys/kernel/shm_rmid_forced")
             .spec(json!({ "securityContext": { "sysctls": [{ "name": "kernel.shm_rmid_forced", "value": "1" }] } }))
             .says("1\n"),

@@ -16,7 +16,24 @@ fn refused(name: &'static str, pod: Value, container: Value, words: &'static [&'
 pub(crate) fn cases() -> Vec<Case> {
     let none = || json!({});
     let context = |fields: Value| json!({ "securityContext": fields });
+    let sysctl = |name: &str| json!({ "securityContext": { "sysctls": [{ "name": name, "value": "1" }] } });
     vec![
+        script("settings of the kernel that are everybody's", "exit 0")
+            .spec(sysctl("kernel.panic"))
+            .only(Kind::Standalone)
+            .rejected("SysctlForbidden", "forbidden sysctl: \"kernel.panic\" not allowlisted"),
+        script("unsafe settings of a network", "exit 0")
+            .spec(sysctl("net.ipv4.ip_forward"))
+            .only(Kind::Standalone)
+            .rejected("SysctlForbidden", "forbidden sysctl: \"net.ipv4.ip_forward\" not allowlisted"),
+        script("settings of the node's network", "exit 0")
+            .spec(json!({ "hostNetwork": true }))
+            .spec(sysctl("net.ipv4.tcp_syncookies"))
+            .only(Kind::Standalone)
+            .rejected(
+                "SysctlForbidden",
+                "forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host Net enabled",
+            ),
         refused(
             "an unknown capability",
             none(),
@@ -24,22 +41,10 @@ pub(crate) fn cases() -> Vec<Case> {
             &["\"FLY\""],
         ),
         refused(
-            "device nodes without privileges",
-            none(),
-            context(json!({ "capabilities": { "add": ["MKNOD"] } })),
-            &["\"MKNOD\"", "privileged"],
-        ),
-        refused(
             "a list of system calls of the node",
             none(),
             context(json!({ "seccompProfile": { "type": "Localhost", "localhostProfile": "mine.json" } })),
             &["\"mine.json\"", "RuntimeDefault"],
-        ),
-        refused(
-            "settings of the kernel that are everybody's",
-            context(json!({ "sysctls": [{ "name": "kernel.panic", "value": "1" }] })),
-            none(),
-            &["\"kernel.panic\""],
         ),
         refused("a user namespace", json!({ "hostUsers": false }), none(), &["hostUsers"]),
         refused(
