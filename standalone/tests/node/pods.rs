@@ -38,6 +38,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("the_deadline_ends_a_pod", the_deadline_ends_a_pod),
         ("readiness_probes", readiness_probes),
         ("a_hook_over_https_fails", a_hook_over_https_fails),
+        ("a_hook_over_https_fails", a_hook_over_https_fails),
         ("a_full_node_makes_pods_wait", a_full_node_makes_pods_wait),
         ("long_termination_messages_are_cut", long_termination_messages_are_cut),
         ("statuses_are_few", statuses_are_few),
@@ -507,7 +508,25 @@ fn a_hook_over_https_fails() {
         let hooked = with(script("c", "sleep 1000"), json!({"lifecycle": {"postStart": {"httpGet": get}}}));
         let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [hooked]});
         let made = world.create(pod("p", spec)).await;
-        world.event(&made, "FailedPostStartHook", "PostStartHook failed: this node speaks no \"HTTPS\"").await;
+        world
+            .event(&made, "FailedPostStartHook", "PostStartHook failed: this node speaks no \"HTTPS\"")
+            .await;
+        assert_eq!(phase_of(&world.ended("p").await), "Failed");
+    });
+}
+
+/// It cannot be done, and is not said to have been.
+fn a_hook_over_https_fails() {
+    test(async |world: &mut World| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let get = json!({"host": "127.0.0.1", "port": port, "scheme": "HTTPS"});
+        let hooked = with(script("c", "sleep 1000"), json!({"lifecycle": {"postStart": {"httpGet": get}}}));
+        let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [hooked]});
+        let made = world.create(pod("p", spec)).await;
+        world
+            .event(&made, "FailedPostStartHook", "PostStartHook failed: this node speaks no \"HTTPS\"")
+            .await;
         assert_eq!(phase_of(&world.ended("p").await), "Failed");
     });
 }
