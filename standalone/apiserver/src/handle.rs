@@ -233,6 +233,7 @@ fn about_server<B>(
             discovery::resources(state.table(), group, version).ok_or_else(Failure::unknown_path)?
         }
         Route::OpenApi => openapi::index(state.table()),
+        Route::OpenApiV2 => return openapi::v2::answer(state.table(), request.headers()).map(Reply::Whole),
         Route::OpenApiOf(group, version) => {
             let answer = openapi::answer(state.table(), (group, version), query, request.headers(), now);
             return answer.map(Reply::Whole).ok_or_else(Failure::unknown_path);

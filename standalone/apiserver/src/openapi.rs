@@ -6,6 +6,8 @@
 //!
 //! A document is reached by a URL that says its hash, and under that it never changes: clients keep it.
 
+pub(crate) mod v2;
+
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},

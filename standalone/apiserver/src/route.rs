@@ -123,6 +123,8 @@ pub(crate) enum Route {
     /// `/api/v1` and `/apis/<group>/<version>`
     Resources(String, String),
     OpenApi,
+    /// All documents as one, in version 2.
+    OpenApiV2,
     /// The document of one group and version.
     OpenApiOf(String, String),
     Object(Target),
@@ -144,6 +146,7 @@ impl Route {
         Ok(match words.as_slice() {
             ["healthz" | "livez" | "readyz", ..] => Self::Health,
             ["version"] => Self::Version,
+            ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApi,
             ["openapi", "v3", "api", version] => Self::OpenApiOf(String::new(), owned(version)),
             ["openapi", "v3", "apis", group, version] => Self::OpenApiOf(owned(group), owned(version)),

@@ -189,7 +189,12 @@ impl Failure {
     }
 
     pub(crate) fn not_acceptable() -> Self {
-        let message = "only the following media types are accepted: application/json";
+        Self::only_acceptable("application/json")
+    }
+
+    /// There is an answer in this form alone.
+    pub(crate) fn only_acceptable(media_type: &str) -> Self {
+        let message = format!("only the following media types are accepted: {media_type}");
         Self::new(406, "NotAcceptable", message)
     }
 

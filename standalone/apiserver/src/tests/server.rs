@@ -2,7 +2,7 @@ use http::{Request, header};
 use serde_json::{Value, json};
 
 use super::World;
-use crate::Outcome;
+use crate::{Context, NoAdmission, Outcome, handle};
 
 fn names<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
     list[key].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect()
@@ -90,4 +90,29 @@ fn documents_are_kept_by_their_hash() {
     let (code, [_, _, _, location], length) = ask(&format!("{plain}?hash=0"), &tag);
     assert_eq!((code, location, length), (301, Some(url), 0));
     assert_eq!(ask("/openapi/v3/apis/none.dev/v1?hash=0", "").0, 404);
+}
+
+#[test]
+fn version_2_is_there_for_who_asks_for_protobuf() {
+    let mut world = World::new();
+    let mut ask = |accept: &str| {
+        let request = Request::get("/openapi/v2").header(header::ACCEPT, accept).body(Vec::new()).unwrap();
+        let context = Context { now: world.now, admission: &NoAdmission };
+        match handle(&mut world.state, &request, &context).outcome {
+            Outcome::Response(response) => (
+                response.status().as_u16(),
+                response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned(),
+                String::from_utf8_lossy(response.body()).contains("dev.example.v1.Widget"),
+            ),
+            other => panic!("{other:?}"),
+        }
+    };
+    let answered = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    for accept in [
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        "application/json, application/com.github.proto-openapi.spec.v2@v1.0+protobuf;q=0.5",
+    ] {
+        assert_eq!(ask(accept), (200, answered.to_owned(), true), "{accept}");
+    }
+    assert_eq!(ask("application/json"), (406, "application/json".to_owned(), false));
 }
