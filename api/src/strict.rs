@@ -7,6 +7,7 @@ mod case;
 
 pub use case::{Renamed, correct as correct_case};
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
@@ -277,12 +278,43 @@ fn hint<'a>(within: Option<&str>, field: &str, known: impl Iterator<Item = &'a S
     nearest(field, known.map(String::as_str)).map(|name| Hint::Similar(name.to_owned()))
 }
 
+/// Words that are compared for the hints about one object: some milliseconds' worth. Objects may have as many unknown names
+/// as known ones, and tens of thousands of either.
+const COMPARED: usize = 20_000;
+
+/// The longest word that hints are about, in bytes. Comparing takes time with the square of it.
+const LONGEST: usize = 100;
+
+/// How many words may still be compared.
+#[derive(Debug)]
+pub(crate) struct Hints(Cell<usize>);
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self(Cell::new(COMPARED))
+    }
+}
+
+impl Hints {
+    /// As [`nearest`], among as many candidates as may still be compared.
+    pub(crate) fn nearest<'a>(
+        &self,
+        word: &str,
+        candidates: impl Iterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        let compare = |_: &&str| self.0.set(self.0.get() - 1);
+        nearest(word, candidates.take(self.0.get()).inspect(compare))
+    }
+}
+
 /// The candidate a mistyped word was probably meant to be: at most two typing mistakes away, and at most one in words
 /// of up to four letters, where two would match nearly anything.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > LONGEST {
+        return None;
+    }
     let allowed = if word.chars().count() > 4 { 2 } else { 1 };
     candidates
-        // Also what keeps a word of a megabyte from being compared letter by letter.
         .filter(|candidate| candidate.len().abs_diff(word.len()) <= allowed)
         .map(|candidate| {
             let distance = strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase());

@@ -72,6 +72,78 @@ pub fn objects(size: usize) -> Vec<(&'static str, Value)> {
                 }),
             ),
         ),
+        (
+            "Task: one script, many unknown variables",
+            task(
+                "steps",
+                json!([{ "image": "i", "script": text(size, &|index| format!("$(params.p{index}) ")) }]),
+            ),
+        ),
+        (
+            "Task: a variable of many parts",
+            task("steps", json!([{ "image": "i", "script": format!("$(params{})", ".a".repeat(size / 2)) }])),
+        ),
+        (
+            "Task: params and who misspells them",
+            object(
+                "Task",
+                "v1",
+                json!({
+                    "params": half(&|index| json!({ "name": format!("param{index}") })),
+                    "steps": half(&|index| json!({ "image": "i", "script": format!("$(params.Param{index})") })),
+                }),
+            ),
+        ),
+        (
+            "Task: a long name misspelt",
+            object(
+                "Task",
+                "v1",
+                json!({
+                    "params": [{ "name": "a".repeat(size / 2) }],
+                    "steps": [{ "image": "i", "script": format!("$(params.{}b)", "a".repeat(size / 2)) }],
+                }),
+            ),
+        ),
+        (
+            "Task: a long name, and many values",
+            task("params", json!([{ "name": "a".repeat(size / 2), "enum": half(&|_| json!("b")) }])),
+        ),
+        (
+            "Pipeline: a long name, and many values",
+            pipeline(json!([{
+                "name": "t", "taskRef": { "name": "t" },
+                "params": [{ "name": "a".repeat(size / 2), "value": half(&|_| json!("$(x.y)")) }],
+            }])),
+        ),
+        (
+            "Pipeline: unknown tasks",
+            pipeline(json!([{
+                "name": "a".repeat(size / 2), "taskRef": { "name": "t" },
+                "runAfter": half(&|index| json!(format!("t{index}"))),
+            }])),
+        ),
+        (
+            "Pipeline: misspelt tasks",
+            pipeline(many(&|index| {
+                let mut task = one(&format!("task{index}"));
+                task["runAfter"] = json!([format!("Task{index}")]);
+                task
+            })),
+        ),
+        (
+            "Pipeline: results of a matrix",
+            pipeline(json!([
+                {
+                    "name": "m", "matrix": { "params": [{ "name": "p", "value": ["1"] }] },
+                    "taskSpec": { "steps": [step], "results": half(&|_| json!({ "name": "r", "type": "array" })) },
+                },
+                {
+                    "name": "t", "taskRef": { "name": "t" },
+                    "params": half(&|index| json!({ "name": format!("p{index}"), "value": "$(tasks.m.results.r)" })),
+                },
+            ])),
+        ),
         ("Pipeline: tasks", pipeline(many(&|index| one(&format!("t{index}"))))),
         ("Pipeline: tasks of one name", pipeline(many(&|_| one("t")))),
         (
@@ -208,6 +280,18 @@ pub fn objects(size: usize) -> Vec<(&'static str, Value)> {
 #[expect(clippy::needless_pass_by_value, reason = "specs are made where they are passed")]
 fn object(kind: &str, version: &str, spec: Value) -> Value {
     json!({ "apiVersion": format!("tekton.dev/{version}"), "kind": kind, "metadata": { "name": "large" }, "spec": spec })
+}
+
+/// So much text.
+fn text(size: usize, piece: &dyn Fn(usize) -> String) -> String {
+    let mut text = String::new();
+    for index in 0.. {
+        if text.len() >= size {
+            break;
+        }
+        text.push_str(&piece(index));
+    }
+    text
 }
 
 /// As many as there is room for.

@@ -3,6 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// How much is kept of what is wrong with one object, in bytes. Errors quote what they are about, and so an object may have
+/// as much of them as it is long, times over; clients are told a hundredth of this.
+const MOST: usize = 4 << 20;
+
+/// How much of a name stands in a path, in bytes: more than a valid one has.
+const LONGEST_NAME: usize = 256;
+
 /// One thing wrong with an object, at one or several fields.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FieldError {
@@ -96,6 +103,16 @@ impl FieldError {
         self.hint = hint.into();
         self
     }
+
+    fn size(&self) -> usize {
+        let texts = [&self.message, &self.details, &self.culprit, &self.hint, &self.place];
+        size_of::<Self>() + texts.into_iter().chain(&self.paths).map(String::len).sum::<usize>()
+    }
+}
+
+/// A name as it stands in a path: all of it, but for those that are made to be long.
+pub(super) fn shown(name: &str) -> &str {
+    &name[..name.floor_char_boundary(LONGEST_NAME)]
 }
 
 impl fmt::Display for FieldError {
@@ -105,41 +122,59 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Everything wrong with an object. [`fmt::Display`] gives the text clients see.
+/// Everything wrong with an object, up to 4 MB. [`fmt::Display`] gives the text clients see.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct FieldErrors(Vec<FieldError>);
+pub struct FieldErrors {
+    all: Vec<FieldError>,
+    /// Bytes of them.
+    size: usize,
+}
 
 impl FieldErrors {
     /// Nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
-    /// Adds one error.
+    /// Adds one error, if there is room.
     pub fn push(&mut self, error: FieldError) {
-        self.0.push(error);
+        self.takes(error);
+    }
+
+    /// Whether there was room. There always is for one.
+    fn takes(&mut self, error: FieldError) -> bool {
+        let size = self.size + error.size();
+        if size > MOST && !self.is_empty() {
+            return false;
+        }
+        self.size = size;
+        self.all.push(error);
+        true
+    }
+
+    /// Adds errors as long as there is room.
+    fn fill(&mut self, errors: impl IntoIterator<Item = FieldError>) {
+        for error in errors {
+            if !self.takes(error) {
+                return;
+            }
+        }
     }
 
     /// Adds all errors of a part.
     pub fn also(&mut self, others: FieldErrors) {
-        self.0.extend(others.0);
+        self.fill(others.all);
     }
 
     /// The same errors below a field: `name` becomes `<field>.name`.
     #[must_use]
-    pub fn via_field(mut self, field: &str) -> Self {
+    pub fn via_field(self, field: &str) -> Self {
         let below = |path: &str| match path {
             "" => field.to_owned(),
             below if below.starts_with('[') => format!("{field}{below}"),
             path => format!("{field}.{path}"),
         };
-        for error in &mut self.0 {
-            error.paths.iter_mut().for_each(|path| *path = below(path));
-            if !error.place.is_empty() {
-                error.place = below(&error.place);
-            }
-        }
-        self
+        self.map_paths(below)
     }
 
     /// The same errors below an element of a list: `name` becomes `<field>[<index>].name`.
@@ -151,39 +186,42 @@ impl FieldErrors {
     /// The same errors below an element that is known by a key: `name` becomes `<field>[<key>].name`.
     #[must_use]
     pub fn via_key(self, field: &str, key: &str) -> Self {
-        self.via_field(&format!("{field}[{key}]"))
+        self.via_field(&format!("{field}[{}]", shown(key)))
     }
 
     /// The same errors at other paths.
     #[must_use]
-    pub fn map_paths(mut self, path: impl Fn(&str) -> String) -> Self {
-        for error in &mut self.0 {
-            error.paths.iter_mut().for_each(|at| *at = path(at));
-            if !error.place.is_empty() {
-                error.place = path(&error.place);
-            }
-        }
-        self
+    pub fn map_paths(self, path: impl Fn(&str) -> String) -> Self {
+        self.all
+            .into_iter()
+            .map(|mut error| {
+                error.paths.iter_mut().for_each(|at| *at = path(at));
+                if !error.place.is_empty() {
+                    error.place = path(&error.place);
+                }
+                error
+            })
+            .collect()
     }
 
     /// The errors that `others` does not hold as well: what a change adds to what was wrong before.
     #[must_use]
     pub fn without(mut self, others: &FieldErrors) -> Self {
-        let others: BTreeSet<&FieldError> = others.0.iter().collect();
-        self.0.retain(|error| !others.contains(error));
+        let others: BTreeSet<&FieldError> = others.all.iter().collect();
+        self.all.retain(|error| !others.contains(error));
         self
     }
 
     /// The errors one by one, each with its own paths and none twice, for tools that show every place.
     pub fn distinct(&self) -> impl Iterator<Item = &FieldError> {
         let mut seen = BTreeSet::new();
-        self.0.iter().filter(move |error| seen.insert((&error.message, &error.details, &error.paths)))
+        self.all.iter().filter(move |error| seen.insert((&error.message, &error.details, &error.paths)))
     }
 
     /// The errors with equal message and details merged, each with its paths sorted; sorted by message.
     pub fn merged(&self) -> Vec<FieldError> {
         let mut by_text: BTreeMap<(&str, &str), (&FieldError, BTreeSet<&str>)> = BTreeMap::new();
-        for error in &self.0 {
+        for error in &self.all {
             let (_, paths) =
                 by_text.entry((&error.message, &error.details)).or_insert_with(|| (error, BTreeSet::new()));
             paths.extend(error.paths.iter().map(String::as_str));
@@ -200,13 +238,15 @@ impl FieldErrors {
 
 impl From<FieldError> for FieldErrors {
     fn from(error: FieldError) -> Self {
-        Self(vec![error])
+        std::iter::once(error).collect()
     }
 }
 
 impl FromIterator<FieldError> for FieldErrors {
     fn from_iter<T: IntoIterator<Item = FieldError>>(errors: T) -> Self {
-        Self(errors.into_iter().collect())
+        let mut all = Self::default();
+        all.fill(errors);
+        all
     }
 }
 
@@ -232,6 +272,19 @@ mod tests {
         let errors =
             FieldErrors::from(FieldError::new("bad", &[""])).via_key("params", "x").via_field("spec");
         assert_eq!(errors.to_string(), "bad: spec.params[x]");
+    }
+
+    /// A name of a megabyte, and a hundred thousand errors below it.
+    #[test]
+    fn errors_take_no_more_than_they_may() {
+        let one = FieldError::new("bad ".repeat(2 << 20), &["x"]);
+        assert!(!FieldErrors::from(one).is_empty(), "there is room for one of any length");
+        let many = (0..100_000).map(|index| FieldError::new(format!("bad {index}"), &["x"]));
+        let errors = many.collect::<FieldErrors>().via_key("params", &"n".repeat(1 << 20));
+        assert!(errors.distinct().count() > 5000);
+        let size: usize = errors.distinct().map(FieldError::size).sum();
+        assert!(size <= MOST, "{size}");
+        assert_eq!(errors.distinct().next().unwrap().paths, [format!("params[{}].x", "n".repeat(256))]);
     }
 
     #[test]

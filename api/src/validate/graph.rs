@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use petgraph::algo::{astar, kosaraju_scc};
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use super::errors::shown;
 use super::{FieldError, FieldErrors};
-use crate::strict::nearest;
+use crate::strict::Hints;
 use crate::{PipelineTask, references};
 
 /// Errors name the whole way round a cycle, which upstream's do not.
@@ -17,13 +18,13 @@ pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
     let nodes: Vec<NodeIndex> = tasks.iter().map(|task| graph.add_node(task.name.as_str())).collect();
     // Of tasks of one name, which is refused elsewhere, the first is meant.
     let by_name: BTreeMap<&str, NodeIndex> = nodes.iter().rev().map(|node| (graph[*node], *node)).collect();
-    let mut errors = FieldErrors::default();
+    let (mut errors, hints) = (FieldErrors::default(), Hints::default());
     for (index, (task, node)) in tasks.iter().zip(&nodes).enumerate() {
         for dependency in references::dependencies(task) {
             if let Some(target) = by_name.get(dependency.as_str()) {
                 graph.add_edge(*node, *target, ());
             } else {
-                let name = &task.name;
+                let name = shown(&task.name);
                 let error = FieldError::invalid(
                     format!(
                         "couldn't add link between {name} and {dependency}: task {name} depends on {dependency} but \
@@ -31,7 +32,7 @@ pub(super) fn validate(tasks: &[PipelineTask]) -> FieldErrors {
                     ),
                     "tasks",
                 );
-                let hint = nearest(&dependency, by_name.keys().copied());
+                let hint = hints.nearest(&dependency, by_name.keys().copied());
                 let hint = hint.map_or_else(String::new, |known| format!("did you mean \"{known}\"?"));
                 errors.push(error.place(format!("tasks[{index}]")).culprit(dependency).hint(hint));
             }

@@ -7,6 +7,7 @@ use super::{
     FieldError, FieldErrors, Validated, graph, params, pipeline_results, pipeline_task, pipeline_variables,
 };
 use crate::config::Config;
+use crate::strict::Hints;
 use crate::{Pipeline, PipelineRunSpec, PipelineSpec, PipelineTask};
 
 impl Validated for Pipeline {
@@ -29,12 +30,13 @@ pub(super) fn pipeline_spec(
         return FieldError::new("expected at least one, got none", &fields).into();
     }
     let mut errors = params::declared(&spec.params, config);
+    let hints = Hints::default();
     let propagated = run.map(|run| propagated_params(spec, run));
     let mut names = BTreeSet::new();
     for (field, tasks) in [("tasks", &spec.tasks), ("finally", &spec.finally)] {
         // Upstream does not look into embedded Tasks of `finally`.
         let around = match &propagated {
-            Some(names) if field == "tasks" => Around::Known(names),
+            Some(names) if field == "tasks" => Around::Known(names, &hints),
             _ => Around::Unknown,
         };
         for (index, task) in tasks.iter().enumerate() {

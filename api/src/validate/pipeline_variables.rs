@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::errors::shown;
 use super::usage::{Pool, Takes, non_existent, params_in};
 use super::{FieldError, FieldErrors};
 use crate::references::{self, Section};
@@ -19,6 +20,9 @@ enum Part {
     When,
 }
 
+/// The matrixed tasks by their names, with [`results`].
+type Matrixed<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeSet<ParamType>>>;
+
 /// A text of a pipeline task, and where it stands.
 struct Place<'a> {
     part: Part,
@@ -31,11 +35,11 @@ struct Place<'a> {
 pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     let names: BTreeSet<&str> = spec.tasks.iter().map(|task| task.name.as_str()).collect();
-    let matrixed: BTreeMap<&str, &PipelineTask> = spec
+    let matrixed: Matrixed<'_> = spec
         .tasks
         .iter()
         .filter(|task| task.matrix.is_some())
-        .map(|task| (task.name.as_str(), task))
+        .map(|task| (task.name.as_str(), results(task)))
         .collect();
     for (index, task) in spec.tasks.iter().enumerate() {
         let mut own = FieldErrors::default();
@@ -85,7 +89,7 @@ fn places(task: &PipelineTask) -> Vec<Place<'_>> {
 
 fn values<'a>(prefix: &str, params: &'a [Param], part: Part, places: &mut Vec<Place<'a>>) {
     for Param { name, value } in params {
-        let path = format!("{prefix}params[{name}].value");
+        let path = format!("{prefix}params[{}].value", shown(name));
         match value {
             ParamValue::String(text) => {
                 places.push(Place { part, path, text, takes: Takes::AnyValue });
@@ -211,14 +215,26 @@ fn results_of_known_tasks(
     errors
 }
 
+/// The results of a matrixed task whose type is another than one string, by their names.
+fn results(task: &PipelineTask) -> BTreeMap<&str, BTreeSet<ParamType>> {
+    let mut types: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for result in task.task_spec.iter().flat_map(|embedded| &embedded.task_spec.results) {
+        let kind = result.value_type();
+        if kind != ParamType::String {
+            types.entry(result.name.as_str()).or_default().insert(kind);
+        }
+    }
+    types
+}
+
 /// The runs of a matrix give a list of results, and each of those is a string.
-fn matrixed_in_aggregate(place: &Place<'_>, matrixed: &BTreeMap<&str, &PipelineTask>) -> FieldErrors {
+fn matrixed_in_aggregate(place: &Place<'_>, matrixed: &Matrixed<'_>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     if place.part != Part::Params {
         return errors;
     }
     for reference in references::in_text(place.text) {
-        let Some(task) = matrixed.get(reference.pipeline_task.as_str()) else { continue };
+        let Some(results) = matrixed.get(reference.pipeline_task.as_str()) else { continue };
         if reference.subscript != Some(Subscript::All) {
             errors.push(FieldError::invalid(
                 format!(
@@ -229,19 +245,15 @@ fn matrixed_in_aggregate(place: &Place<'_>, matrixed: &BTreeMap<&str, &PipelineT
                 &place.path,
             ));
         }
-        let results = task.task_spec.iter().flat_map(|embedded| &embedded.task_spec.results);
-        for result in results.filter(|result| result.name == reference.result) {
-            let kind = result.value_type();
-            if kind != ParamType::String {
-                errors.push(FieldError::invalid(
-                    format!(
-                        "Matrixed PipelineTasks emitting results must have an underlying type string, but result {} \
-                         has type {kind} in pipelineTask",
-                        result.name
-                    ),
-                    &place.path,
-                ));
-            }
+        for kind in results.get(reference.result.as_str()).into_iter().flatten() {
+            errors.push(FieldError::invalid(
+                format!(
+                    "Matrixed PipelineTasks emitting results must have an underlying type string, but result {} \
+                     has type {kind} in pipelineTask",
+                    reference.result
+                ),
+                &place.path,
+            ));
         }
     }
     errors

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FieldError, FieldErrors};
-use crate::strict::nearest;
+use crate::strict::Hints;
 use crate::variables::{self, Reference, Subscript, Variable};
 use crate::{Param, ParamSpec, ParamType, ParamValue, Step, TaskResult};
 
@@ -16,13 +16,14 @@ pub(super) struct Pool<'a> {
     given: BTreeSet<&'a str>,
     /// Names from around an embedded Task; shared by all of a Pipeline.
     around: Around<'a>,
+    hints: Hints,
 }
 
 /// What surrounds an embedded Task.
 #[derive(Clone, Copy)]
 pub(super) enum Around<'a> {
-    /// It can be said which params there are: these.
-    Known(&'a BTreeSet<&'a str>),
+    /// It can be said which params there are: these; with the hints about all that is within.
+    Known(&'a BTreeSet<&'a str>, &'a Hints),
     /// Nothing: the Task is on its own.
     Nothing,
     /// A run may bring any.
@@ -42,7 +43,7 @@ impl<'a> Pool<'a> {
             .iter()
             .map(|param| (param.name.as_str(), Declared { kind: param.value_type(), keys: keys(param) }))
             .collect();
-        Self { declared, given: BTreeSet::new(), around }
+        Self { declared, given: BTreeSet::new(), around, hints: Hints::default() }
     }
 
     /// What is given beside what is declared: more names, and more keys of objects.
@@ -61,7 +62,7 @@ impl<'a> Pool<'a> {
         self.declared.contains_key(name)
             || self.given.contains(name)
             || match self.around {
-                Around::Known(names) => names.contains(name),
+                Around::Known(names, _) => names.contains(name),
                 Around::Nothing => false,
                 Around::Unknown => true,
             }
@@ -69,12 +70,12 @@ impl<'a> Pool<'a> {
 
     /// What the author of a name that is not known may have meant.
     fn hint(&self, name: &str) -> String {
-        let around = match self.around {
-            Around::Known(names) => Some(names),
-            Around::Nothing | Around::Unknown => None,
+        let (around, hints) = match self.around {
+            Around::Known(names, hints) => (Some(names), hints),
+            Around::Nothing | Around::Unknown => (None, &self.hints),
         };
         let known = self.declared.keys().chain(&self.given).chain(around.into_iter().flatten());
-        match nearest(name, known.copied()) {
+        match hints.nearest(name, known.copied()) {
             Some(known) => format!("did you mean \"{known}\"?"),
             None => format!("no param \"{name}\" is declared"),
         }
@@ -91,6 +92,9 @@ fn keys(param: &ParamSpec) -> Option<BTreeSet<&str>> {
     }
     Some(keys)
 }
+
+/// Keys of an object that a hint names: nobody reads more.
+const SHOWN: usize = 20;
 
 /// What a field does with an array.
 #[derive(Clone, Copy, PartialEq)]
@@ -177,24 +181,66 @@ fn fields(step: &Step) -> Vec<(String, &str, Takes)> {
     fields
 }
 
-/// What can be wrong with the params in a text. The same is reported once for a text, however often it occurs there: the
-/// report quotes the whole text, and equal reports are merged.
-#[derive(Eq, Ord, PartialEq, PartialOrd)]
+/// What can be wrong with the params in a text. Each is reported once for a text, however often and of whichever param it
+/// occurs there: the report quotes the whole text, and equal reports are merged.
 enum Misuse<'a> {
-    NonExistent { culprit: &'a str, hint: String },
+    NonExistent { culprit: &'a str, why: Why<'a> },
     NotIsolated,
     TooDeep,
     WrongType { culprit: &'a str },
 }
 
+/// Why there is no such variable.
+enum Why<'a> {
+    /// There is no param of this name.
+    Undeclared(&'a str),
+    /// The param has other keys.
+    Keys(&'a str, &'a BTreeSet<&'a str>),
+}
+
+impl Misuse<'_> {
+    /// The order of reports.
+    fn rank(&self) -> usize {
+        match self {
+            Self::NonExistent { .. } => 0,
+            Self::NotIsolated => 1,
+            Self::TooDeep => 2,
+            Self::WrongType { .. } => 3,
+        }
+    }
+
+    fn culprit(&self) -> &str {
+        match self {
+            Self::NonExistent { culprit, .. } | Self::WrongType { culprit } => culprit,
+            Self::NotIsolated | Self::TooDeep => "",
+        }
+    }
+}
+
 /// The params in one text at `path`.
 pub(super) fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -> FieldErrors {
-    let misuses: BTreeSet<Misuse<'_>> =
-        variables::variables(text).filter_map(|variable| misuse(&variable, text, takes, pool)).collect();
+    let mut misuses: [Option<Misuse<'_>>; 4] = [const { None }; 4];
+    for misuse in variables::variables(text).filter_map(|variable| misuse(&variable, text, takes, pool)) {
+        let first = &mut misuses[misuse.rank()];
+        if first.as_ref().is_none_or(|first| misuse.culprit() < first.culprit()) {
+            *first = Some(misuse);
+        }
+    }
     misuses
         .into_iter()
+        .flatten()
         .map(|misuse| match misuse {
-            Misuse::NonExistent { culprit, hint } => non_existent(text, path).culprit(culprit).hint(hint),
+            Misuse::NonExistent { culprit, why } => {
+                non_existent(text, path).culprit(culprit).hint(match why {
+                    Why::Undeclared(name) => pool.hint(name),
+                    Why::Keys(_, keys) if keys.is_empty() => String::new(),
+                    Why::Keys(name, keys) => {
+                        let keys: Vec<_> =
+                            keys.iter().take(SHOWN).map(|key| format!("\"{key}\"")).collect();
+                        format!("the keys of \"{name}\" are {}", keys.join(", "))
+                    }
+                })
+            }
             Misuse::NotIsolated => {
                 FieldError::new(format!("variable is not properly isolated in \"{text}\""), &[path])
                     .hint("an array takes the place of a whole element: let it stand there alone")
@@ -216,7 +262,7 @@ pub(super) fn params_in(text: &str, path: &str, takes: Takes, pool: &Pool<'_>) -
 }
 
 /// `text` is all that stands in the field.
-fn misuse<'a>(variable: &Variable<'a>, text: &str, takes: Takes, pool: &Pool<'_>) -> Option<Misuse<'a>> {
+fn misuse<'a>(variable: &Variable<'a>, text: &str, takes: Takes, pool: &'a Pool<'_>) -> Option<Misuse<'a>> {
     let reference = param_reference(variable)?;
     let (culprit, alone) = (variable.raw, variable.raw == text);
     let ParamUse { name, key, deep } = &reference.used;
@@ -224,7 +270,7 @@ fn misuse<'a>(variable: &Variable<'a>, text: &str, takes: Takes, pool: &Pool<'_>
         return Some(Misuse::TooDeep);
     }
     if !pool.knows(name) {
-        return Some(Misuse::NonExistent { culprit, hint: pool.hint(name) });
+        return Some(Misuse::NonExistent { culprit, why: Why::Undeclared(name) });
     }
     let declared = pool.declared.get(name)?;
     let whole = key.is_none() && !matches!(reference.subscript, Some(Subscript::Index(_)));
@@ -235,12 +281,7 @@ fn misuse<'a>(variable: &Variable<'a>, text: &str, takes: Takes, pool: &Pool<'_>
         ParamType::Object if whole => Some(Misuse::WrongType { culprit }),
         ParamType::Object => match (key, &declared.keys) {
             (Some(key), Some(keys)) if !keys.contains(key) => {
-                let keys: Vec<_> = keys.iter().map(|key| format!("\"{key}\"")).collect();
-                let hint = match keys.as_slice() {
-                    [] => String::new(),
-                    keys => format!("the keys of \"{name}\" are {}", keys.join(", ")),
-                };
-                Some(Misuse::NonExistent { culprit, hint })
+                Some(Misuse::NonExistent { culprit, why: Why::Keys(name, keys) })
             }
             _ => None,
         },
@@ -402,8 +443,9 @@ mod tests {
         let with = |around| step_variables(&step, &Pool::new(&[], around), &[]).to_string();
         let text = "non-existent variable in \"$(params.outer) $(params.no)\": script";
         assert_eq!(with(Around::Nothing), text);
-        assert_eq!(with(Around::Known(&some)), text);
-        assert_eq!(with(Around::Known(&all)), "");
+        let hints = Hints::default();
+        assert_eq!(with(Around::Known(&some, &hints)), text);
+        assert_eq!(with(Around::Known(&all, &hints)), "");
         assert_eq!(with(Around::Unknown), "");
     }
 }

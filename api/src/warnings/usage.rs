@@ -15,6 +15,7 @@ const SEARCHED: usize = 16 << 20;
 /// What the texts of a spec mention.
 #[derive(Default)]
 pub(super) struct Uses<'a> {
+    /// What follows `params`, dots included.
     params: BTreeSet<String>,
     workspaces: BTreeSet<String>,
     results: BTreeSet<String>,
@@ -47,15 +48,8 @@ impl<'a> Uses<'a> {
                         continue;
                     };
                     let (set, name) = match reference.names().as_slice() {
-                        // A dotted name can be written without quotes in some places: any beginning of it counts.
-                        ["params", ..] | ["inputs", "params", ..] => {
-                            let parts = reference.parts.iter().skip_while(|part| *part != "params").skip(1);
-                            let mut name = String::new();
-                            for part in parts {
-                                name.push_str(part);
-                                self.params.insert(name.clone());
-                                name.push('.');
-                            }
+                        ["params", name @ ..] | ["inputs", "params", name @ ..] => {
+                            self.params.insert(name.join("."));
                             continue;
                         }
                         ["workspaces", name, ..] => (&mut self.workspaces, *name),
@@ -69,6 +63,13 @@ impl<'a> Uses<'a> {
             Value::Object(fields) => fields.values().for_each(|value| self.walk(value)),
             _ => {}
         }
+    }
+
+    /// A dotted name can be written without quotes in some places: any beginning of what is used counts.
+    fn has_param(&self, name: &str) -> bool {
+        let dotted = format!("{name}.");
+        let longer = self.params.range(dotted.clone()..).next();
+        self.params.contains(name) || longer.is_some_and(|used| used.starts_with(&dotted))
     }
 
     /// Whether more texts than these mention it, as far as that can be found out within bounds.
@@ -86,7 +87,7 @@ impl<'a> Uses<'a> {
 pub(super) fn params(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
     for (path, param) in items(spec, "params", path) {
         let name = text(param, "name");
-        if !name.is_empty() && !uses.params.contains(name) {
+        if !name.is_empty() && !uses.has_param(name) {
             let message = format!("nothing uses param \"{name}\"");
             warnings.push(Warning { path: format!("{path}.name"), message, hint: String::new() });
         }
