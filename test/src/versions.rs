@@ -85,7 +85,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<()> {
                 let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, version, kind.kind));
                 Version {
                     kind,
-                    version,
+                    name: version,
                     spec,
                     api: Api::namespaced_with(client.clone(), namespace, &resource),
                 }
@@ -95,13 +95,13 @@ pub async fn check(client: &Client, namespace: &str) -> Result<()> {
             version
                 .create(name)
                 .await
-                .with_context(|| format!("create a {} in {}", kind.kind, version.version))?;
+                .with_context(|| format!("create a {} in {}", kind.kind, version.name))?;
         }
         for version in &versions {
             version
                 .check(&versions)
                 .await
-                .with_context(|| format!("{} in {}", version.kind.kind, version.version))?;
+                .with_context(|| format!("{} in {}", version.kind.kind, version.name))?;
         }
     }
     Ok(())
@@ -109,7 +109,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<()> {
 
 struct Version {
     kind: &'static Kind,
-    version: &'static str,
+    name: &'static str,
     spec: Value,
     api: Api<DynamicObject>,
 }
@@ -117,7 +117,7 @@ struct Version {
 impl Version {
     async fn create(&self, name: &str) -> Result<()> {
         let object = json!({
-            "apiVersion": format!("{}/{}", self.kind.group, self.version), "kind": self.kind.kind,
+            "apiVersion": format!("{}/{}", self.kind.group, self.name), "kind": self.kind.kind,
             "metadata": { "name": name, "labels": { "resolution.tekton.dev/type": "git" } }, "spec": self.spec,
         });
         self.api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
@@ -150,7 +150,7 @@ impl Version {
         let since = list.metadata.resource_version.context("a list without a version")?;
         let mut events = Box::pin(self.api.watch(&WatchParams::default(), &since).await?);
         for other in versions {
-            let label = format!("{}-to-{}", other.version, self.version);
+            let label = format!("{}-to-{}", other.name, self.name);
             let patch = json!({ "metadata": { "labels": { "changed": label } } });
             for name in NAMES {
                 other.api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
@@ -167,7 +167,7 @@ impl Version {
     /// What was written in either version, with nothing but the words of this one. Defaults may be there besides.
     fn reads(&self, object: &DynamicObject) -> Result<()> {
         let read = serde_json::to_value(object)?;
-        let expected = format!("{}/{}", self.kind.group, self.version);
+        let expected = format!("{}/{}", self.kind.group, self.name);
         ensure!(read["apiVersion"] == expected, "read as {}", read["apiVersion"]);
         ensure!(holds(&read["spec"], &self.spec), "{} is not in {}", self.spec, read["spec"]);
         let findings = strict::check(self.kind.kind, &read);
