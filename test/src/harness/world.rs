@@ -72,7 +72,7 @@ pub struct World {
     /// What its nodes have been labelled with.
     labels: Labels,
     /// Where its images are pulled from; elsewhere all of them are one that is on the node.
-    published: Option<(Published, [TempDir; 2])>,
+    published: Option<(Published, TempDir)>,
     /// Namespaces so far.
     count: AtomicUsize,
 }
@@ -96,10 +96,14 @@ impl World {
 
     /// Starts a world whose images come from a registry, each telling what it runs: see [`Published`].
     pub async fn start_with_registry(kind: Kind, features: &Features) -> Result<Self> {
-        // Not below /tmp, which containers find empty.
-        let root = tempfile::tempdir_in("/var/lib").context("cannot make a directory")?;
+        let directory = match kind {
+            // Not below /tmp, which containers find empty.
+            Kind::Standalone => tempfile::tempdir_in("/var/lib"),
+            Kind::Cluster => tempfile::tempdir(),
+        };
+        let directory = directory.context("cannot make a directory")?;
         let config = ropewalk_standalone::Config {
-            data_root: root.path().to_owned(),
+            data_root: directory.path().join("data"),
             engine: features.config()?,
             ..ropewalk_standalone::Config::default()
         };
@@ -109,12 +113,11 @@ impl World {
             // Where the pods and the node of a cluster on this machine reach it.
             Kind::Cluster => Installation::of(&world).api_server().await?,
         };
-        let directory = tempfile::tempdir()?;
         let published = Published::start(address, directory.path()).await?;
         if kind == Kind::Cluster {
             hack("cluster", &["registry", published.host()]).await?;
         }
-        world.published = Some((published, [directory, root]));
+        world.published = Some((published, directory));
         Ok(world)
     }
 
