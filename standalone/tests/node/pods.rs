@@ -507,7 +507,9 @@ fn a_hook_over_https_fails() {
         let hooked = with(script("c", "sleep 1000"), json!({"lifecycle": {"postStart": {"httpGet": get}}}));
         let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [hooked]});
         let made = world.create(pod("p", spec)).await;
-        world.event(&made, "FailedPostStartHook", "PostStartHook failed: this node speaks no \"HTTPS\"").await;
+        world
+            .event(&made, "FailedPostStartHook", "PostStartHook failed: this node speaks no \"HTTPS\"")
+            .await;
         assert_eq!(phase_of(&world.ended("p").await), "Failed");
     });
 }

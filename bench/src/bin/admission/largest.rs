@@ -61,8 +61,7 @@ impl Largest {
             self.object["apiVersion"].as_str().and_then(|text| text.split_once('/')).context("a version")?;
         let review = |object: &Value| {
             let kind_of = json!({ "group": kind.group, "version": version, "kind": kind.kind });
-            let resource =
-                json!({ "group": kind.group, "version": version, "resource": kind.plural });
+            let resource = json!({ "group": kind.group, "version": version, "resource": kind.plural });
             let review = json!({
                 "apiVersion": "admission.k8s.io/v1",
                 "kind": "AdmissionReview",
