@@ -64,12 +64,6 @@ async fn run(attempt: &Attempt, hook: &LifecycleHandler) -> io::Result<()> {
                 "this node speaks no \"HTTPS\" to containers; use \"HTTP\" or \"exec\"",
             ));
         }
-        // Whoever asks a probe takes an open port for an answer; of a hook it is wanted that it is done.
-        if get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-            return Err(io::Error::other(
-                "this node speaks no \"HTTPS\" to containers; use \"HTTP\" or \"exec\"",
-            ));
-        }
         let answered = probe::http_get(attempt, get).await?;
         return if answered { Ok(()) } else { Err(io::Error::other("the answer is no success")) };
     }
