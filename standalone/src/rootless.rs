@@ -42,7 +42,9 @@ pub enum RootlessError {
     #[error("an ordinary user cannot run containers here: {0}; or run the command as root, with sudo")]
     Missing(Missing),
     /// The data directory cannot be used.
-    #[error("cannot {what} \"{path}\"")]
+    #[error(
+        "cannot {what} \"{path}\"; choose a directory of this user's own with --data-dir or XDG_DATA_HOME"
+    )]
     Path {
         /// What was tried.
         what: &'static str,

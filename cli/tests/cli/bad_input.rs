@@ -154,7 +154,7 @@ fn an_image_with_a_bad_name() {
 }
 
 #[test]
-fn an_ordinary_user_is_told_what_is_missing() {
+fn an_ordinary_user_without_a_home_is_told_to_choose_a_directory() {
     use std::os::unix::process::CommandExt;
 
     if !can_run_containers() {
@@ -171,6 +171,8 @@ fn an_ordinary_user_is_told_what_is_missing() {
     let output = std::process::Command::new(&copy)
         .args(["run", "--rootfs", "host"])
         .arg(&file)
+        .env("HOME", "/root")
+        .env_remove("XDG_DATA_HOME")
         .uid(65534)
         .gid(65534)
         .output()
@@ -178,7 +180,12 @@ fn an_ordinary_user_is_told_what_is_missing() {
     assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(stderr.trim().lines().count(), 1, "{}", printed(&output));
-    assert!(stderr.contains("needs root") && stderr.contains("sudo"), "{}", printed(&output));
+    assert!(
+        stderr.contains("cannot make \"/root/.local/share/ropewalk\"; choose a directory")
+            && stderr.contains("--data-dir"),
+        "{}",
+        printed(&output)
+    );
 }
 
 #[test]

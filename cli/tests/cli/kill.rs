@@ -75,6 +75,11 @@ fn leftovers(directory: &Path) -> Vec<String> {
     found.extend(mounts.lines().filter(|line| line.contains(&name)).map(|line| format!("mount {line}")));
     for process in fs::read_dir("/proc").expect("readable").flatten() {
         let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // One that has ended keeps the name of its cgroup until its parent, the machine's first process, asks for it.
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        if stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])) {
+            continue;
+        }
         // A process may end while it is looked at.
         for file in ["cmdline", "cgroup", "mountinfo"] {
             let text = fs::read(process.path().join(file)).unwrap_or_default();
