@@ -34,6 +34,9 @@ const SYSTEM_NAMESPACE: &str = "tekton-pipelines";
 /// How long the installation may take to be there, and to notice a changed ConfigMap.
 const SOON: Duration = Duration::from_mins(1);
 
+/// Namespaces so far, of all worlds that this process has had: those of one before may still be on their way out.
+static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
+
 /// Which world.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Kind {
@@ -73,8 +76,6 @@ pub struct World {
     labels: Labels,
     /// Where its images are pulled from; elsewhere all of them are one that is on the node.
     published: Option<(Published, TempDir)>,
-    /// Namespaces so far.
-    count: AtomicUsize,
 }
 
 enum Parts {
@@ -136,7 +137,7 @@ impl World {
                 (client, Parts::Cluster { fitting, images: Images::default() })
             }
         };
-        Ok(Self { client, parts, labels, published: None, count: AtomicUsize::new(0) })
+        Ok(Self { client, parts, labels, published: None })
     }
 
     /// A world in this process whose containers have the files of their images, which are kept below `data_root`.
@@ -148,7 +149,7 @@ impl World {
         let standalone = Standalone::start(config).context("cannot start a world with images")?;
         let client = standalone.client();
         let parts = Parts::Standalone(Box::new(standalone));
-        Ok(Self { client, parts, labels: Labels::default(), published: None, count: AtomicUsize::new(0) })
+        Ok(Self { client, parts, labels: Labels::default(), published: None })
     }
 
     /// Ends what was started, and leaves the cluster with its default feature flags.
@@ -179,7 +180,7 @@ impl World {
     /// A fresh namespace whose name begins like this, ready for pods.
     pub async fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
         let process = std::process::id();
-        let name = format!("{name}-{process}-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{name}-{process}-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
         let images = match &self.parts {
             Parts::Standalone(_) => None,
             Parts::Cluster { images, .. } => Some(images),
