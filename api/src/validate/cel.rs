@@ -3,6 +3,11 @@
 //!
 //! Types are not checked: what compares a text with a number compiles here, and is false when it is evaluated.
 
+use std::panic;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
 use cel::Program;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
@@ -71,11 +76,43 @@ pub fn check(expression: &str) -> Result<(), CelError> {
     if depth(expression) > DEEPEST {
         return Err(CelError::Deep);
     }
-    // Not to do two things at once, but for the stack: this one waits.
-    std::thread::scope(|scope| {
-        let reading = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || read(expression));
-        reading.ok().and_then(|reading| reading.join().ok()).unwrap_or(Err(CelError::Unread))
-    })
+    ask(expression).unwrap_or(Err(CelError::Unread))
+}
+
+/// An expression, and where the answer goes.
+type Question = (String, SyncSender<Result<(), CelError>>);
+
+/// The way to the one thread that reads all expressions of a process: not to do two things at once, but for the stack. An
+/// object of a megabyte has thousands of expressions, and a thread for each costs more than to read it.
+static READER: Mutex<Option<SyncSender<Question>>> = Mutex::new(None);
+
+/// Waits for the answer; there is none where no thread can be had.
+fn ask(expression: &str) -> Option<Result<(), CelError>> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    let reader = {
+        let mut reader = READER.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.is_none() {
+            *reader = start();
+        }
+        reader.clone()?
+    };
+    reader.send((expression.to_owned(), answer)).ok()?;
+    answered.recv().ok()
+}
+
+fn start() -> Option<SyncSender<Question>> {
+    // Whoever asks waits anyway: nothing is kept in line.
+    let (reader, questions) = mpsc::sync_channel::<Question>(0);
+    let read_all = move || {
+        for (expression, answer) in questions {
+            // The parser may give up on one expression, and the next is somebody else's.
+            let read = panic::catch_unwind(|| read(&expression)).unwrap_or(Err(CelError::Unread));
+            // Who asks waits for it.
+            let _ = answer.send(read);
+        }
+    };
+    thread::Builder::new().name("cel".to_owned()).stack_size(STACK).spawn(read_all).ok()?;
+    Some(reader)
 }
 
 fn read(expression: &str) -> Result<(), CelError> {
@@ -188,6 +225,22 @@ mod tests {
     fn cannot_be_evaluated(#[case] expression: &str, #[case] expected: &str) {
         let error = check(expression).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
+    }
+
+    /// All are read by one thread.
+    #[test]
+    fn whoever_asks_gets_the_answer_to_what_was_asked() {
+        let ask = |from: usize| {
+            for number in 0..500 {
+                let name = format!("of_{from}_{number}");
+                assert_eq!(check(&name), Err(CelError::Undeclared { name: name.clone() }));
+            }
+        };
+        thread::scope(|scope| {
+            for from in 0..4 {
+                scope.spawn(move || ask(from));
+            }
+        });
     }
 
     /// Each would take the stack of a thread in the end, which no handler survives.
