@@ -96,6 +96,9 @@ pub(crate) enum Action {
     Collect(String),
     /// Waits until a GET of this path has this status.
     Until(String, u16),
+    /// Waits until a cluster's garbage collector knows whose every ConfigMap of the namespace is. It hears of them by
+    /// watching, and what it has not heard of when its owner is deleted is not left behind but collected.
+    Collector,
 }
 
 /// One step of a case; its name is unique in there.
@@ -142,5 +145,9 @@ impl Case {
 
     pub(crate) fn until(self, name: impl Into<String>, path: impl Into<String>, code: u16) -> Self {
         self.step(name, Action::Until(path.into(), code))
+    }
+
+    pub(crate) fn collector(self) -> Self {
+        self.step("collector", Action::Collector)
     }
 }

@@ -154,6 +154,10 @@ impl Target {
                     let code = self.until(&call, *code).await.with_context(|| format!("step {name}"))?;
                     Some((code, Vec::new(), Value::Null))
                 }
+                Action::Collector => {
+                    self.collector(namespace).await?;
+                    None
+                }
             };
             if let Some((code, warnings, body)) = answer {
                 raw.push(Raw { step: name.clone(), code, warnings, body });
@@ -184,6 +188,29 @@ impl Target {
             if ready != 201 || self.until(&crate::case::get(path), 200).await? != 200 {
                 bail!("namespace \"{name}\" does not become ready for pods");
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until a cluster's garbage collector has heard of every ConfigMap made in the namespace so far: it hears
+    /// of them in order, and collects the last one, whose owner there never was.
+    async fn collector(&self, namespace: &str) -> Result<()> {
+        if !self.cluster {
+            return Ok(());
+        }
+        let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
+        let witness = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": "witness",
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": "nobody" }],
+        } });
+        let (code, _, body) = whole(self.send(&crate::case::post(maps.as_str(), &witness)).await?).await?;
+        if code != 201 {
+            bail!("cannot make ConfigMap \"witness\": {body}");
+        }
+        if self.until(&crate::case::get(format!("{maps}/witness")), 404).await? != 404 {
+            bail!(
+                "the garbage collector does not collect ConfigMap \"witness\" of namespace \"{namespace}\""
+            );
         }
         Ok(())
     }

@@ -114,6 +114,7 @@ fn propagation(kind: &Kind, policy: &str) -> Case {
         .send("create", post(kind.list(), &kind.object("a")))
         .send("dependent", post(maps, &dependent("one", true)))
         .send("another", post(maps, &dependent("two", false)))
+        .collector()
         .send("delete", delete_with(kind.path("a", ""), &json!({ "propagationPolicy": policy })))
         .until("gone", kind.path("a", ""), 404)
         .send("read", get(kind.path("a", "")));
