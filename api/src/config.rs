@@ -4,6 +4,7 @@
 mod leader_election;
 mod observability;
 mod parse;
+mod unread;
 
 pub use leader_election::{LeaderElection, LeaderElectionError};
 pub use observability::{DurationType, Observability, PipelineRunLevel, TaskRunLevel};

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use ropewalk_entrypoint_protocol::duration::GoDuration;
 
+/// Upstream's most `buckets`. Here one holder owns all there is, however many are asked for.
+const MAX_BUCKETS: u32 = 10;
+
 /// How a lease is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaderElection {
@@ -39,6 +42,12 @@ pub enum LeaderElectionError {
         /// Its value.
         value: String,
     },
+    /// There are that many leases at the most.
+    #[error("\"{value}\" for the key \"buckets\" is not a whole number from 1 to {MAX_BUCKETS}")]
+    Buckets {
+        /// Its value.
+        value: String,
+    },
     /// A holder could not renew in time.
     #[error(
         "\"lease-duration\" has to be longer than \"renew-deadline\", and that longer than twice \"retry-period\", \
@@ -60,6 +69,12 @@ impl LeaderElection {
                 .map(|duration: GoDuration| duration.as_std())
                 .map_err(|_| LeaderElectionError::NoDuration { key, value: value.to_owned() }),
         };
+        let buckets = data.get("buckets").map(|value| value.trim()).filter(|value| !value.is_empty());
+        if let Some(value) = buckets
+            && !value.parse().is_ok_and(|buckets| (1..=MAX_BUCKETS).contains(&buckets))
+        {
+            return Err(LeaderElectionError::Buckets { value: value.to_owned() });
+        }
         let usual = Self::default();
         let settings = Self {
             lease_duration: read("lease-duration", usual.lease_duration)?,
@@ -104,6 +119,16 @@ mod tests {
     fn a_value_that_is_no_time_is_quoted() {
         let error = read(&[("lease-duration", "12")]).expect_err("no unit");
         assert!(error.to_string().starts_with("\"12\" for the key \"lease-duration\""), "{error}");
+    }
+
+    #[rstest::rstest]
+    #[case("0")]
+    #[case("11")]
+    #[case("many")]
+    fn buckets_are_few(#[case] value: &str) {
+        assert_eq!(read(&[("buckets", "10")]), Ok(LeaderElection::default()));
+        let error = LeaderElectionError::Buckets { value: value.to_owned() };
+        assert_eq!(read(&[("buckets", value)]), Err(error));
     }
 
     #[rstest::rstest]

@@ -1,4 +1,4 @@
-//! Reading the ConfigMaps (contract 3.1, 3.2 and 9.3). Pure; keys this engine does not act on are ignored.
+//! Reading the ConfigMaps (contract 3.1, 3.2 and 9.3). Pure; keys this engine does not act on are only checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use ropewalk_entrypoint_protocol::duration::GoDuration;
 use serde::de::DeserializeOwned;
 
-use super::{ApiFields, Config, Defaults, FeatureFlags, observability};
+use super::{ApiFields, Config, Defaults, FeatureFlags, observability, unread};
 
 /// A value that cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -51,8 +51,10 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let mut reader = Reader { map: "config-defaults", data: defaults, errors: Vec::new() };
         let defaults = read_defaults(&mut reader);
+        unread::check_defaults(&mut reader);
         let mut reader = Reader { map: "feature-flags", data: features, errors: reader.errors };
         let features = read_features(&mut reader);
+        unread::check_features(&mut reader);
         let mut reader = Reader { map: "config-observability", data: observability, errors: reader.errors };
         let observability = observability::read(&mut reader);
         if reader.errors.is_empty() {
@@ -94,7 +96,8 @@ fn read_features(reader: &mut Reader<'_>) -> FeatureFlags {
         "enable-api-fields",
         &mut flags.enable_api_fields,
         |text| {
-            [ApiFields::Stable, ApiFields::Beta, ApiFields::Alpha].into_iter().find(|f| f.as_str() == text)
+            let levels = [ApiFields::Stable, ApiFields::Beta, ApiFields::Alpha];
+            levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text))
         },
         "\"stable\", \"beta\" or \"alpha\"",
     );
@@ -138,6 +141,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A value that nobody acts on.
+    pub(super) fn check(&mut self, key: &'static str, is_right: impl Fn(&str) -> bool, expected: &str) {
+        self.set(key, &mut (), |text| is_right(text).then_some(()), expected);
+    }
+
     fn text(&mut self, key: &str, field: &mut String) {
         if let Some(value) = self.value(key) {
             value.clone_into(field);
@@ -161,7 +169,7 @@ impl<'a> Reader<'a> {
         self.set(key, field, parse, "\"true\" or \"false\"");
     }
 
-    fn yaml<T: DeserializeOwned>(&mut self, key: &'static str, field: &mut Option<T>) {
+    pub(super) fn yaml<T: DeserializeOwned>(&mut self, key: &'static str, field: &mut Option<T>) {
         let Some(value) = self.value(key) else { return };
         match serde_saphyr::from_str(value) {
             Ok(parsed) => *field = Some(parsed),
@@ -202,7 +210,7 @@ mod tests {
             ("default-resolver-type", "git"),
         ]);
         let features = map(&[
-            ("enable-api-fields", "alpha"),
+            ("enable-api-fields", "Alpha"),
             ("await-sidecar-readiness", "False"),
             ("enable-provenance-in-status", "f"),
             ("enable-param-enum", "1"),
