@@ -247,7 +247,9 @@ pub(crate) fn pod_grace(pod: &Value, requested: Option<i64>) -> i64 {
     }
     // 30 s is Kubernetes' default for `terminationGracePeriodSeconds`.
     let own = object::at(pod, "spec.terminationGracePeriodSeconds").and_then(Value::as_i64);
-    requested.or(own).unwrap_or(30).max(0)
+    let grace = requested.or(own).unwrap_or(30);
+    // A negative one must not end a pod before its node knows: kube-apiserver makes a second of it.
+    if grace < 0 { 1 } else { grace }
 }
 
 /// The spec with the few fields that may change on a pod taken out.

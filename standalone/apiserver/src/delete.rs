@@ -11,10 +11,10 @@ use crate::{
     body::Body,
     builtin, gc,
     handle::{Call, Reply, key_of},
-    object::{self, FOREGROUND, ORPHAN},
+    object::{self, FOREGROUND, ORPHAN, stamp},
     read,
     route::Target,
-    state::{ObjectKey, State, stamp},
+    state::{ObjectKey, State},
     status::{self, Failure, FieldError, Result},
     table::{Behaviour, Resource, ResourceId},
 };
@@ -54,7 +54,8 @@ impl Options {
         }
         let own = |path: &str| object::at(&options, path).and_then(Value::as_str).map(str::to_owned);
         let orphan = object::at(&options, "orphanDependents").and_then(Value::as_bool);
-        let orphan = orphan.or(call.query.get("orphanDependents").map(|text| text == "true"));
+        let orphan =
+            orphan.or(call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents")));
         let policy = own("propagationPolicy").or(call.query.get("propagationPolicy").map(str::to_owned));
         let invalid = |fault: FieldError| Err(Failure::invalid_options("DeleteOptions", &[fault]));
         let policy = match (policy.as_deref(), orphan) {
@@ -71,7 +72,7 @@ impl Options {
                 return invalid(FieldError::not_supported("propagationPolicy", &Value::from(other), &known));
             }
         };
-        let in_query = call.query.number("gracePeriodSeconds")?.and_then(|grace| i64::try_from(grace).ok());
+        let in_query = call.query.integer("gracePeriodSeconds")?;
         Ok(Self {
             grace: options.get("gracePeriodSeconds").and_then(Value::as_i64).or(in_query),
             policy,
@@ -161,7 +162,7 @@ pub(crate) fn begin(
     Some(Deletion::Pending(if object == *old { old } else { state.put(id, object) }))
 }
 
-/// DELETE of one object; also the eviction of a pod.
+/// DELETE of one object.
 pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
     let options = Options::parse(call, body)?;
     let resource = state.resource(target.id);
@@ -189,6 +190,18 @@ pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target, body: Bod
         }
     };
     Ok(Reply::Json { code: 200, body: shown.to_string().into_bytes(), warnings })
+}
+
+/// The eviction of a pod: its deletion, which nothing here keeps from being disrupted. The answer is no pod, as the
+/// request is none.
+pub(crate) fn evict(state: &mut State, call: &Call<'_>, target: &Target, body: Body) -> Result<Reply> {
+    let Reply::Json { warnings, .. } = one(state, call, target, body)? else {
+        return Err(Failure::internal("a deletion is answered with JSON"));
+    };
+    let done = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
+    Ok(Reply::Json { code: 201, body: done.to_string().into_bytes(), warnings })
 }
 
 /// DELETE of all objects that match; the answer lists them.

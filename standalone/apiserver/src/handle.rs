@@ -170,7 +170,12 @@ fn respond<B>(
         other => return about_server(state, &other, request, &query, context.now),
     };
     let dry_run = match query.text("dryRun") {
-        "" => method == Method::DELETE && !body.is_empty() && delete::asks_for_dry_run(body.peek()?),
+        "" if method == Method::DELETE && !body.is_empty() => delete::asks_for_dry_run(body.peek()?),
+        // An eviction says it in its options alone, as those of kubectl's drain do.
+        "" if target.subresource.as_deref() == Some("eviction") && !body.is_empty() => {
+            body.peek()?.get("deleteOptions").is_some_and(delete::asks_for_dry_run)
+        }
+        "" => false,
         "All" => true,
         other => {
             let options = match *method {
@@ -281,10 +286,10 @@ fn act_on_subresource(
     };
     if !has_it {
         let name = target.name.as_deref().unwrap_or_default();
-        return Err(if resource.custom {
-            Failure::not_found(resource, name)
-        } else {
-            Failure::unknown_path()
+        return Err(match not_served(subresource).filter(|_| resource.behaviour == Behaviour::Pod) {
+            _ if resource.custom => Failure::not_found(resource, name),
+            Some(instead) => Failure::not_served(&format!("pods/{subresource}"), instead),
+            None => Failure::unknown_path(),
         });
     }
     let writable = resource.behaviour != Behaviour::ReadOnly;
@@ -306,9 +311,19 @@ fn act_on_subresource(
         }
         ("POST", "token") => access::request_token(state, call, target, body),
         ("POST", "binding") => write::bind(state, call, target, body),
-        ("POST", "eviction") => delete::one(state, call, target, body),
+        ("POST", "eviction") => delete::evict(state, call, target, body),
         _ => Err(Failure::method_not_allowed()),
     }
+}
+
+/// What to do in place of asking for a subresource that pods have on a cluster and not here.
+fn not_served(subresource: &str) -> Option<&'static str> {
+    Some(match subresource {
+        "portforward" | "proxy" => "connect to the address in the pod's status.podIP from this machine",
+        "ephemeralcontainers" => "run a command in one of the pod's containers with kubectl exec",
+        "resize" => "make the pod again with the resources that it needs",
+        _ => return None,
+    })
 }
 
 impl Call<'_> {

@@ -38,8 +38,9 @@ impl Query {
         self.get(key).unwrap_or_default()
     }
 
+    /// As kube-apiserver reads one: whatever is there and does not deny it, so that `?watch` alone is enough.
     pub(crate) fn flag(&self, key: &str) -> bool {
-        matches!(self.get(key), Some("true" | "1" | "True" | "t"))
+        self.get(key).is_some_and(|text| text != "0" && !text.eq_ignore_ascii_case("false"))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<u64>> {

@@ -173,6 +173,13 @@ impl Failure {
         failure
     }
 
+    /// A path that a cluster has and this server has not, with what to do instead.
+    pub(crate) fn not_served(what: &str, instead: &str) -> Self {
+        let mut failure = Self::unknown_path();
+        failure.message = format!("{}: {what} is not served here; {instead}", failure.message);
+        failure
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let why = "the server does not allow this method on the requested resource";
         let mut failure = Self::new(405, "MethodNotAllowed", why);

@@ -94,6 +94,39 @@ fn a_running_pod_has_grace() {
 }
 
 #[test]
+fn a_negative_grace_is_a_second() {
+    let mut world = World::new();
+    let grace = |shown: &Value| shown["metadata"]["deletionGracePeriodSeconds"].clone();
+    world.make(PODS, &pod("body", "n"));
+    let (code, shown) = world.delete(&format!("{PODS}/body"), &json!({ "gracePeriodSeconds": -1 }));
+    assert_eq!((code, grace(&shown)), (200, json!(1)), "the node has to end it");
+    world.make(PODS, &pod("query", "n"));
+    let (code, shown) = world.delete(&format!("{PODS}/query?gracePeriodSeconds=-1"), &Value::Null);
+    assert_eq!((code, grace(&shown)), (200, json!(1)), "{shown}");
+}
+
+#[test]
+fn what_pods_have_on_a_cluster_only_is_refused_with_what_to_do_instead() {
+    let mut world = World::new();
+    world.make(PODS, &pod("p", "n"));
+    for (subresource, instead) in [
+        ("portforward", "status.podIP"),
+        ("proxy", "status.podIP"),
+        ("ephemeralcontainers", "kubectl exec"),
+        ("resize", "make the pod again"),
+    ] {
+        let (code, status) = world.get(&format!("{PODS}/p/{subresource}"));
+        let message = status["message"].as_str().unwrap();
+        assert!(
+            code == 404 && message.contains(&format!("pods/{subresource}")) && message.contains(instead),
+            "{message}"
+        );
+    }
+    let (code, status) = world.get(&format!("{PODS}/p/nothing"));
+    assert_eq!((code, &status["message"]), (404, &json!("the server could not find the requested resource")));
+}
+
+#[test]
 fn a_pod_that_does_not_run_goes_at_once() {
     let mut world = World::new();
     world.make(PODS, &pod("waiting", ""));
@@ -143,8 +176,11 @@ fn an_eviction_is_a_deletion() {
     let mut world = World::new();
     world.make(PODS, &pod("p", "n"));
     let eviction = json!({ "metadata": { "name": "p" }, "deleteOptions": { "gracePeriodSeconds": 1 } });
-    let (code, _) = world.post(&format!("{PODS}/p/eviction"), &eviction);
-    assert_eq!(code, 200);
+    let rehearsed = json!({ "metadata": { "name": "p" }, "deleteOptions": { "dryRun": ["All"] } });
+    assert_eq!(world.post(&format!("{PODS}/p/eviction"), &rehearsed).0, 201);
+    assert!(world.deltas.is_empty(), "drain --dry-run=server evicts nothing");
+    let (code, told) = world.post(&format!("{PODS}/p/eviction"), &eviction);
+    assert_eq!((code, &told["kind"], &told["status"]), (201, &json!("Status"), &json!("Success")));
     let (_, left) = world.get(&format!("{PODS}/p"));
     assert_eq!(left["metadata"]["deletionGracePeriodSeconds"], 1);
 }

@@ -23,6 +23,18 @@ fn without_a_version_a_watch_begins_with_what_there_is() {
 }
 
 #[test]
+fn an_option_is_set_unless_it_is_denied() {
+    let mut world = World::new();
+    world.make_map("a");
+    for query in ["watch", "watch=", "watch=TRUE", "watch=yes"] {
+        assert_eq!(told(&world.watch(&format!("{MAPS}?{query}")).initial), ["ADDED a"], "{query}");
+    }
+    for query in ["watch=false", "watch=False", "watch=0"] {
+        assert_eq!(world.get(&format!("{MAPS}?{query}")).1["kind"], "ConfigMapList", "{query}");
+    }
+}
+
+#[test]
 fn a_watch_resumes_where_it_was() {
     let mut world = World::new();
     world.make_map("a");
