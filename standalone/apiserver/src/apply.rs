@@ -13,8 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    object,
-    state::stamp,
+    object::{self, stamp},
     status::{Failure, Result},
     table::Resource,
 };

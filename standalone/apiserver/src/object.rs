@@ -2,6 +2,7 @@
 
 use std::io;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// Largest object, in bytes of JSON: what etcd takes by default. Each body is bounded, but not what many patches add up to.
@@ -167,4 +168,9 @@ pub(crate) fn add_finalizer(object: &mut Value, finalizer: &str) {
     {
         list.push(Value::from(finalizer));
     }
+}
+
+/// A time as Kubernetes writes it: RFC 3339 in UTC, whole seconds.
+pub(crate) fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    builtin, object,
-    state::{Delta, DeltaKind, ObjectKey, State, stamp},
+    builtin,
+    object::{self, stamp},
+    state::{Delta, DeltaKind, ObjectKey, State},
     table::{Behaviour, ResourceId},
 };
 

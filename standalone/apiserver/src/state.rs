@@ -1,31 +1,32 @@
-//! What the server remembers: objects, indexes by UID and owner, the history that watches resume from. Pure.
+//! What the server remembers: objects, what they are found by, the history that watches resume from. Pure.
+//!
+//! Every change goes through [`State::put`] or [`State::remove`], which keep the parts in step.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+mod events;
+mod furnish;
+mod history;
+mod index;
+mod room;
 
-use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
+use serde_json::Value;
+
+use self::{events::Events, history::History, index::Index};
 use crate::{
-    access, builtin, defaults,
+    defaults,
     names::Names,
-    object,
+    object::{self, stamp},
     scheduler::Line,
-    status::{Failure, Result},
-    table::{Behaviour, DEFINITIONS, Resource, ResourceId, ResourceTable},
+    status::Result,
+    table::{Behaviour, Resource, ResourceId, ResourceTable},
 };
 
-/// Changes kept for watches to resume from. At some 10 kB a version this is at most about 80 MB, and covers the
-/// writes of more than 200 task runs while a client reconnects; a client that was away for longer lists again.
-pub const HISTORY: usize = 8192;
-
-/// Events kept, the oldest dropped first: a count bounds memory however fast they come.
-const EVENTS: usize = 10_000;
-
-/// How long an event is kept after it last happened, as in Kubernetes.
-const EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
+pub use self::{
+    history::{Delta, DeltaKind, HISTORY},
+    room::Room,
+};
 
 /// Namespace (empty for cluster-scoped objects) and name, in the order lists are in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,71 +47,22 @@ impl ObjectKey {
     }
 }
 
-/// What happened to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeltaKind {
-    /// It came into being.
-    Added,
-    /// It changed.
-    Modified,
-    /// It is gone.
-    Deleted,
-}
-
-/// One change of one object; what watches are made of.
-#[derive(Clone, Debug)]
-pub struct Delta {
-    /// The server-wide counter after this change, which is also the object's `metadata.resourceVersion`.
-    pub resource_version: u64,
-    /// The object's resource.
-    pub resource: ResourceId,
-    /// What happened.
-    pub kind: DeltaKind,
-    /// The object's namespace and name.
-    pub key: ObjectKey,
-    /// The object after the change, in its storage version; for a deletion its last state, with the
-    /// resourceVersion of the deletion.
-    pub object: Arc<Value>,
-    /// The object before the change, so that watches see objects enter and leave their selectors.
-    pub previous: Option<Arc<Value>>,
-}
-
-/// How much may still be written, for a server whose objects take room somewhere. Deletions always may: they make room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Room {
-    /// Everything may.
-    #[default]
-    Enough,
-    /// New objects are refused for this reason; what is there may change, so that what has begun can end.
-    Scarce(Arc<str>),
-    /// Changes are refused, too, but for those of objects in deletion.
-    None(Arc<str>),
-}
-
 /// All objects of a server. Cloning is cheap in memory (objects are shared), and is how a simulation keeps the
 /// state a crashed process left behind.
 #[derive(Clone, Debug)]
 pub struct State {
     table: ResourceTable,
     objects: Vec<BTreeMap<ObjectKey, Arc<Value>>>,
-    uids: BTreeMap<String, (ResourceId, ObjectKey)>,
-    dependents: BTreeMap<String, BTreeSet<(ResourceId, ObjectKey)>>,
-    /// Role bindings by those they are for, see `access::subjects`.
-    bindings: BTreeMap<String, BTreeSet<(ResourceId, ObjectKey)>>,
+    index: Index,
     /// What pods trust the server by, PEM, where it can be reached from them.
     authority: Option<Arc<str>>,
     room: Room,
     version: u64,
-    history: VecDeque<Arc<Delta>>,
-    /// Version of the newest change that fell off the history; watches can resume from here on.
-    horizon: u64,
-    /// Events in the order they were last written, to drop the oldest.
-    events: VecDeque<ObjectKey>,
+    history: History,
+    events: Events,
     /// The pods that have not ended.
     line: Line,
     pub(crate) names: Names,
-    /// Changes made since they were last taken.
-    fresh: Vec<Arc<Delta>>,
     /// Nothing done here counts: objects keep the versions they have.
     rehearsal: bool,
 }
@@ -122,9 +74,8 @@ impl State {
         let mut state = Self::empty(table, seed);
         state.furnish(now);
         // What is there from the start is no news to anyone.
-        state.history.clear();
-        state.fresh.clear();
-        state.horizon = state.version;
+        state.history.begin_at(state.version);
+        state.history.take_fresh();
         state
     }
 
@@ -165,12 +116,10 @@ impl State {
             state.index(id, &key, &object);
             state.objects[id.0].insert(key, Arc::new(object));
         }
-        events.sort_unstable();
-        state.events = events.into_iter().map(|(_, key)| key).collect();
+        state.events = Events::restored(events);
         state.version = version;
         state.furnish(now);
-        state.history.clear();
-        state.horizon = version;
+        state.history.begin_at(version);
         (state, unknown)
     }
 
@@ -179,62 +128,15 @@ impl State {
         Self {
             objects: vec![BTreeMap::new(); table.len()],
             table,
-            uids: BTreeMap::new(),
-            dependents: BTreeMap::new(),
-            bindings: BTreeMap::new(),
+            index: Index::default(),
             authority: None,
             room: Room::Enough,
             version: 0,
-            history: VecDeque::new(),
-            horizon: 0,
-            events: VecDeque::new(),
+            history: History::default(),
+            events: Events::default(),
             line: Line::default(),
             names: Names::new(seed),
-            fresh: Vec::new(),
             rehearsal: false,
-        }
-    }
-
-    /// Makes the namespaces and definitions every server has, where they are missing.
-    fn furnish(&mut self, now: Timestamp) {
-        let namespaces = self.table.by_behaviour(Behaviour::Namespace);
-        for name in ["default", "kube-system"] {
-            let Some(id) = namespaces else { break };
-            if self.get(id, &ObjectKey::new("", name)).is_some() {
-                continue;
-            }
-            let mut namespace =
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-            builtin::prepare_create(Behaviour::Namespace, &mut namespace);
-            self.create(id, namespace, now);
-        }
-        self.load_definitions(now);
-    }
-
-    fn load_definitions(&mut self, now: Timestamp) {
-        let definitions = self.table.take_definitions();
-        let Some((id, _)) = self.table.find("apiextensions.k8s.io", "v1", DEFINITIONS) else {
-            return;
-        };
-        for mut definition in definitions {
-            if let Some(known) = self.get(id, &ObjectKey::of(&definition)).cloned() {
-                if known["spec"] != definition["spec"] {
-                    let mut updated = (*known).clone();
-                    updated["spec"] = definition["spec"].take();
-                    self.put(id, updated);
-                }
-                continue;
-            }
-            definition["status"] = json!({
-                "acceptedNames": definition["spec"]["names"],
-                "conditions": [
-                    { "type": "NamesAccepted", "status": "True", "reason": "NoConflicts",
-                      "message": "no conflicts found", "lastTransitionTime": stamp(now) },
-                    { "type": "Established", "status": "True", "reason": "InitialNamesAccepted",
-                      "message": "the initial names have been accepted", "lastTransitionTime": stamp(now) },
-                ],
-            });
-            self.create(id, definition, now);
         }
     }
 
@@ -255,18 +157,12 @@ impl State {
 
     /// Refuses a new object where there is no room for it.
     pub(crate) fn check_room_to_create(&self) -> Result<()> {
-        match &self.room {
-            Room::Enough => Ok(()),
-            Room::Scarce(why) | Room::None(why) => Err(Failure::insufficient_storage(&**why)),
-        }
+        self.room.check_new()
     }
 
     /// Refuses a change of an object where there is no room for it.
     pub(crate) fn check_room_to_update(&self, object: &Value) -> Result<()> {
-        match &self.room {
-            Room::None(why) if !object::is_deleting(object) => Err(Failure::insufficient_storage(&**why)),
-            _ => Ok(()),
-        }
+        self.room.check_change(object)
     }
 
     /// The resourceVersion of the newest change of any object.
@@ -298,12 +194,12 @@ impl State {
 
     /// The object with this UID, if it is still there.
     pub(crate) fn by_uid(&self, uid: &str) -> Option<&(ResourceId, ObjectKey)> {
-        self.uids.get(uid)
+        self.index.by_uid(uid)
     }
 
     /// Objects that name this UID as an owner.
     pub(crate) fn dependents(&self, uid: &str) -> Vec<(ResourceId, ObjectKey)> {
-        self.dependents.get(uid).map(|set| set.iter().cloned().collect()).unwrap_or_default()
+        self.index.dependents(uid)
     }
 
     /// Role bindings of one resource in one namespace that are for this subject.
@@ -313,10 +209,7 @@ impl State {
         id: ResourceId,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a ObjectKey> {
-        let start = (id, ObjectKey::new(namespace, ""));
-        let all = self.bindings.get(subject).map(|set| set.range(start..));
-        let here = move |(other, key): &&(ResourceId, ObjectKey)| *other == id && key.namespace == namespace;
-        all.into_iter().flatten().take_while(here).map(|(_, key)| key)
+        self.index.bindings(subject, id, namespace)
     }
 
     /// The pods that have not ended: those that wait for a node, and those on nodes.
@@ -324,65 +217,30 @@ impl State {
         &self.line
     }
 
-    /// Whether a change of this resource is among those not yet taken.
-    pub(crate) fn fresh_touches(&self, id: ResourceId) -> bool {
-        self.fresh.iter().any(|delta| delta.resource == id)
-    }
-
     /// Whether pods can reach the server, and so get tokens.
     pub(crate) fn has_authority(&self) -> bool {
         self.authority.is_some()
     }
 
-    /// Puts the server's authority into every namespace that there is and will be.
-    pub(crate) fn publish_authority(&mut self, pem: &str, now: Timestamp) {
-        self.authority = Some(pem.into());
-        let Some(id) = self.table.by_behaviour(Behaviour::Namespace) else { return };
-        let living = self.objects[id.0].iter().filter(|(_, namespace)| !object::is_deleting(namespace));
-        let namespaces: Vec<ObjectKey> = living.map(|(key, _)| key.clone()).collect();
-        for namespace in namespaces {
-            self.add_authority(&namespace.name, now);
-        }
-    }
-
-    fn add_authority(&mut self, namespace: &str, now: Timestamp) {
-        let Some(pem) = self.authority.clone() else { return };
-        let Some((id, _)) = self.table.find("", "v1", "configmaps") else { return };
-        let data = json!({ "ca.crt": &*pem });
-        if let Some(known) = self.get(id, &ObjectKey::new(namespace, access::ROOT_CA)).cloned() {
-            if known["data"] != data {
-                let mut updated = (*known).clone();
-                updated["data"] = data;
-                self.put(id, updated);
-            }
-            return;
-        }
-        let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": { "name": access::ROOT_CA, "namespace": namespace },
-            "data": data,
-        });
-        self.create(id, map, now);
-    }
-
     /// Changes after `since`, or `None` where some of them fell off the history.
     pub(crate) fn changes_since(&self, since: u64) -> Option<impl Iterator<Item = &Arc<Delta>>> {
-        if since < self.horizon {
-            return None;
-        }
-        let start = self.history.partition_point(|delta| delta.resource_version <= since);
-        Some(self.history.range(start..))
+        self.history.since(since)
+    }
+
+    /// Whether a change of this resource is among those not yet taken.
+    pub(crate) fn fresh_touches(&self, id: ResourceId) -> bool {
+        self.history.fresh().iter().any(|delta| delta.resource == id)
     }
 
     /// The n-th change since they were last taken.
     pub(crate) fn fresh_at(&self, index: usize) -> Option<Arc<Delta>> {
-        self.fresh.get(index).cloned()
+        self.history.fresh().get(index).cloned()
     }
 
     /// Takes the changes made since the last call. Those of a request are in [`crate::Handled`]; what is left are those
     /// of [`State::restore`] and [`crate::install`].
     pub fn take_fresh(&mut self) -> Vec<Arc<Delta>> {
-        std::mem::take(&mut self.fresh)
+        self.history.take_fresh()
     }
 
     /// Stores a new object with the system fields it still lacks, and what comes with it.
@@ -394,11 +252,12 @@ impl State {
         }
         let stored = self.put(id, object);
         match resource.behaviour {
-            Behaviour::Namespace => {
-                self.add_service_account(object::name(&stored), now);
-                self.add_authority(object::name(&stored), now);
+            Behaviour::Namespace => self.furnish_namespace(object::name(&stored), now),
+            Behaviour::Event => {
+                if let Some(oldest) = self.events.add(ObjectKey::of(&stored)) {
+                    self.remove(id, &oldest);
+                }
             }
-            Behaviour::Event => self.bound_events(id, ObjectKey::of(&stored)),
             _ => {}
         }
         stored
@@ -413,34 +272,14 @@ impl State {
         }
     }
 
-    fn add_service_account(&mut self, namespace: &str, now: Timestamp) {
-        if let Some((id, _)) = self.table.find("", "v1", "serviceaccounts") {
-            let account = json!({
-                "apiVersion": "v1", "kind": "ServiceAccount",
-                "metadata": { "name": "default", "namespace": namespace },
-            });
-            self.create(id, account, now);
-        }
-    }
-
-    fn bound_events(&mut self, id: ResourceId, key: ObjectKey) {
-        self.events.push_back(key);
-        if self.events.len() > EVENTS
-            && let Some(oldest) = self.events.pop_front()
-        {
-            self.remove(id, &oldest);
-        }
-    }
-
-    /// Drops events that have not happened for an hour.
+    /// Drops events that have not happened for the time they are kept for.
     pub(crate) fn expire_events(&mut self, now: Timestamp) {
         let Some(id) = self.table.by_behaviour(Behaviour::Event) else { return };
-        while let Some(oldest) = self.events.front() {
-            let last = self.get(id, oldest).and_then(|event| happened(event, now));
-            if last.is_some_and(|last| now.duration_since(last) < EVENT_AGE) {
+        while let Some(oldest) = self.events.oldest() {
+            if self.get(id, oldest).is_some_and(|event| events::is_recent(event, now)) {
                 break;
             }
-            if let Some(oldest) = self.events.pop_front() {
+            if let Some(oldest) = self.events.take_oldest() {
                 self.remove(id, &oldest);
             }
         }
@@ -463,12 +302,10 @@ impl State {
         }
         self.index(id, &key, &object);
         if previous.is_some() && self.table.get(id).behaviour == Behaviour::Event {
-            // One that happens again is as good as new.
-            self.events.retain(|known| *known != key);
-            self.events.push_back(key.clone());
+            self.events.renew(&key);
         }
         let kind = if previous.is_some() { DeltaKind::Modified } else { DeltaKind::Added };
-        self.record(Delta {
+        self.history.record(Delta {
             resource_version: self.version,
             resource: id,
             kind,
@@ -494,7 +331,7 @@ impl State {
             object::set_meta(&mut last, "resourceVersion", Some(Value::from(self.version.to_string())));
             Arc::new(last)
         };
-        self.record(Delta {
+        self.history.record(Delta {
             resource_version: self.version,
             resource: id,
             kind: DeltaKind::Deleted,
@@ -520,70 +357,25 @@ impl State {
             }
             if self.table.get(id).behaviour == Behaviour::Event {
                 match delta.kind {
-                    DeltaKind::Added => self.events.retain(|known| known != key),
-                    DeltaKind::Deleted if !self.events.contains(key) => self.events.push_front(key.clone()),
-                    DeltaKind::Deleted | DeltaKind::Modified => {}
+                    DeltaKind::Added => self.events.forget(key),
+                    DeltaKind::Deleted => self.events.put_back(key),
+                    DeltaKind::Modified => {}
                 }
             }
         }
         self.version = first.resource_version - 1;
-        self.horizon = self.horizon.min(self.version);
-        let kept = self.history.partition_point(|delta| delta.resource_version <= self.version);
-        self.history.truncate(kept);
+        self.history.go_back_to(self.version);
     }
 
     fn index(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {
-        if self.table.get(id).behaviour == Behaviour::Pod {
+        let resource = self.table.get(id);
+        if resource.behaviour == Behaviour::Pod {
             self.line.note(key, object);
         }
-        self.uids.insert(object::uid(object).to_owned(), (id, key.clone()));
-        for owner in object::owners(object) {
-            self.dependents.entry(owner.uid.to_owned()).or_default().insert((id, key.clone()));
-        }
-        for subject in access::subjects(self.table.get(id), object) {
-            self.bindings.entry(subject).or_default().insert((id, key.clone()));
-        }
+        self.index.add(resource, id, key, object);
     }
 
     fn unindex(&mut self, id: ResourceId, key: &ObjectKey, object: &Value) {
-        self.uids.remove(object::uid(object));
-        for subject in access::subjects(self.table.get(id), object) {
-            if let Some(set) = self.bindings.get_mut(&subject) {
-                set.remove(&(id, key.clone()));
-                if set.is_empty() {
-                    self.bindings.remove(&subject);
-                }
-            }
-        }
-        for owner in object::owners(object) {
-            if let Some(set) = self.dependents.get_mut(owner.uid) {
-                set.remove(&(id, key.clone()));
-                if set.is_empty() {
-                    self.dependents.remove(owner.uid);
-                }
-            }
-        }
+        self.index.remove(self.table.get(id), id, key, object);
     }
-
-    fn record(&mut self, delta: Delta) {
-        let delta = Arc::new(delta);
-        self.fresh.push(Arc::clone(&delta));
-        self.history.push_back(delta);
-        if self.history.len() > HISTORY
-            && let Some(lost) = self.history.pop_front()
-        {
-            self.horizon = lost.resource_version;
-        }
-    }
-}
-
-/// When an event last happened, or was made; what lies in the future is a client's mistake.
-fn happened(event: &Value, now: Timestamp) -> Option<Timestamp> {
-    let times = ["metadata.creationTimestamp", "lastTimestamp", "series.lastObservedTime"];
-    times.iter().filter_map(|path| object::text(event, path).parse().ok()).filter(|time| *time <= now).max()
-}
-
-/// A time as Kubernetes writes it: RFC 3339 in UTC, whole seconds.
-pub(crate) fn stamp(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

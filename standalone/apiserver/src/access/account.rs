@@ -7,9 +7,9 @@ use super::{User, user::account_name};
 use crate::{
     body::Body,
     handle::{Call, Reply, key_of},
-    object,
+    object::{self, stamp},
     route::Target,
-    state::{ObjectKey, State, stamp},
+    state::{ObjectKey, State},
     status::{Failure, FieldError, Result},
     table::Behaviour,
 };

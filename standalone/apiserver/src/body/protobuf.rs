@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{state::stamp, types::Shape};
+use crate::{object::stamp, types::Shape};
 
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";
