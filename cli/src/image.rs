@@ -10,15 +10,12 @@ use indicatif::BinaryBytes;
 use ropewalk_api::errors::chain;
 use ropewalk_core::diagnosis::quoted;
 use ropewalk_core::images::reference::Reference;
-use ropewalk_images::{Limits, Listed, Removed, Store};
+use ropewalk_images::{Limits, Listed, Removed, SHORT_ID, Store};
 use ropewalk_standalone::node::IMAGES;
 
 use crate::args::{self, ImageCommand, ImageOutput};
 use crate::diagnostic::Diagnostic;
 use crate::run::REFUSED;
-
-/// Digits of an id that tell images of one machine apart.
-const SHORT_ID: usize = 12;
 
 /// Runs the command.
 pub fn image(args: args::Image) -> ExitCode {

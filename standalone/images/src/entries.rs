@@ -7,12 +7,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use tar::{EntryType, Header, PaxExtensions};
+use tar::{EntryType, Header};
 
 use crate::compression::read_up_to;
 use crate::sparse::{self, Extent};
 
 const BLOCK: usize = 512;
+
+/// What keys of attributes begin with.
+const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
 /// Bytes of names and attributes of one entry. Linux allows a path 4 KiB and the attributes of a file some 64 KiB.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -87,6 +90,9 @@ pub(crate) struct Entries<R> {
 /// Pax records by their keys.
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// A key and a value.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// What stands before an entry's own header.
 #[derive(Default)]
 struct Extensions {
@@ -110,10 +116,10 @@ impl<R: Read> Entries<R> {
             match header.entry_type() {
                 EntryType::GNULongName => extensions.name = Some(self.text(size)?),
                 EntryType::GNULongLink => extensions.link = Some(self.text(size)?),
-                EntryType::XHeader => extensions.records.extend(records(&self.extension(size)?)?),
+                EntryType::XHeader => update(&mut extensions.records, records(&self.extension(size)?)?),
                 EntryType::XGlobalHeader => {
                     let content = self.extension(size)?;
-                    self.defaults.extend(records(&content)?);
+                    update(&mut self.defaults, records(&content)?);
                 }
                 _ => return self.entry(&header, extensions).map(Some),
             }
@@ -247,9 +253,7 @@ impl<R: Read> Entries<R> {
             },
             attributes: records
                 .iter()
-                .filter_map(|(key, value)| {
-                    Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone()))
-                })
+                .filter_map(|(key, value)| Some((key.strip_prefix(ATTRIBUTE)?.to_vec(), value.clone())))
                 .collect(),
             device: (
                 header.device_major().ok().flatten().unwrap_or_default(),
@@ -317,13 +321,39 @@ fn bad_header(error: io::Error) -> ArchiveError {
     ArchiveError::Header(error.to_string().into())
 }
 
-fn records(content: &[u8]) -> Result<Records, ArchiveError> {
-    PaxExtensions::new(content)
-        .map(|record| {
-            let record = record.map_err(bad_header)?;
-            Ok((record.key_bytes().to_vec(), record.value_bytes().to_vec()))
-        })
-        .collect()
+/// Adds records. One without a value takes back what was said before; only attributes may be empty.
+fn update(known: &mut Records, records: Vec<Record>) {
+    for (key, value) in records {
+        if value.is_empty() && !key.starts_with(ATTRIBUTE) {
+            known.remove(&key);
+        } else {
+            known.insert(key, value);
+        }
+    }
+}
+
+/// Records of the form `LENGTH KEY=VALUE\n`, where the length counts all of it. The `tar` crate takes the first line break in a
+/// value for its end: names may have some, and attributes are any bytes.
+fn records(mut content: &[u8]) -> Result<Vec<Record>, ArchiveError> {
+    let mut records = Vec::new();
+    // Some writers fill the rest with zeros.
+    while content.first().is_some_and(|&byte| byte != 0) {
+        let (record, rest) = record(content)
+            .ok_or(ArchiveError::Header("a record in front of an entry that is not one of pax".into()))?;
+        records.push(record);
+        content = rest;
+    }
+    Ok(records)
+}
+
+/// The first record with its key and its value, and what follows it.
+fn record(content: &[u8]) -> Option<(Record, &[u8])> {
+    let blank = content.iter().position(|&byte| byte == b' ')?;
+    let length = usize::try_from(decimal(&content[..blank])?).ok()?;
+    let (record, rest) = content.split_at_checked(length)?;
+    let pair = record.get(blank + 1..)?.strip_suffix(b"\n")?;
+    let equals = pair.iter().position(|&byte| byte == b'=')?;
+    Some(((pair[..equals].to_vec(), pair[equals + 1..].to_vec()), rest))
 }
 
 pub(crate) fn decimal(text: &[u8]) -> Option<u64> {

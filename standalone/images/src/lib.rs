@@ -5,6 +5,7 @@
 
 mod below;
 mod compression;
+mod copy;
 mod documents;
 mod entries;
 mod hashing;
@@ -19,6 +20,6 @@ pub use documents::{Config, Document, DocumentError, MAX_DOCUMENT, Manifest, mac
 pub use entries::ArchiveError;
 pub use load::{LoadError, load};
 pub use ropewalk_core::images::reference::{Digest, Reference, ReferenceError, Version};
-pub use store::{Blob, Image, Incoming, Layer, Listed, Origin, Removed, Store, StoreError};
+pub use store::{Blob, Image, Incoming, Layer, Listed, Origin, Removed, SHORT_ID, Store, StoreError};
 pub use unpack::{Limits, UnpackError, Unpacked, unpack};
 pub use user_namespace::{is_in_user_namespace, opaque_attribute};

@@ -87,7 +87,9 @@ pub enum LoadError {
     #[error("it does not say what its image is called; say so with --name")]
     NoName,
     /// One name for many.
-    #[error("one name was given, and it has {0} images")]
+    #[error(
+        "one name was given, and it has {0} images; copy out the one that is meant, as with \"skopeo copy\""
+    )]
     Several(usize),
     /// No image.
     #[error("it has no image")]
@@ -135,7 +137,7 @@ fn add(store: &Store, source: &Source, image: &Found) -> Result<Image, LoadError
 }
 
 fn from_layout(source: &Source, name: Option<&Reference>) -> Result<Vec<Found>, LoadError> {
-    let mut by_name = BTreeMap::<Option<String>, Vec<Descriptor>>::new();
+    let mut by_name = BTreeMap::<Option<Called>, Vec<Descriptor>>::new();
     for descriptor in parse_index(&source.document("index", INDEX)?)? {
         by_name.entry(own_name(&descriptor)).or_default().push(descriptor);
     }
@@ -145,21 +147,30 @@ fn from_layout(source: &Source, name: Option<&Reference>) -> Result<Vec<Found>, 
     let images = by_name.into_iter().map(|(own, descriptors)| {
         let name = match (name, own) {
             (Some(name), _) => name.clone(),
-            (None, Some(own)) => reference(&own)?,
-            (None, None) => return Err(LoadError::NoName),
+            (None, Some(Called::Whole(own))) => reference(&own)?,
+            (None, Some(Called::Tag(_)) | None) => return Err(LoadError::NoName),
         };
         from_descriptors(source, &name, &descriptors)
     });
     images.collect()
 }
 
-/// The whole name of an image in a layout, as containerd and skopeo write it; what others write there may be a mere tag.
-fn own_name(descriptor: &Descriptor) -> Option<String> {
+/// What a layout calls an image. Images of one name are for several platforms.
+#[derive(Eq, Ord, PartialEq, PartialOrd)]
+enum Called {
+    /// As containerd and skopeo write it.
+    Whole(String),
+    /// A mere tag, as others write.
+    Tag(String),
+}
+
+fn own_name(descriptor: &Descriptor) -> Option<Called> {
     let annotations = descriptor.annotations().as_ref()?;
-    let whole = annotations.get("io.containerd.image.name");
-    let either =
-        annotations.get("org.opencontainers.image.ref.name").filter(|name| name.contains(['/', ':']));
-    whole.or(either).cloned()
+    let whole = annotations.get("io.containerd.image.name").cloned().map(Called::Whole);
+    whole.or_else(|| {
+        let name = annotations.get("org.opencontainers.image.ref.name")?.clone();
+        Some(if name.contains(['/', ':']) { Called::Whole(name) } else { Called::Tag(name) })
+    })
 }
 
 fn from_descriptors(source: &Source, name: &Reference, all: &[Descriptor]) -> Result<Found, LoadError> {

@@ -53,6 +53,9 @@ const ABOUT: &str = "layer.json";
 /// What the names of files begin with that are being written.
 const HALF: &str = ".half-";
 
+/// Digits of an id that tell images of one machine apart, for people.
+pub const SHORT_ID: usize = 12;
+
 /// Content by its digest and its length in bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Blob {
@@ -184,12 +187,16 @@ impl Store {
     }
 
     /// Takes a name away, and with the last one the image: digests alone do not keep what had a tag in the same repository. An
-    /// id takes away the image with all its names. Fails if it is in use.
+    /// id, or its first [`SHORT_ID`] digits or more, takes away the image with all its names. Fails if it is in use.
     pub fn remove(&self, reference: &str) -> Result<Removed, StoreError> {
         let lock = self.lock()?;
         let mut names = Names::read(&self.directory)?;
         let unknown = || StoreError::Unknown(reference.to_owned());
-        let (name, id) = names.find(reference)?.ok_or_else(unknown)?;
+        let found = match names.find(reference)? {
+            None => self.by_digits(reference)?,
+            found => found,
+        };
+        let (name, id) = found.ok_or_else(unknown)?;
         if !self.config_path(&id).exists() {
             return Err(unknown());
         }
@@ -248,6 +255,16 @@ impl Store {
             names.write(&self.directory)?;
         }
         self.take_away(&unwanted, lock)
+    }
+
+    /// The only image whose id begins with these digits.
+    fn by_digits(&self, digits: &str) -> Result<Option<(String, Digest)>, StoreError> {
+        if digits.len() < SHORT_ID {
+            return Ok(None);
+        }
+        let ids = self.configs()?.into_iter().map(|(id, _)| id).filter(|id| hex(id).starts_with(digits));
+        let ids: Vec<_> = ids.collect();
+        Ok(if let [id] = &ids[..] { Some((id.to_string(), id.clone())) } else { None })
     }
 
     pub(crate) fn directory(&self) -> &Path {

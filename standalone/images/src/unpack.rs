@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::below::{self, Below, Found, Tried, is_kept, look, open_below};
 use crate::compression::read_up_to;
+use crate::copy;
 use crate::entries::{ArchiveError, Entries, Entry, Kind};
 use crate::user_namespace::{is_in_user_namespace, opaque_attribute};
 
@@ -208,6 +209,7 @@ impl Layer {
         if name == OPAQUE {
             if parents.is_empty() {
                 self.unpacked.opaque = true;
+                self.below.0.clear();
                 return Ok(());
             }
             return self
@@ -301,14 +303,17 @@ impl Layer {
         fs::futimens(&file, &times(entry.modified)).map_err(unwritten(entry))
     }
 
-    fn link(&self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<(), UnpackError> {
+    fn link(&mut self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<(), UnpackError> {
         let missing = || UnpackError::Link { path: shown(&entry.path), target: shown(&entry.link) };
         let names = names(&entry.link).ok_or_else(missing)?;
         let (&target, parents) = names.split_last().ok_or_else(missing)?;
-        let directory = self.open(parents).map_err(|_| missing())?;
-        let is_there = match look(&directory, target).map_err(unwritten(entry))? {
-            Found::Nothing | Found::Whiteout | Found::Directory => return Err(missing()),
-            Found::Other(inode) => inode,
+        let there = self.open(parents).and_then(|directory| Ok((look(&directory, target)?, directory)));
+        let (is_there, directory) = match there {
+            Ok((Found::Other(inode), directory)) => (inode, directory),
+            Ok((Found::Nothing, _)) | Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.bring_up(entry, parents, target)?.ok_or_else(missing)?
+            }
+            _ => return Err(missing()),
         };
         // A link to itself would take away what it leads to.
         if look(parent, name).map_err(unwritten(entry))? == Found::Other(is_there) {
@@ -316,6 +321,34 @@ impl Layer {
         }
         make_way(parent, name, false).map_err(unwritten(entry))?;
         fs::linkat(&directory, target, parent, name, AtFlags::empty()).map_err(unwritten(entry))
+    }
+
+    /// Copies a file or link of the layers below into this one, as overlayfs does when somebody makes a link to it: its inode's
+    /// number and its directory. `None` if they have none.
+    fn bring_up(
+        &mut self,
+        entry: &Entry,
+        parents: &[&[u8]],
+        name: &[u8],
+    ) -> Result<Option<(u64, OwnedFd)>, UnpackError> {
+        let mut path = self.below.resolve(&self.root, parents).map_err(unwritten(entry))?;
+        path.push(name.to_vec());
+        let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+        let Some(from) = self.below.file(&path).map_err(unwritten(entry))? else { return Ok(None) };
+        let directory = self.directory(parents).map_err(unwritten(entry))?;
+        match look(&directory, name).map_err(unwritten(entry))? {
+            Found::Nothing => {}
+            Found::Other(inode) => return Ok(Some((inode, directory))),
+            Found::Directory | Found::Whiteout => return Ok(None),
+        }
+        let Some(bytes) = copy::copy(&from, &directory, name, self.limits.bytes - self.unpacked.bytes)
+            .map_err(unwritten(entry))?
+        else {
+            return Ok(None);
+        };
+        self.count(bytes)?;
+        let found = look(&directory, name).map_err(unwritten(entry))?;
+        Ok(if let Found::Other(inode) = found { Some((inode, directory)) } else { None })
     }
 
     /// Opens a directory within the layer.
@@ -331,6 +364,8 @@ impl Layer {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             opened => return opened,
         }
+        let path = self.below.resolve(&self.root, names)?;
+        let names: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
         let mut directory = self.open(&[])?;
         for (depth, name) in names.iter().enumerate() {
             directory = match self.open(&names[..=depth]) {
@@ -381,9 +416,12 @@ impl Layer {
     fn set_times(&self) {
         // What was a directory may be something else by now; a time that is not kept harms nobody.
         for (path, modified) in &self.times {
-            if let Some(names) = names(path)
-                && let Ok(directory) = self.open(&names)
-            {
+            let Some(names) = names(path) else { continue };
+            let opened = self.open(&names).or_else(|_| {
+                let path = self.below.resolve(&self.root, &names)?;
+                self.open(&path.iter().map(Vec::as_slice).collect::<Vec<_>>())
+            });
+            if let Ok(directory) = opened {
                 let _ = fs::futimens(&directory, &times(*modified));
             }
         }
@@ -500,14 +538,14 @@ fn finish(file: impl AsFd, entry: &Entry) -> Tried<()> {
 }
 
 /// Leaves to root what a user namespace has no owner for.
-fn unless_nobody(given: Tried<()>) -> Tried<()> {
+pub(crate) fn unless_nobody(given: Tried<()>) -> Tried<()> {
     match given {
         Err(Errno::INVAL) if is_in_user_namespace() => Ok(()),
         given => given,
     }
 }
 
-fn set_attribute(file: impl AsFd, name: &[u8], value: &[u8]) -> Tried<()> {
+pub(crate) fn set_attribute(file: impl AsFd, name: &[u8], value: &[u8]) -> Tried<()> {
     match fs::fsetxattr(file, name, value, XattrFlags::empty()) {
         // Not every file system keeps them.
         Err(Errno::OPNOTSUPP) => Ok(()),
@@ -515,7 +553,7 @@ fn set_attribute(file: impl AsFd, name: &[u8], value: &[u8]) -> Tried<()> {
     }
 }
 
-fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+pub(crate) fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -108,6 +108,45 @@ fn images() -> Vec<Image> {
             "a directory where a link was",
             [base(), archive().dir("bin", 0o755).file("bin/own", 0o644, b"own")],
         ),
+        image("a file beneath a link of below", [base(), archive().file("bin/own", 0o755, b"own")]),
+        image("left out beneath a link of below", [base(), archive().whiteout("bin/tool")]),
+        image(
+            "a link to what only below has",
+            [base(), archive().symlink("sbin", "usr/bin").file("sbin/own", 0o755, b"own")],
+        ),
+        image(
+            "beneath links of below that lead up and to the root",
+            [
+                archive()
+                    .file("var/cache/a", 0o600, b"a")
+                    .symlink("usr/up", "../var")
+                    .symlink("var/again", "/usr/up/cache"),
+                archive().file("usr/up/again/deep/own", 0o644, b"own"),
+                archive().dir("var/again/deep", 0o711).file("var/again/deep/more", 0o644, b"more"),
+            ],
+        ),
+        image(
+            "beneath a link of below that leads nowhere",
+            [archive().symlink("lost", "not/there"), archive().file("lost/own", 0o644, b"own")],
+        ),
+        image(
+            "beneath a name whose link was left out",
+            [archive().symlink("bin", "usr/bin"), archive().whiteout("bin").file("bin/own", 0o644, b"own")],
+        ),
+        image(
+            "a hard link to a file of below",
+            [base(), archive().link("usr/bin/again", "usr/bin/tool").link("tool", "bin/tool")],
+        ),
+        image("a hard link to a link of below", [base(), archive().link("too", "bin")]),
+        image(
+            "a hard link to a file of below with all it has",
+            [
+                archive()
+                    .pax(&[("SCHILY.xattr.security.capability", CAP_NET_BIND), ("mtime", b"1234567890.5")])
+                    .owned("capable", (12, 1000), 0o6755, b"capable"),
+                archive().link("again", "capable"),
+            ],
+        ),
         image("another mode for a directory", [base(), archive().dir("var/cache/", 0o2775)]),
         image("the root's own mode", [base(), archive().dir("./", 0o711)]),
         image(
@@ -177,6 +216,16 @@ fn images() -> Vec<Image> {
                 .dir("tagged-dir", 0o755)],
         ),
         image(
+            "line breaks in names and attributes",
+            [archive()
+                .pax(&[
+                    ("SCHILY.xattr.user.lines", b"one\ntwo\n"),
+                    ("SCHILY.xattr.security.capability", CAP_DAC_OVERRIDE_AND_FOWNER),
+                    ("path", b"two\nlines"),
+                ])
+                .file("short", 0o755, b"")],
+        ),
+        image(
             "long names",
             [archive()
                 .dir(&format!("{}/", "d".repeat(90)), 0o755)
@@ -240,6 +289,9 @@ fn images() -> Vec<Image> {
 
 /// A capability as the file system stores it: version 2, effective, CAP_NET_BIND_SERVICE permitted.
 const CAP_NET_BIND: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The same for two others, which together have the number of a line break.
+const CAP_DAC_OVERRIDE_AND_FOWNER: &[u8] = &[1, 0, 0, 2, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// As archives that tell nobody's name are written by some.
 fn blank_numbers() -> Archive {

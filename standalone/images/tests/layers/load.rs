@@ -284,7 +284,15 @@ fn all_images_of_an_archive_are_loaded() {
     assert_eq!(place.load_bytes(&pack(&files).bytes(), None).expect("good images").len(), 2);
     assert_eq!(place.names(), ["r.example/one:1", "r.example/two:1"]);
     let error = place.load_directory(&files, Some("app")).expect_err("there are two").to_string();
-    assert_eq!(error, "one name was given, and it has 2 images");
+    let several =
+        "one name was given, and it has 2 images; copy out the one that is meant, as with \"skopeo copy\"";
+    assert_eq!(error, several);
+    // As skopeo and umoci put several into one directory: they have tags, and neither is for another platform.
+    let mut files = Files::new();
+    let manifests = ["1", "2"].map(|tag| named(put_image(&mut files, &[layer(tag)]), REF_NAME, tag));
+    finish_layout(&mut files, &manifests);
+    let error = place.load_directory(&files, Some("app")).expect_err("there are two").to_string();
+    assert_eq!(error, several);
 }
 
 /// As `docker save` links a layer that two images have.

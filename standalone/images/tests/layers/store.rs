@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, SystemTime};
 
-use ropewalk_images::{Blob, Digest, Image, Incoming, Layer, Limits, Origin, Reference, Store, StoreError};
+use ropewalk_images::{
+    Blob, Digest, Image, Incoming, Layer, Limits, Origin, Reference, SHORT_ID, Store, StoreError,
+};
 use serde_json::{Value, json};
 
 use crate::archive::{Archive, Compression};
@@ -370,8 +372,11 @@ fn names_go_one_by_one_and_the_image_with_the_last() {
     assert!(matches!(store.remove(&both.id.to_string()), Err(StoreError::Unknown(_))));
     let other = store.find("other").expect("readable").expect("it is here");
     assert_eq!(content(&other), ["two!", "base"]);
-    let removed = store.remove(&other.id.to_string()).expect("removed");
-    assert_eq!(removed.bytes, 8);
+    let id = other.id.to_string();
+    let digits = |count: usize| &id["sha256:".len()..][..count];
+    assert!(matches!(store.remove(digits(SHORT_ID - 1)), Err(StoreError::Unknown(_))));
+    let removed = store.remove(digits(SHORT_ID)).expect("removed by what \"ls\" shows of its id");
+    assert_eq!((removed.images, removed.bytes), (vec![id.clone()], 8));
     assert!(entries(directory.path(), "layers").is_empty());
 }
 
