@@ -198,9 +198,10 @@ impl RawEntry {
     }
 }
 
-/// With or without padding: both are found in `auth`.
+/// With or without padding, in one line or several: all are found in `auth`, as `base64` breaks lines of long tokens.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
+    let text: String = text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
     base64::engine::general_purpose::STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }
 
@@ -312,6 +313,7 @@ mod tests {
     #[case(json!({ "auth": "dTpw" }), Some(("u", "p")))]
     #[case(json!({ "auth": "dTpwdw==", "username": "old", "password": "old" }), Some(("u", "pw")))]
     #[case(json!({ "auth": "dTpwdw" }), Some(("u", "pw")))]
+    #[case(json!({ "auth": "cm9ib3Qk\nY2k6cDp3\r\n" }), Some(("robot$ci", "p:w")))]
     #[case(json!({ "username": "robot$ci", "password": "$(p)" }), Some(("robot$ci", "$(p)")))]
     #[case(json!({ "auth": "!" }), None)]
     #[case(json!({ "auth": "dQ==" }), None)]
