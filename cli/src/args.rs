@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use nix::unistd::{User, geteuid};
-use ropewalk_kubelet::fields::milli;
+use ropewalk_quantity::Quantity;
 
 /// Run Tekton pipelines on this machine.
 #[derive(Debug, Parser)]
@@ -303,8 +302,7 @@ fn data_dir() -> PathBuf {
 
 /// Bytes, as Kubernetes writes quantities.
 fn size(text: &str) -> Result<u64, String> {
-    let milli = milli(&Quantity(text.to_owned())).ok();
-    let bytes = milli.and_then(|milli| u64::try_from(milli / 1000).ok());
+    let bytes = text.parse().ok().and_then(|amount: Quantity| u64::try_from(amount.units()).ok());
     bytes.ok_or_else(|| "expected bytes, such as 500Mi or 20Gi".to_owned())
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     admission,
     object::{self, map_mut},
-    quantity::Side,
+    resources::Side,
     status::FieldError,
     table::{Behaviour, Column, DEFINITIONS, Resource, Version},
 };

@@ -1,11 +1,9 @@
 //! What decoding into Go's types does to a built-in kind: unknown fields are dropped, wrong types refused. Pure.
 
+use ropewalk_quantity::NoQuantity;
 use serde_json::Value;
 
-use crate::{
-    quantity::{NoQuantity, Quantity},
-    types::Shape,
-};
+use crate::{resources, types::Shape};
 
 /// Drops what the types do not have, and returns the paths of what was dropped, or what is of a wrong type, in the
 /// words of Go's decoder.
@@ -73,7 +71,7 @@ fn visit(
     }
     match value {
         Value::String(_) | Value::Number(_) if shape.name() == "Quantity" => {
-            let quantity = Quantity::of(value).ok_or_else(|| NoQuantity.to_string())?;
+            let quantity = resources::amount(value).ok_or_else(|| NoQuantity.to_string())?;
             *value = Value::from(quantity.to_string());
             Ok(())
         }

@@ -94,71 +94,23 @@ pub fn resource(
         "requests" => resources.and_then(|resources| resources.requests.as_ref()),
         _ => return Err(ConfigError::UnsupportedResource(selector.resource.clone())),
     };
-    let given = list.and_then(|list| list.get(name)).map(milli).transpose()?;
+    let millis = |text| amount(text).map(ropewalk_quantity::Quantity::millis);
+    let given = list.and_then(|list| list.get(name)).map(millis).transpose()?;
     let default = match (group, name) {
         ("limits", "cpu") => i128::from(facts.cpus) * 1000,
         ("limits", "memory") => i128::from(facts.memory_bytes) * 1000,
         (_, "cpu" | "memory" | "ephemeral-storage") => 0,
         _ => return Err(ConfigError::UnsupportedResource(selector.resource.clone())),
     };
-    let divisor = selector.divisor.as_ref().map(milli).transpose()?.filter(|divisor| *divisor > 0);
+    let divisor = selector.divisor.as_ref().map(millis).transpose()?.filter(|divisor| *divisor > 0);
     let divisor = divisor.unwrap_or(1000);
     let value = given.unwrap_or(default);
     Ok(((value + divisor - 1) / divisor).to_string())
 }
 
-/// A quantity in thousandths, rounded up: `1` is 1000, `100m` is 100, `1Ki` is 1024000.
-pub fn milli(quantity: &Quantity) -> Result<i128, ConfigError> {
-    let bad = || ConfigError::BadQuantity(quantity.0.clone());
-    let text = quantity.0.trim();
-    let split = text
-        .char_indices()
-        .find(|(at, c)| {
-            // An exponent (`1e3`) belongs to the number, the suffix `E` (exa) does not.
-            let exponent = matches!(c, 'e' | 'E')
-                && text[at + 1..].chars().next().is_some_and(|n| n.is_ascii_digit() || n == '-' || n == '+');
-            !(c.is_ascii_digit() || *c == '.' || *c == '-' || *c == '+' || exponent)
-        })
-        .map_or(text.len(), |(at, _)| at);
-    let (number, suffix) = text.split_at(split);
-    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| bad())?),
-        None => (number, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}").parse::<i128>().map_err(|_| bad())?;
-    let mut power = exponent - i32::try_from(fraction.len()).map_err(|_| bad())? + 3;
-    let binary: u32 = match suffix {
-        "Ki" => 1,
-        "Mi" => 2,
-        "Gi" => 3,
-        "Ti" => 4,
-        "Pi" => 5,
-        "Ei" => 6,
-        _ => 0,
-    };
-    if binary == 0 {
-        power += match suffix {
-            "n" => -9,
-            "u" => -6,
-            "m" => -3,
-            "" => 0,
-            "k" => 3,
-            "M" => 6,
-            "G" => 9,
-            "T" => 12,
-            "P" => 15,
-            "E" => 18,
-            _ => return Err(bad()),
-        };
-    }
-    let scaled = digits.checked_mul(1024_i128.pow(binary)).ok_or_else(bad)?;
-    let ten = 10_i128.checked_pow(power.unsigned_abs()).ok_or_else(bad)?;
-    if power >= 0 {
-        scaled.checked_mul(ten).ok_or_else(bad)
-    } else {
-        Ok(scaled.div_euclid(ten) + i128::from(scaled.rem_euclid(ten) != 0))
-    }
+/// The amount that a text is.
+pub(crate) fn amount(text: &Quantity) -> Result<ropewalk_quantity::Quantity, ConfigError> {
+    text.0.parse().map_err(|_| ConfigError::BadQuantity(text.0.clone()))
 }
 
 #[cfg(test)]
@@ -166,28 +118,6 @@ mod tests {
     use super::*;
     use crate::facts::example;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    #[test]
-    fn quantities() {
-        let table = [
-            ("0", 0),
-            ("1", 1000),
-            ("100m", 100),
-            ("1.5", 1500),
-            ("1Ki", 1_024_000),
-            ("1.5Gi", 1_610_612_736_000),
-            ("64M", 64_000_000_000),
-            ("1e3", 1_000_000),
-            ("1E", 1_000_000_000_000_000_000_000),
-            ("1u", 1),
-        ];
-        for (text, expected) in table {
-            assert_eq!(milli(&Quantity(text.into())), Ok(expected), "{text}");
-        }
-        for text in ["", "x", "1Q", "1.2.3"] {
-            assert_eq!(milli(&Quantity(text.into())), Err(ConfigError::BadQuantity(text.into())));
-        }
-    }
 
     #[test]
     fn field_paths() {

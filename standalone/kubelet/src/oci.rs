@@ -14,6 +14,7 @@ use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxNamespace, LinuxNamespaceBuilder,
     LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, SpecBuilder, UserBuilder,
 };
+use ropewalk_quantity::Quantity;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Person;
@@ -387,15 +388,15 @@ fn limits(container: &Container) -> Result<Limits, ConfigError> {
     let resources = container.resources.as_ref();
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
-    let milli = |name| limits.and_then(|list| list.get(name)).map(fields::milli).transpose();
+    let most = |name| limits.and_then(|list| list.get(name)).map(fields::amount).transpose();
     // What is not asked for is what may be had at most, as the API server fills it in.
     let asked = requests.and_then(|list| list.get("cpu")).or_else(|| limits.and_then(|list| list.get("cpu")));
-    let asked = asked.map(fields::milli).transpose()?.unwrap_or(0);
+    let asked = asked.map(fields::amount).transpose()?.map_or(0, Quantity::millis);
     let positive = |value: i128| u64::try_from(value).ok().filter(|value| *value > 0);
     Ok(Limits {
-        memory: milli("memory")?.and_then(|milli| positive(milli / 1000)),
+        memory: most("memory")?.and_then(|memory| positive(memory.units())),
         // One core is 100,000 µs in every 100 ms; the kernel refuses less than 1 ms.
-        cpu_quota: milli("cpu")?.and_then(|milli| positive(milli * 100)).map(|quota| quota.max(1000)),
+        cpu_quota: most("cpu")?.and_then(|cpu| positive(cpu.millis() * 100)).map(|quota| quota.max(1000)),
         // As a kubelet: who asks for nothing gets what others leave. The kernel takes 2 to 2^18.
         cpu_shares: positive((asked * 1024 / 1000).clamp(2, 1 << 18)),
         pids: None,

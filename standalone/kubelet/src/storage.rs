@@ -113,7 +113,7 @@ impl Bounds {
 }
 
 fn bound(quantity: &Quantity) -> Option<Bound> {
-    let bytes = u64::try_from(fields::milli(quantity).ok()? / 1000).ok()?;
+    let bytes = u64::try_from(fields::amount(quantity).ok()?.units()).ok()?;
     Some(Bound { bytes, text: quantity.0.clone() })
 }
 

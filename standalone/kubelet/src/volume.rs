@@ -95,10 +95,10 @@ pub fn plan(pod: &Pod, volume: &Volume, objects: &Objects, facts: &HostFacts) ->
         return Ok(Plan::Empty { memory: false, size_limit: None });
     }
     if let Some(source) = &volume.empty_dir {
-        let limit = source.size_limit.as_ref().map(fields::milli).transpose()?;
+        let limit = source.size_limit.as_ref().map(fields::amount).transpose()?;
         return Ok(Plan::Empty {
             memory: source.medium.as_deref() == Some("Memory"),
-            size_limit: limit.and_then(|milli| u64::try_from(milli / 1000).ok()).filter(|bytes| *bytes > 0),
+            size_limit: limit.and_then(|limit| u64::try_from(limit.units()).ok()).filter(|bytes| *bytes > 0),
         });
     }
     if let Some(source) = &volume.config_map {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use ropewalk_api::{Sidecar, Step, TaskRun};
 
-use super::quantity::{millis, share};
+use super::quantity::{amount, share};
 
 type Quantities = BTreeMap<String, Quantity>;
 
@@ -64,7 +64,7 @@ pub fn check(pod: &Pod) -> Result<(), String> {
         let (Some(requests), Some(limits)) = (&resources.requests, &resources.limits) else { continue };
         for (name, request) in requests {
             let Some(limit) = limits.get(name) else { continue };
-            if millis(request) > millis(limit) {
+            if amount(request) > amount(limit) {
                 return Err(format!(
                     "invalid request resource value: {} must be less or equal to limit {}",
                     request.0, limit.0

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use ropewalk_quantity::Quantity;
 use serde_json::{Map, Value};
 
 use crate::{
     object,
-    quantity::{self, Quantity, Resources, Side},
+    resources::{self, Resources, Side},
     state::State,
     status::{Failure, Result},
     table::{Behaviour, Resource},
@@ -119,7 +120,7 @@ fn of_pod(range: &Value, pod: &Value) -> Vec<String> {
         }
     }
     for item in items(range, "Pod") {
-        let [requests, limits] = [Side::Requests, Side::Limits].map(|side| quantity::of_pod(pod, side));
+        let [requests, limits] = [Side::Requests, Side::Limits].map(|side| resources::of_pod(pod, side));
         check(item, &requests, &limits, &mut faults);
     }
     faults
@@ -206,7 +207,7 @@ fn too_far_apart(
 }
 
 fn bounds(item: &Value, field: &str) -> Resources {
-    quantity::resources(item.get(field))
+    resources::amounts(item.get(field))
 }
 
 fn items<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {

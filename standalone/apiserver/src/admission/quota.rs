@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ropewalk_quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::{
     object,
-    quantity::{self, Quantity, Resources, Side},
+    resources::{self, Resources, Side},
     state::{DeltaKind, State},
     status::{Failure, Result},
     table::{Behaviour, Resource, ResourceId},
@@ -36,8 +37,8 @@ fn usage(resource: &Resource, object: &Value) -> Resources {
         // One that has ended uses nothing any more; that it is there is still counted.
         "pods" if !crate::builtin::is_over(object) => {
             let [requests, limits] =
-                [Side::Requests, Side::Limits].map(|side| quantity::of_pod(object, side));
-            quantity::add(&mut used, &compute(&requests, &limits));
+                [Side::Requests, Side::Limits].map(|side| resources::of_pod(object, side));
+            resources::add(&mut used, &compute(&requests, &limits));
         }
         "persistentvolumeclaims" => {
             let class = object::text(object, "spec.storageClassName");
@@ -132,7 +133,7 @@ fn in_scope(scope: &str, operator: &str, values: &[&str], pod: &Value) -> bool {
 /// Whether no container asks for CPU or memory, or is limited in them.
 fn is_best_effort(pod: &Value) -> bool {
     [Side::Requests, Side::Limits].into_iter().all(|side| {
-        let total = quantity::of_pod(pod, side);
+        let total = resources::of_pod(pod, side);
         ["cpu", "memory"].iter().all(|name| total.get(*name).is_none_or(|quantity| quantity.is_zero()))
     })
 }
@@ -153,7 +154,7 @@ fn judge(
         return Ok(());
     }
     let name = object::name(quota);
-    let hard = quantity::resources(object::at(quota, "status.hard"));
+    let hard = resources::amounts(object::at(quota, "status.hard"));
     if resource.behaviour == Behaviour::Pod {
         let missing = unstated(&hard, object);
         if !missing.is_empty() {
@@ -166,7 +167,7 @@ fn judge(
     for (name, quantity) in &mut requested {
         *quantity = quantity.minus(before.get(name).copied().unwrap_or(Quantity::ZERO));
     }
-    let used = quantity::resources(object::at(quota, "status.used"));
+    let used = resources::amounts(object::at(quota, "status.used"));
     let used = |name: &String| used.get(name).copied().unwrap_or(Quantity::ZERO);
     requested
         .retain(|name, quantity| !quantity.is_zero() && hard.get(name) < Some(&used(name).plus(*quantity)));
@@ -174,8 +175,11 @@ fn judge(
         return Ok(());
     }
     let used = requested.keys().map(|name| (name.clone(), used(name))).collect();
-    let (requested, used, limited) =
-        (quantity::listed(&requested), quantity::listed(&used), quantity::listed(&only(&hard, &requested)));
+    let (requested, used, limited) = (
+        resources::listed(&requested),
+        resources::listed(&used),
+        resources::listed(&only(&hard, &requested)),
+    );
     Err(format!("exceeded quota: {name}, requested: {requested}, used: {used}, limited: {limited}"))
 }
 
@@ -244,7 +248,7 @@ pub(crate) fn settle(state: &mut State) {
         let quotas: Vec<_> =
             state.objects(id, Some(&namespace)).map(|(_, quota)| (**quota).clone()).collect();
         for mut quota in quotas {
-            let hard = quantity::resources(object::at(&quota, "spec.hard"));
+            let hard = resources::amounts(object::at(&quota, "spec.hard"));
             let status = json!({ "hard": texts(&hard), "used": texts(&used(state, &quota, hard)) });
             if quota.get("status") != Some(&status) {
                 quota["status"] = status;
@@ -264,7 +268,7 @@ fn used(state: &State, quota: &Value, hard: Resources) -> Resources {
         for (_, object) in state.objects(id, Some(object::namespace(quota))) {
             if covers(quota, resource, object) {
                 let more = only(&usage(resource, object), &total);
-                quantity::add(&mut total, &more);
+                resources::add(&mut total, &more);
             }
         }
     }

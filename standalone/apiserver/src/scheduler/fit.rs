@@ -7,11 +7,12 @@ mod affinity;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ropewalk_quantity::Quantity;
 use serde_json::Value;
 
 use crate::{
     object,
-    quantity::{self, Quantity, Resources, Side},
+    resources::{self, Resources, Side},
 };
 
 /// Looks up a namespace.
@@ -60,7 +61,7 @@ impl Node {
     pub(super) fn new(object: &Arc<Value>) -> Self {
         Self {
             name: object::name(object).to_owned(),
-            allocatable: quantity::resources(object::at(object, "status.allocatable")),
+            allocatable: resources::amounts(object::at(object, "status.allocatable")),
             object: Arc::clone(object),
             used: Resources::new(),
             pods: Vec::new(),
@@ -69,8 +70,8 @@ impl Node {
 
     /// Puts a pod on the node.
     pub(super) fn take(&mut self, pod: &Arc<Value>) {
-        quantity::add(&mut self.used, &quantity::of_pod(pod, Side::Requests));
-        quantity::add(&mut self.used, &Resources::from([("pods".to_owned(), Quantity::ONE)]));
+        resources::add(&mut self.used, &resources::of_pod(pod, Side::Requests));
+        resources::add(&mut self.used, &Resources::from([("pods".to_owned(), Quantity::ONE)]));
         self.pods.push(Arc::clone(pod));
     }
 
@@ -206,7 +207,7 @@ fn resources(node: &Node, pod: &Value) -> Vec<Reason> {
     if node.free("pods") < Quantity::ONE {
         reasons.extend(Reason::passing("Too many pods"));
     }
-    for (name, wanted) in quantity::of_pod(pod, Side::Requests) {
+    for (name, wanted) in resources::of_pod(pod, Side::Requests) {
         if wanted > node.free(&name) {
             let passes = wanted <= node.allocatable(&name);
             reasons.push(Reason { text: format!("Insufficient {name}"), passes });

@@ -150,7 +150,7 @@ fn what_has_ended_is_only_there() {
     let service = json!({ "spec": { "type": "LoadBalancer", "ports": [{}, {}] } });
     let used = usage(&resource("services"), &service);
     assert_eq!(
-        quantity::listed(&used),
+        resources::listed(&used),
         "count/services=1,services=1,services.loadbalancers=1,services.nodeports=2"
     );
 }
