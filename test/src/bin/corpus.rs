@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const LITTLE_PATIENCE: Duration = Duration::from_secs(45);
 
 #[derive(Parser)]
+#[command(
+    about = "Runs every YAML file of a folder, and holds the outcomes against the committed expectations"
+)]
 struct Args {
     /// The folder, searched through all its subfolders
     folder: PathBuf,

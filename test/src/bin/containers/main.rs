@@ -34,6 +34,9 @@ enum Runtime {
 }
 
 #[derive(Parser)]
+#[command(
+    about = "Asks a node what containers owe their pods, and holds what it does against what Kubernetes does"
+)]
 struct Args {
     /// Where pods run
     #[arg(long, value_enum, default_value = "standalone")]

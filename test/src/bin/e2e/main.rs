@@ -153,6 +153,7 @@ const CASES: &[Case] = &[
 ];
 
 #[derive(Parser)]
+#[command(about = "Runs the tests of the whole thing in one world")]
 struct Args {
     /// Where to run the tests
     #[arg(long, value_enum)]

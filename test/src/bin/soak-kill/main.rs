@@ -40,6 +40,7 @@ const WORKING: std::ops::Range<u64> = 200..2500;
 const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Parser)]
+#[command(about = "Kills \"ropewalk up\" at random moments, and holds against it what its clients were told")]
 struct Args {
     /// How often
     #[arg(long, default_value_t = 200)]
