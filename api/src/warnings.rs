@@ -37,12 +37,38 @@ const IDLE: [(&str, &str); 2] = [
     ),
 ];
 
+/// Doubts as they are found, of which only the first are put into words.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    /// The first.
+    pub first: Vec<Warning>,
+    /// How many there are beside those.
+    pub more: usize,
+    /// How many are put into words.
+    most: usize,
+}
+
+impl Doubts {
+    fn push(&mut self, warning: impl FnOnce() -> Warning) {
+        if self.first.len() < self.most {
+            self.first.push(warning());
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
 /// Every doubt about an object of this kind whose form is right, in the order of its fields' names.
 pub fn check(kind: &str, object: &Value) -> Vec<Warning> {
-    let mut warnings = Vec::new();
+    check_first(kind, object, usize::MAX).first
+}
+
+/// As [`check`], with words for so many of them.
+pub fn check_first(kind: &str, object: &Value, most: usize) -> Doubts {
+    let mut warnings = Doubts { most, ..Doubts::default() };
     if let Some((_, message)) = IDLE.iter().find(|(idle, _)| *idle == kind) {
         let (path, message) = ("kind".to_owned(), (*message).to_owned());
-        warnings.push(Warning { path, message, hint: String::new() });
+        warnings.push(|| Warning { path, message, hint: String::new() });
     }
     let Some(spec) = object.get("spec") else { return warnings };
     names::check(spec, "spec", &mut warnings);
@@ -66,15 +92,15 @@ pub fn check(kind: &str, object: &Value) -> Vec<Warning> {
     warnings
 }
 
-/// The elements of a list, each with its path; none when it is no list.
+/// The elements of a list, each with what tells its path; none when it is no list.
 fn items<'a>(
     object: &'a Value,
     field: &'a str,
     path: &'a str,
-) -> impl Iterator<Item = (String, &'a Value)> + 'a {
+) -> impl Iterator<Item = (impl Fn() -> String + 'a, &'a Value)> + 'a {
     let list = object.get(field).and_then(Value::as_array);
     let items = list.into_iter().flatten().enumerate();
-    items.map(move |(index, item)| (format!("{path}.{field}[{index}]"), item))
+    items.map(move |(index, item)| (move || format!("{path}.{field}[{index}]"), item))
 }
 
 /// A text of each element of a list; none when it is no list.

@@ -92,12 +92,29 @@ impl Denial {
     }
 }
 
-/// Both webhooks, one after the other, as the API server calls them.
+/// Calls a function for the type of a kind that is served.
+macro_rules! with_type_of {
+    ($kind:expr, $function:ident($($argument:expr),*)) => {
+        match $kind {
+            "Task" => $function::<Task>($($argument),*),
+            "TaskRun" => $function::<TaskRun>($($argument),*),
+            "Pipeline" => $function::<Pipeline>($($argument),*),
+            "PipelineRun" => $function::<PipelineRun>($($argument),*),
+            "StepAction" => $function::<StepAction>($($argument),*),
+            "VerificationPolicy" => $function::<VerificationPolicy>($($argument),*),
+            "ResolutionRequest" => $function::<ResolutionRequest>($($argument),*),
+            _ => $function::<CustomRun>($($argument),*),
+        }
+    };
+}
+
+/// Both webhooks, one after the other, as the API server calls them; but the object is read once.
 pub fn admit(request: &Request<'_>, config: &Config, settings: &Settings) -> Decision {
-    let decided = mutate(request, config, settings).and_then(|mutated| {
-        validate(&Request { object: &mutated.object, ..*request }, config)?;
-        Ok(mutated)
-    });
+    let decided = if concerns(request) {
+        with_type_of!(request.kind, admit_as(request, config, settings))
+    } else {
+        Ok(Mutated::unchanged(request))
+    };
     match decided {
         Ok(Mutated { object, warnings }) => Decision::Allow { object, warnings },
         Err(denial) => Decision::Deny { code: 400, message: denial.message() },
@@ -113,65 +130,22 @@ pub struct Mutated {
     pub warnings: Vec<String>,
 }
 
+impl Mutated {
+    fn unchanged(request: &Request<'_>) -> Self {
+        Self { object: request.object.clone(), warnings: Vec::new() }
+    }
+}
+
 /// The mutating webhook: the object with defaults, with field names in their right case, and with the engine's labels
 /// and annotations when it is new.
 ///
 /// # Errors
 /// Unknown fields, wrong JSON types, and values that cannot be read.
 pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Mutated, Denial> {
-    let mut object = request.object.clone();
     if !concerns(request) {
-        return Ok(Mutated { object, warnings: Vec::new() });
+        return Ok(Mutated::unchanged(request));
     }
-    let mut warnings = Vec::new();
-    if !spec_is_unchanged(request) {
-        let renamed = strict::correct_case(request.kind, &mut object);
-        warnings.extend(renamed.iter().map(ToString::to_string));
-        let known: BTreeSet<strict::Finding> =
-            frozen(request).into_iter().flat_map(|old| strict::check(request.kind, old)).collect();
-        let findings: Vec<String> = strict::check(request.kind, &object)
-            .into_iter()
-            // The API server keeps metadata in order, and who writes status is no user.
-            .filter(|finding| !["metadata", "status"].iter().any(|part| finding.is_within(part)))
-            .filter(|finding| !known.contains(finding))
-            .map(|finding| finding.to_string())
-            .collect();
-        if !findings.is_empty() {
-            return Err(undecodable(&findings.join("\n")));
-        }
-    }
-    let release = (request.operation == Operation::Create).then_some(settings.release.as_str());
-    let version = object["apiVersion"].clone();
-    if let Cow::Owned(stored) = stored(&object)? {
-        object = stored;
-    }
-    match request.kind {
-        "Task" => mutate_as::<Task>(&mut object, config, release),
-        "TaskRun" => mutate_as::<TaskRun>(&mut object, config, release),
-        "Pipeline" => mutate_as::<Pipeline>(&mut object, config, release),
-        "PipelineRun" => mutate_as::<PipelineRun>(&mut object, config, release),
-        "StepAction" => mutate_as::<StepAction>(&mut object, config, release),
-        "VerificationPolicy" => mutate_as::<VerificationPolicy>(&mut object, config, release),
-        "ResolutionRequest" => mutate_as::<ResolutionRequest>(&mut object, config, release),
-        _ => mutate_as::<CustomRun>(&mut object, config, release),
-    }?;
-    if !spec_is_unchanged(request) {
-        let mut doubts = warnings::check(request.kind, &object);
-        if conversion::is_converted(request.object) {
-            for doubt in &mut doubts {
-                doubt.path = conversion::path_in_v1beta1(request.kind, &doubt.path);
-            }
-        }
-        let more = (warnings.len() + doubts.len()).saturating_sub(WARNING_LIMIT);
-        warnings.truncate(WARNING_LIMIT);
-        let room = WARNING_LIMIT - warnings.len();
-        warnings.extend(doubts.iter().take(room).map(ToString::to_string));
-        warnings.extend((more > 0).then(|| format!("and {more} more; `ropewalk lint` shows all")));
-    }
-    if let Some(version) = version.as_str().filter(|version| object["apiVersion"] != *version) {
-        object = conversion::convert(object, version).map_err(|error| undecodable(&error.to_string()))?;
-    }
-    Ok(Mutated { object, warnings })
+    with_type_of!(request.kind, mutate_as(request, config, settings))
 }
 
 /// The object in the version it is stored in, which is the one everything is decided about.
@@ -192,29 +166,7 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<(), Denial> {
     if !concerns(request) {
         return Ok(());
     }
-    let object = stored(request.object)?;
-    let old_object = request.old_object.map(stored).transpose()?;
-    let asked = Request { object: &object, old_object: old_object.as_deref(), ..*request };
-    let mut errors = match request.kind {
-        "Task" => validate_as::<Task>(&asked, config),
-        "TaskRun" => validate_as::<TaskRun>(&asked, config),
-        "Pipeline" => validate_as::<Pipeline>(&asked, config),
-        "PipelineRun" => validate_as::<PipelineRun>(&asked, config),
-        "StepAction" => validate_as::<StepAction>(&asked, config),
-        "VerificationPolicy" => validate_as::<VerificationPolicy>(&asked, config),
-        "ResolutionRequest" => validate_as::<ResolutionRequest>(&asked, config),
-        _ => validate_as::<CustomRun>(&asked, config),
-    }?;
-    if conversion::is_converted(request.object) {
-        let before = request.old_object.map(|old| conversion::refused(old, false)).unwrap_or_default();
-        let refused = conversion::refused(request.object, request.operation == Operation::Create);
-        errors = errors.map_paths(|path| conversion::path_in_v1beta1(request.kind, path));
-        errors.also(refused.without(&before));
-    }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(refuse(VALIDATING_WEBHOOK, format!("validation failed: {errors}")))
+    with_type_of!(request.kind, validate_given_as(request, config))
 }
 
 /// API servers cut the warnings of an answer off at 4 kB together; these are about as many.
@@ -239,32 +191,130 @@ fn frozen<'a>(request: &Request<'a>) -> Option<&'a Value> {
     kinds::find(request.kind).filter(|kind| kind.runs).and(request.old_object)
 }
 
-/// `release` is given for a new object.
-fn mutate_as<T>(object: &mut Value, config: &Config, release: Option<&str>) -> Result<(), Denial>
+/// An object read into its type, with its defaults.
+struct Reading<'a, T> {
+    /// As it was given, with field names in their right case.
+    given: Cow<'a, Value>,
+    /// In the version it is stored in, where that is another one.
+    stored: Option<Value>,
+    typed: T,
+    /// Without its defaults, as the type writes it.
+    before: Box<RawValue>,
+    warnings: Vec<String>,
+}
+
+impl<'a, T: Defaulted + DeserializeOwned + New + Serialize> Reading<'a, T> {
+    fn new(request: &Request<'a>, config: &Config, settings: &Settings) -> Result<Self, Denial> {
+        let (given, warnings) = well_formed(request)?;
+        let stored = match stored(&given)? {
+            Cow::Owned(stored) => Some(stored),
+            Cow::Borrowed(_) => None,
+        };
+        let mut typed: T = strict::decode(stored.as_ref().unwrap_or(&given))
+            .map_err(|error| undecodable(&error.to_string()))?;
+        let before = to_text(&typed)?;
+        typed.set_defaults(config);
+        if request.operation == Operation::Create {
+            typed.label_new(&settings.release);
+        }
+        Ok(Self { given, stored, typed, before, warnings })
+    }
+
+    /// The object to store.
+    fn write(self, request: &Request<'_>) -> Result<Mutated, Denial> {
+        let Self { given, stored, typed, before, mut warnings } = self;
+        let version = given["apiVersion"].clone();
+        let mut object = stored.unwrap_or_else(|| given.into_owned());
+        let after = to_text(&typed)?;
+        drop(typed);
+        merge(&mut object, &before, &after).map_err(|error| undecodable(&error.to_string()))?;
+        if !spec_is_unchanged(request) {
+            let mut doubts =
+                warnings::check_first(request.kind, &object, WARNING_LIMIT.saturating_sub(warnings.len()));
+            if conversion::is_converted(request.object) {
+                for doubt in &mut doubts.first {
+                    doubt.path = conversion::path_in_v1beta1(request.kind, &doubt.path);
+                }
+            }
+            let more = warnings.len().saturating_sub(WARNING_LIMIT) + doubts.more;
+            warnings.truncate(WARNING_LIMIT);
+            warnings.extend(doubts.first.iter().map(ToString::to_string));
+            warnings.extend((more > 0).then(|| format!("and {more} more; `ropewalk lint` shows all")));
+        }
+        if let Some(version) = version.as_str().filter(|version| object["apiVersion"] != *version) {
+            object = conversion::convert(object, version).map_err(|error| undecodable(&error.to_string()))?;
+        }
+        Ok(Mutated { object, warnings })
+    }
+}
+
+/// The object given, with field names in their right case, and a warning for each that was not.
+fn well_formed<'a>(request: &Request<'a>) -> Result<(Cow<'a, Value>, Vec<String>), Denial> {
+    let mut object = Cow::Borrowed(request.object);
+    if spec_is_unchanged(request) {
+        return Ok((object, Vec::new()));
+    }
+    let mut findings = strict::check(request.kind, &object);
+    // A name in the wrong case is one that is unknown.
+    if findings.is_empty() {
+        return Ok((object, Vec::new()));
+    }
+    let renamed = strict::correct_case(request.kind, object.to_mut());
+    if !renamed.is_empty() {
+        findings = strict::check(request.kind, &object);
+    }
+    let known: BTreeSet<strict::Finding> =
+        frozen(request).into_iter().flat_map(|old| strict::check(request.kind, old)).collect();
+    let findings: Vec<String> = findings
+        .into_iter()
+        // The API server keeps metadata in order, and who writes status is no user.
+        .filter(|finding| !["metadata", "status"].iter().any(|part| finding.is_within(part)))
+        .filter(|finding| !known.contains(finding))
+        .map(|finding| finding.to_string())
+        .collect();
+    if !findings.is_empty() {
+        return Err(undecodable(&findings.join("\n")));
+    }
+    Ok((object, renamed.iter().map(ToString::to_string).collect()))
+}
+
+fn mutate_as<T>(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Mutated, Denial>
 where
     T: Defaulted + DeserializeOwned + New + Serialize,
 {
-    let mut typed: T = strict::decode(object).map_err(|error| undecodable(&error.to_string()))?;
-    let before = to_text(&typed)?;
-    typed.set_defaults(config);
-    if let Some(release) = release {
-        typed.label_new(release);
-    }
-    let after = to_text(&typed)?;
-    drop(typed);
-    merge(object, &before, &after).map_err(|error| undecodable(&error.to_string()))
+    Reading::<T>::new(request, config, settings)?.write(request)
 }
 
-fn validate_as<T>(request: &Request<'_>, config: &Config) -> Result<FieldErrors, Denial>
+fn admit_as<T>(request: &Request<'_>, config: &Config, settings: &Settings) -> Result<Mutated, Denial>
+where
+    T: Clone + Defaulted + DeserializeOwned + New + Serialize + Validated,
+{
+    let reading = Reading::<T>::new(request, config, settings)?;
+    // The object to store is what is read here: nobody writes it before it is known to be right.
+    validate_as(&Request { object: &reading.given, ..*request }, &reading.typed, config)?;
+    reading.write(request)
+}
+
+fn validate_given_as<T>(request: &Request<'_>, config: &Config) -> Result<(), Denial>
 where
     T: Clone + Defaulted + DeserializeOwned + Serialize + Validated,
 {
-    let new: T = strict::decode(request.object)
+    let object = stored(request.object)?;
+    let new: T = strict::decode(&object)
         .map_err(|error| refuse(VALIDATING_WEBHOOK, format!("validation failed: cannot decode: {error}")))?;
+    validate_as(request, &new, config)
+}
+
+/// `new` is what the request's object is read as.
+fn validate_as<T>(request: &Request<'_>, new: &T, config: &Config) -> Result<(), Denial>
+where
+    T: Clone + Defaulted + DeserializeOwned + Serialize + Validated,
+{
+    let old_object = request.old_object.map(stored).transpose()?;
     // An old object that cannot be read any more does not stand in the way of its repair.
-    let old = request.old_object.and_then(|old| strict::decode::<T>(old).ok());
-    Ok(match old {
-        Some(old) if is_same_spec(&spec_of(&new)?, &spec_of(&defaulted(&old, config))?) => {
+    let old = old_object.and_then(|old| strict::decode::<T>(&old).ok());
+    let mut errors = match old {
+        Some(old) if is_same_spec(&spec_of(new)?, &spec_of(&defaulted(&old, config))?) => {
             new.validate_metadata()
         }
         Some(old) => {
@@ -276,7 +326,17 @@ where
             errors
         }
         None => new.validate(config),
-    })
+    };
+    if conversion::is_converted(request.object) {
+        let before = request.old_object.map(|old| conversion::refused(old, false)).unwrap_or_default();
+        let refused = conversion::refused(request.object, request.operation == Operation::Create);
+        errors = errors.map_paths(|path| conversion::path_in_v1beta1(request.kind, path));
+        errors.also(refused.without(&before));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(refuse(VALIDATING_WEBHOOK, format!("validation failed: {errors}")))
 }
 
 fn defaulted<T: Clone + Defaulted>(object: &T, config: &Config) -> T {
@@ -329,16 +389,7 @@ pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
         return findings.into_iter().map(problem).collect();
     }
     let Ok(converted) = stored(object) else { return Vec::new() };
-    let errors = match kind {
-        "Task" => lint_as::<Task>(&converted, config),
-        "TaskRun" => lint_as::<TaskRun>(&converted, config),
-        "Pipeline" => lint_as::<Pipeline>(&converted, config),
-        "PipelineRun" => lint_as::<PipelineRun>(&converted, config),
-        "StepAction" => lint_as::<StepAction>(&converted, config),
-        "VerificationPolicy" => lint_as::<VerificationPolicy>(&converted, config),
-        "ResolutionRequest" => lint_as::<ResolutionRequest>(&converted, config),
-        _ => lint_as::<CustomRun>(&converted, config),
-    };
+    let errors = with_type_of!(kind, lint_as(&converted, config));
     match errors {
         Err(error) => {
             let message = error.to_string();

@@ -1,4 +1,7 @@
 //! Steps, their template, and sidecars (contract 1.2).
+//!
+//! What is large and seldom set is boxed: an object may have tens of thousands of these, and reading them takes the time
+//! that their memory takes.
 
 use k8s_openapi::api::core::v1::{
     ContainerPort, EnvFromSource, EnvVar, Lifecycle, Probe, ResourceRequirements, SecurityContext,
@@ -53,7 +56,7 @@ pub struct Step {
     pub image_pull_policy: Option<String>,
     /// The container's security context.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
     /// A script in any language; excludes `command`.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub script: String,
@@ -156,7 +159,7 @@ pub struct StepTemplate {
     pub image_pull_policy: Option<String>,
     /// As in [`Step`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
 }
 
 /// A container that runs beside the steps.
@@ -198,16 +201,16 @@ pub struct Sidecar {
     pub volume_devices: Vec<VolumeDevice>,
     /// Restarted when it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub liveness_probe: Option<Probe>,
+    pub liveness_probe: Option<Box<Probe>>,
     /// Steps wait until it succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub readiness_probe: Option<Probe>,
+    pub readiness_probe: Option<Box<Probe>>,
     /// Holds the other probes back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub startup_probe: Option<Probe>,
+    pub startup_probe: Option<Box<Probe>>,
     /// Hooks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lifecycle: Option<Lifecycle>,
+    pub lifecycle: Option<Box<Lifecycle>>,
     /// Where its last words are read.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub termination_message_path: String,
@@ -219,7 +222,7 @@ pub struct Sidecar {
     pub image_pull_policy: Option<String>,
     /// The container's security context.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
     /// Keeps stdin open.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_false")]
     pub stdin: bool,

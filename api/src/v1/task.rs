@@ -38,7 +38,7 @@ pub struct TaskSpec {
     pub volumes: Vec<Volume>,
     /// Merged beneath every step.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub step_template: Option<StepTemplate>,
+    pub step_template: Option<Box<StepTemplate>>,
     /// Containers beside the steps.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<Sidecar>,

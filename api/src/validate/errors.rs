@@ -7,6 +7,10 @@ use std::fmt;
 /// as much of them as it is long, times over; clients are told a hundredth of this.
 const MOST: usize = 4 << 20;
 
+/// How many errors of one object are kept: nobody reads more, and one mistake made in every element of a long list is
+/// known from the first of them. Those beyond are counted.
+const MOST_ERRORS: usize = 1000;
+
 /// How much of a name stands in a path, in bytes: more than a valid one has.
 const LONGEST_NAME: usize = 256;
 
@@ -122,48 +126,40 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Everything wrong with an object, up to 4 MB. [`fmt::Display`] gives the text clients see.
+/// Everything wrong with an object: the first thousand errors, up to 4 MB, and how many more there are.
+/// [`fmt::Display`] gives the text clients see.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FieldErrors {
     all: Vec<FieldError>,
     /// Bytes of them.
     size: usize,
+    /// How many there was no room for.
+    more: usize,
 }
 
 impl FieldErrors {
     /// Nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.more == 0
     }
 
-    /// Adds one error, if there is room.
+    /// Adds one error, or counts it when there is no room. There always is for one.
     pub fn push(&mut self, error: FieldError) {
-        self.takes(error);
-    }
-
-    /// Whether there was room. There always is for one.
-    fn takes(&mut self, error: FieldError) -> bool {
         let size = self.size + error.size();
-        if size > MOST && !self.is_empty() {
-            return false;
+        // What comes after the first that is left out is left out as well: those kept are the first.
+        let is_full = self.more > 0 || self.all.len() >= MOST_ERRORS || size > MOST;
+        if is_full && !self.is_empty() {
+            self.more += 1;
+            return;
         }
         self.size = size;
         self.all.push(error);
-        true
-    }
-
-    /// Adds errors as long as there is room.
-    fn fill(&mut self, errors: impl IntoIterator<Item = FieldError>) {
-        for error in errors {
-            if !self.takes(error) {
-                return;
-            }
-        }
     }
 
     /// Adds all errors of a part.
     pub fn also(&mut self, others: FieldErrors) {
-        self.fill(others.all);
+        others.all.into_iter().for_each(|error| self.push(error));
+        self.more += others.more;
     }
 
     /// The same errors below a field: `name` becomes `<field>.name`.
@@ -180,36 +176,48 @@ impl FieldErrors {
     /// The same errors below an element of a list: `name` becomes `<field>[<index>].name`.
     #[must_use]
     pub fn via_index(self, field: &str, index: usize) -> Self {
+        if self.all.is_empty() {
+            return self;
+        }
         self.via_field(&format!("{field}[{index}]"))
     }
 
     /// The same errors below an element that is known by a key: `name` becomes `<field>[<key>].name`.
     #[must_use]
     pub fn via_key(self, field: &str, key: &str) -> Self {
+        if self.all.is_empty() {
+            return self;
+        }
         self.via_field(&format!("{field}[{}]", shown(key)))
     }
 
     /// The same errors at other paths.
     #[must_use]
     pub fn map_paths(self, path: impl Fn(&str) -> String) -> Self {
-        self.all
-            .into_iter()
-            .map(|mut error| {
-                error.paths.iter_mut().for_each(|at| *at = path(at));
-                if !error.place.is_empty() {
-                    error.place = path(&error.place);
-                }
-                error
-            })
-            .collect()
+        let rename = |mut error: FieldError| {
+            error.paths.iter_mut().for_each(|at| *at = path(at));
+            if !error.place.is_empty() {
+                error.place = path(&error.place);
+            }
+            error
+        };
+        let mut renamed: Self = self.all.into_iter().map(rename).collect();
+        renamed.more += self.more;
+        renamed
     }
 
     /// The errors that `others` does not hold as well: what a change adds to what was wrong before.
     #[must_use]
     pub fn without(mut self, others: &FieldErrors) -> Self {
-        let others: BTreeSet<&FieldError> = others.all.iter().collect();
-        self.all.retain(|error| !others.contains(error));
+        let known: BTreeSet<&FieldError> = others.all.iter().collect();
+        self.all.retain(|error| !known.contains(error));
+        self.more = self.more.saturating_sub(others.more);
         self
+    }
+
+    /// How many errors there are beside those that are kept.
+    pub fn more(&self) -> usize {
+        self.more
     }
 
     /// The errors one by one, each with its own paths and none twice, for tools that show every place.
@@ -245,7 +253,7 @@ impl From<FieldError> for FieldErrors {
 impl FromIterator<FieldError> for FieldErrors {
     fn from_iter<T: IntoIterator<Item = FieldError>>(errors: T) -> Self {
         let mut all = Self::default();
-        all.fill(errors);
+        errors.into_iter().for_each(|error| all.push(error));
         all
     }
 }
@@ -255,6 +263,10 @@ impl fmt::Display for FieldErrors {
         for (index, error) in self.merged().iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             write!(f, "{separator}{error}")?;
+        }
+        if self.more > 0 {
+            let separator = if self.all.is_empty() { "" } else { "\n" };
+            write!(f, "{separator}and {} more", self.more)?;
         }
         Ok(())
     }
@@ -274,17 +286,38 @@ mod tests {
         assert_eq!(errors.to_string(), "bad: spec.params[x]");
     }
 
-    /// A name of a megabyte, and a hundred thousand errors below it.
+    /// Ten thousand bytes each, below a name of a megabyte.
     #[test]
     fn errors_take_no_more_than_they_may() {
         let one = FieldError::new("bad ".repeat(2 << 20), &["x"]);
         assert!(!FieldErrors::from(one).is_empty(), "there is room for one of any length");
-        let many = (0..100_000).map(|index| FieldError::new(format!("bad {index}"), &["x"]));
+        let long = "bad ".repeat(2500);
+        let many = (0..900).map(|index| FieldError::new(format!("{long}{index}"), &["x"]));
         let errors = many.collect::<FieldErrors>().via_key("params", &"n".repeat(1 << 20));
-        assert!(errors.distinct().count() > 5000);
+        let kept = errors.distinct().count();
+        assert!(kept > 300, "{kept}");
+        assert_eq!(kept + errors.more(), 900);
         let size: usize = errors.distinct().map(FieldError::size).sum();
         assert!(size <= MOST, "{size}");
         assert_eq!(errors.distinct().next().unwrap().paths, [format!("params[{}].x", "n".repeat(256))]);
+    }
+
+    #[test]
+    fn of_many_errors_the_first_are_kept_and_all_are_counted() {
+        let wrong = |count: usize| {
+            let mut errors = FieldErrors::default();
+            for index in 0..count {
+                errors.also(FieldErrors::from(FieldError::missing(&["name"])).via_index("steps", index));
+            }
+            errors.via_field("spec").map_paths(str::to_owned)
+        };
+        let errors = wrong(30_000);
+        assert_eq!(errors.distinct().count(), 1000);
+        assert_eq!(errors.distinct().last().unwrap().paths, ["spec.steps[999].name"]);
+        assert!(errors.to_string().ends_with("\nand 29000 more"), "{errors}");
+        assert!(wrong(1000).to_string().ends_with("spec.steps[99].name, spec.steps[9].name"));
+        assert!(wrong(30_000).without(&errors).is_empty());
+        assert_eq!(wrong(30_001).without(&errors).to_string(), "and 1 more");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::errors::shown;
-use super::usage::{Pool, Takes, non_existent, params_in};
+use super::usage::{Pool, Takes, may_hold_variables, non_existent, params_in};
 use super::{FieldError, FieldErrors};
 use crate::references::{self, Section};
 use crate::variables::{self, Reference, Subscript, Variable};
@@ -67,6 +67,7 @@ pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
     errors
 }
 
+/// Those that may hold variables: most hold none, and nobody pays for their paths.
 fn places(task: &PipelineTask) -> Vec<Place<'_>> {
     let mut places = Vec::new();
     values("", &task.params, Part::Params, &mut places);
@@ -77,11 +78,10 @@ fn places(task: &PipelineTask) -> Vec<Place<'_>> {
         }
     }
     for (index, when) in task.when.iter().enumerate() {
-        let path = format!("when[{index}]");
         let texts = [(when.input.as_str(), Takes::OneString), (when.cel.as_str(), Takes::OneString)];
         let values = when.values.iter().map(|text| (text.as_str(), Takes::Elements));
-        for (text, takes) in texts.into_iter().chain(values) {
-            places.push(Place { part: Part::When, path: path.clone(), text, takes });
+        for (text, takes) in texts.into_iter().chain(values).filter(|(text, _)| may_hold_variables(text)) {
+            places.push(Place { part: Part::When, path: format!("when[{index}]"), text, takes });
         }
     }
     places
@@ -89,23 +89,24 @@ fn places(task: &PipelineTask) -> Vec<Place<'_>> {
 
 fn values<'a>(prefix: &str, params: &'a [Param], part: Part, places: &mut Vec<Place<'a>>) {
     for Param { name, value } in params {
-        let path = format!("{prefix}params[{}].value", shown(name));
-        match value {
-            ParamValue::String(text) => {
-                places.push(Place { part, path, text, takes: Takes::AnyValue });
+        let mut place = |text: &'a str, takes: Takes, within: &dyn Fn() -> String| {
+            if may_hold_variables(text) {
+                let path = format!("{prefix}params[{}].value{}", shown(name), within());
+                places.push(Place { part, path, text, takes });
             }
-            ParamValue::Array(items) => places.extend(items.iter().enumerate().map(|(index, text)| Place {
-                part,
-                path: format!("{path}[{index}]"),
-                text,
-                takes: Takes::Elements,
-            })),
-            ParamValue::Object(entries) => places.extend(entries.iter().map(|(key, text)| Place {
-                part,
-                path: format!("{path}.{key}"),
-                text,
-                takes: Takes::OneString,
-            })),
+        };
+        match value {
+            ParamValue::String(text) => place(text, Takes::AnyValue, &String::new),
+            ParamValue::Array(items) => {
+                for (index, text) in items.iter().enumerate() {
+                    place(text, Takes::Elements, &|| format!("[{index}]"));
+                }
+            }
+            ParamValue::Object(entries) => {
+                for (key, text) in entries {
+                    place(text, Takes::OneString, &|| format!(".{key}"));
+                }
+            }
         }
     }
 }

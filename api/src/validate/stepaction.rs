@@ -1,5 +1,7 @@
 //! StepAction (contract 2.6).
 
+use std::collections::BTreeSet;
+
 use super::usage::{self, Around, Pool};
 use super::{FieldError, FieldErrors, Validated, params};
 use crate::config::Config;
@@ -34,7 +36,7 @@ fn spec(spec: &StepActionSpec, config: &Config) -> FieldErrors {
     }
     errors.also(params::declared(&spec.params, config));
     errors.also(params::step_results(&spec.results));
-    errors.also(usage::step_variables(&step, &Pool::new(&spec.params, Around::Nothing), &[]));
+    errors.also(usage::step_variables(&step, &Pool::new(&spec.params, Around::Nothing), &BTreeSet::new()));
     errors.also(volume_mounts(spec));
     errors
 }

@@ -34,13 +34,13 @@ pub(super) fn task_spec(spec: &TaskSpec, pool: &Pool<'_>, config: &Config) -> Fi
     errors.also(workspace_usages(spec, config));
     errors.also(params::declared(&spec.params, config));
     errors.also(params::task_results(&spec.results));
-    let mut names = BTreeSet::new();
+    let (mut names, results) = (BTreeSet::new(), usage::result_names(&spec.results));
     for (index, step) in spec.steps.iter().enumerate() {
-        let mut own = self::step(step, spec.step_template.as_ref(), config);
+        let mut own = self::step(step, spec.step_template.as_deref(), config);
         if !step.name.is_empty() && !names.insert(step.name.as_str()) {
             own.push(FieldError::both(&["name"]));
         }
-        own.also(usage::step_variables(step, pool, &spec.results));
+        own.also(usage::step_variables(step, pool, &results));
         errors.also(own.via_index("steps", index));
     }
     if let Some(template) = &spec.step_template {

@@ -107,14 +107,22 @@ pub(super) enum Takes {
     AnyValue,
 }
 
-/// The variables of one step, with paths from the step on. `results` are those of the Task.
-pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, results: &[TaskResult]) -> FieldErrors {
+/// The names of the results a Task declares.
+pub(super) fn result_names(results: &[TaskResult]) -> BTreeSet<&str> {
+    results.iter().map(|result| result.name.as_str()).collect()
+}
+
+/// The variables of one step, with paths from the step on. `task_results` are the names of the Task's.
+pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, task_results: &BTreeSet<&str>) -> FieldErrors {
     let mut errors = FieldErrors::default();
-    for (path, text, takes) in fields(step) {
+    let fields = fields(step);
+    if fields.is_empty() {
+        return errors;
+    }
+    for (path, text, takes) in fields {
         errors.also(params_in(text, &path, takes, pool));
         errors.also(contexts_in(text, &path));
     }
-    let task_results: BTreeSet<&str> = results.iter().map(|result| result.name.as_str()).collect();
     let step_results: BTreeSet<&str> = step.results.iter().map(|result| result.name.as_str()).collect();
     let unknown_result = variables::variables(&step.script).any(|variable| {
         let reference = variable.path();
@@ -152,33 +160,46 @@ pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, results: &[TaskResult
     errors
 }
 
-/// The fields of a step in which variables are checked.
+/// The fields of a step in which variables are checked, as far as they may hold any: most hold none, and nobody pays for
+/// their paths.
 fn fields(step: &Step) -> Vec<(String, &str, Takes)> {
-    let mut fields = vec![
-        ("name".to_owned(), step.name.as_str(), Takes::OneString),
-        ("image".to_owned(), &step.image, Takes::OneString),
-        ("workingDir".to_owned(), &step.working_dir, Takes::OneString),
-        ("script".to_owned(), &step.script, Takes::OneString),
-        ("onError".to_owned(), &step.on_error, Takes::OneString),
-    ];
+    let mut fields = Vec::new();
+    for (field, text) in [
+        ("name", &step.name),
+        ("image", &step.image),
+        ("workingDir", &step.working_dir),
+        ("script", &step.script),
+        ("onError", &step.on_error),
+    ] {
+        if may_hold_variables(text) {
+            fields.push((field.to_owned(), text.as_str(), Takes::OneString));
+        }
+    }
     for (field, texts) in [("command", &step.command), ("args", &step.args)] {
-        let elements = texts.iter().enumerate();
+        let elements = texts.iter().enumerate().filter(|(_, text)| may_hold_variables(text));
         fields.extend(elements.map(|(i, text)| (format!("{field}[{i}]"), text.as_str(), Takes::Elements)));
     }
     for env in &step.env {
-        if let Some(value) = &env.value {
+        if let Some(value) = env.value.as_ref().filter(|value| may_hold_variables(value)) {
             fields.push((format!("env[{}]", env.name), value, Takes::OneString));
         }
     }
     for (index, mount) in step.volume_mounts.iter().enumerate() {
-        let path = |field: &str| format!("volumeMounts[{index}].{field}");
-        fields.push((path("name"), &mount.name, Takes::OneString));
-        fields.push((path("mountPath"), &mount.mount_path, Takes::OneString));
-        if let Some(sub_path) = &mount.sub_path {
-            fields.push((path("subPath"), sub_path, Takes::OneString));
+        let sub_path = mount.sub_path.as_deref().unwrap_or_default();
+        for (field, text) in
+            [("name", mount.name.as_str()), ("mountPath", &mount.mount_path), ("subPath", sub_path)]
+        {
+            if may_hold_variables(text) {
+                fields.push((format!("volumeMounts[{index}].{field}"), text, Takes::OneString));
+            }
         }
     }
     fields
+}
+
+/// Whether a variable may begin in a text.
+pub(super) fn may_hold_variables(text: &str) -> bool {
+    text.contains("$(")
 }
 
 /// What can be wrong with the params in a text. Each is reported once for a text, however often and of whichever param it
@@ -351,18 +372,20 @@ pub(super) fn uses_artifacts(step: &Step) -> bool {
         .chain(&step.command)
         .chain(&step.args)
         .chain(step.env.iter().filter_map(|env| env.value.as_ref()));
-    texts.flat_map(|text| variables::variables(text)).any(|variable| {
-        let reference = variable.path();
-        matches!(
-            reference.as_ref().map(Reference::names).as_deref(),
-            Some(
-                ["artifacts", "path"]
-                    | ["step", "artifacts", "path"]
-                    | ["steps", _, "inputs" | "outputs"]
-                    | ["steps", _, "inputs" | "outputs", _]
+    texts.filter(|text| may_hold_variables(text)).flat_map(|text| variables::variables(text)).any(
+        |variable| {
+            let reference = variable.path();
+            matches!(
+                reference.as_ref().map(Reference::names).as_deref(),
+                Some(
+                    ["artifacts", "path"]
+                        | ["step", "artifacts", "path"]
+                        | ["steps", _, "inputs" | "outputs"]
+                        | ["steps", _, "inputs" | "outputs", _]
+                )
             )
-        )
-    })
+        },
+    )
 }
 
 pub(super) fn non_existent(text: &str, path: &str) -> FieldError {
@@ -389,7 +412,7 @@ mod tests {
         let params = declared();
         let results: Vec<TaskResult> = serde_json::from_value(json!([{"name": "r"}])).unwrap();
         let step = serde_json::from_value(step).unwrap();
-        step_variables(&step, &Pool::new(&params, Around::Nothing), &results).to_string()
+        step_variables(&step, &Pool::new(&params, Around::Nothing), &result_names(&results)).to_string()
     }
 
     #[rstest]
@@ -440,7 +463,7 @@ mod tests {
     fn an_embedded_task_may_use_what_surrounds_it() {
         let step = serde_json::from_value(json!({"script": "$(params.outer) $(params.no)"})).unwrap();
         let (some, all) = (BTreeSet::from(["outer"]), BTreeSet::from(["outer", "no"]));
-        let with = |around| step_variables(&step, &Pool::new(&[], around), &[]).to_string();
+        let with = |around| step_variables(&step, &Pool::new(&[], around), &BTreeSet::new()).to_string();
         let text = "non-existent variable in \"$(params.outer) $(params.no)\": script";
         assert_eq!(with(Around::Nothing), text);
         let hints = Hints::default();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Warning;
+use super::{Doubts, Warning};
 use crate::validate::is_dns_subdomain;
 
 /// Fields that name an object: the field they are in, their own name, and the kind of the object.
@@ -21,12 +21,12 @@ const REFERENCES: [(&str, &str, &str); 11] = [
 ];
 
 /// Walks the JSON form, so that no place of a reference is forgotten.
-pub(super) fn check(value: &Value, path: &str, warnings: &mut Vec<Warning>) {
+pub(super) fn check(value: &Value, path: &str, warnings: &mut Doubts) {
     walk(value, "", &mut path.to_owned(), warnings);
 }
 
 /// `within` is the last field on the way here.
-fn walk(value: &Value, within: &str, path: &mut String, warnings: &mut Vec<Warning>) {
+fn walk(value: &Value, within: &str, path: &mut String, warnings: &mut Doubts) {
     let length = path.len();
     match value {
         Value::Object(fields) => {
@@ -62,32 +62,36 @@ fn walk(value: &Value, within: &str, path: &mut String, warnings: &mut Vec<Warni
 /// Values of users and of other controllers, whose keys mean nothing to us.
 const OPAQUE: [&str; 5] = ["value", "default", "spec", "labels", "annotations"];
 
-fn object_name(kind: &str, name: &str, path: &str, warnings: &mut Vec<Warning>) {
+fn object_name(kind: &str, name: &str, path: &str, warnings: &mut Doubts) {
     if name.is_empty() || name.contains("$(") || is_dns_subdomain(name) {
         return;
     }
-    let trimmed = name.trim();
-    let hint = if is_dns_subdomain(trimmed) {
-        format!("\"{trimmed}\" without blanks around it would be one")
-    } else {
-        "lower-case letters, digits, \"-\" and \".\" make a name".to_owned()
-    };
-    let message = format!("no {kind} can be called \"{}\"", name.escape_debug());
-    warnings.push(Warning { path: path.to_owned(), message, hint });
+    warnings.push(|| {
+        let trimmed = name.trim();
+        let hint = if is_dns_subdomain(trimmed) {
+            format!("\"{trimmed}\" without blanks around it would be one")
+        } else {
+            "lower-case letters, digits, \"-\" and \".\" make a name".to_owned()
+        };
+        let message = format!("no {kind} can be called \"{}\"", name.escape_debug());
+        Warning { path: path.to_owned(), message, hint }
+    });
 }
 
-fn image(image: &str, path: &str, warnings: &mut Vec<Warning>) {
+fn image(image: &str, path: &str, warnings: &mut Doubts) {
     if image.is_empty() || image.contains("$(") {
         return;
     }
     let shown = image.escape_debug();
-    let mut warn = |message: String, hint: &str| {
-        warnings.push(Warning { path: path.to_owned(), message, hint: hint.to_owned() });
-    };
+    let warning =
+        |message: String, hint: &str| Warning { path: path.to_owned(), message, hint: hint.to_owned() };
     if image.trim() != image {
-        warn(format!("there are blanks around the image \"{shown}\""), "no image can be found like that");
+        warnings.push(|| {
+            let message = format!("there are blanks around the image \"{shown}\"");
+            warning(message, "no image can be found like that")
+        });
     } else if !image.contains('@') && !image.rsplit('/').next().unwrap_or(image).contains(':') {
         let hint = "\"latest\" is taken, which is another one tomorrow";
-        warn(format!("image \"{shown}\" has no tag"), hint);
+        warnings.push(|| warning(format!("image \"{shown}\" has no tag"), hint));
     }
 }

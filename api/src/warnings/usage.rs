@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Warning, items, text, texts};
+use super::{Doubts, Warning, items, text, texts};
 use crate::variables;
 
 /// How much text is searched for the directories of workspaces that nothing else mentions, in bytes: some milliseconds'
@@ -84,17 +84,19 @@ impl<'a> Uses<'a> {
 }
 
 /// `uses` are those of everything around: a run's bindings use params of what is embedded in it.
-pub(super) fn params(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
+pub(super) fn params(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Doubts) {
     for (path, param) in items(spec, "params", path) {
         let name = text(param, "name");
         if !name.is_empty() && !uses.has_param(name) {
-            let message = format!("nothing uses param \"{name}\"");
-            warnings.push(Warning { path: format!("{path}.name"), message, hint: String::new() });
+            warnings.push(|| {
+                let message = format!("nothing uses param \"{name}\"");
+                Warning { path: format!("{}.name", path()), message, hint: String::new() }
+            });
         }
     }
 }
 
-pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
+pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Doubts) {
     params(spec, path, uses, warnings);
     let containers = || items(spec, "steps", path).chain(items(spec, "sidecars", path));
     // A StepAction may use what is declared here.
@@ -109,9 +111,11 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec
             given => uses.mentions(given, 1),
         };
         if !(name.is_empty() || taken.contains(name) || uses.workspaces.contains(name) || mentioned()) {
-            let message = format!("nothing uses workspace \"{name}\"");
-            let hint = format!("its files are at $(workspaces.{name}.path)");
-            warnings.push(Warning { path: format!("{at}.name"), message, hint });
+            warnings.push(|| {
+                let message = format!("nothing uses workspace \"{name}\"");
+                let hint = format!("its files are at $(workspaces.{name}.path)");
+                Warning { path: format!("{}.name", at()), message, hint }
+            });
         }
     }
     let anything = referring || uses.any_result;
@@ -119,25 +123,29 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec
         let name = text(result, "name");
         let taken = result.get("value").is_some_and(|value| !value.is_null());
         if !(name.is_empty() || taken || uses.results.contains(name)) {
-            let message = format!("no step writes result \"{name}\"");
-            let hint = format!("its file is $(results.{name}.path)");
-            warnings.push(Warning { path: format!("{at}.name"), message, hint });
+            warnings.push(|| {
+                let message = format!("no step writes result \"{name}\"");
+                let hint = format!("its file is $(results.{name}.path)");
+                Warning { path: format!("{}.name", at()), message, hint }
+            });
         }
     }
-    for (path, container) in containers() {
-        let mut seen = BTreeSet::new();
+    for (path, container) in containers().filter(|(_, container)| container.get("env").is_some()) {
+        let (mut seen, path) = (BTreeSet::new(), path());
         for (at, env) in items(container, "env", &path) {
             let name = text(env, "name");
             if !seen.insert(name) {
-                let message = format!("environment variable \"{name}\" is set twice here");
-                let hint = "the last one is taken".to_owned();
-                warnings.push(Warning { path: format!("{at}.name"), message, hint });
+                warnings.push(|| {
+                    let message = format!("environment variable \"{name}\" is set twice here");
+                    let hint = "the last one is taken".to_owned();
+                    Warning { path: format!("{}.name", at()), message, hint }
+                });
             }
         }
     }
 }
 
-pub(super) fn pipeline(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Vec<Warning>) {
+pub(super) fn pipeline(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Doubts) {
     params(spec, path, uses, warnings);
     let tasks = || items(spec, "tasks", path).chain(items(spec, "finally", path));
     let mut bound = BTreeSet::new();
@@ -152,8 +160,10 @@ pub(super) fn pipeline(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut
         let name = text(workspace, "name");
         let mentioned = || uses.workspaces.contains(name) || uses.mentions(&format!("/workspace/{name}"), 0);
         if !(name.is_empty() || bound.contains(name) || mentioned()) {
-            let message = format!("no task uses workspace \"{name}\"");
-            warnings.push(Warning { path: format!("{at}.name"), message, hint: String::new() });
+            warnings.push(|| {
+                let message = format!("no task uses workspace \"{name}\"");
+                Warning { path: format!("{}.name", at()), message, hint: String::new() }
+            });
         }
     }
     let outer: BTreeSet<&str> = texts(spec, "params", "name").collect();
@@ -161,16 +171,18 @@ pub(super) fn pipeline(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut
         let Some(embedded) = pipeline_task.get("taskSpec").filter(|embedded| !embedded.is_null()) else {
             continue;
         };
-        let at = format!("{at}.taskSpec");
+        let at = format!("{}.taskSpec", at());
         task(embedded, &at, uses, warnings);
         let given: BTreeSet<&str> = texts(pipeline_task, "params", "name").collect();
         for (path, param) in items(embedded, "params", &at) {
             let name = text(param, "name");
             let own_default = param.get("default").is_some_and(|default| !default.is_null());
             if own_default && !given.contains(name) && outer.contains(name) {
-                let message = format!("the task's param \"{name}\" hides the pipeline's");
-                let hint = format!("pass it on: {{name: {name}, value: $(params.{name})}}");
-                warnings.push(Warning { path: format!("{path}.name"), message, hint });
+                warnings.push(|| {
+                    let message = format!("the task's param \"{name}\" hides the pipeline's");
+                    let hint = format!("pass it on: {{name: {name}, value: $(params.{name})}}");
+                    Warning { path: format!("{}.name", path()), message, hint }
+                });
             }
         }
     }

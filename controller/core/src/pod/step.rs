@@ -39,7 +39,7 @@ pub(super) struct Inputs<'a> {
 
 /// The steps with their template beneath them.
 pub(super) fn merged(task: &Resolved, mounted: &Mounted) -> Vec<Step> {
-    let mut template = task.spec.step_template.clone().unwrap_or_default();
+    let mut template = task.spec.step_template.as_deref().cloned().unwrap_or_default();
     template.volume_mounts.extend(mounted.shared.iter().cloned());
     task.spec.steps.iter().map(|step| merge(&template, step)).collect()
 }
@@ -98,7 +98,7 @@ fn container(
         volume_mounts: Some(mounts),
         volume_devices: some(step.volume_devices.clone()),
         image_pull_policy: step.image_pull_policy.clone(),
-        security_context: step.security_context.clone(),
+        security_context: step.security_context.as_deref().cloned(),
         termination_message_path: Some(paths::TERMINATION.to_owned()),
         name,
         ..Container::default()
@@ -118,7 +118,7 @@ pub(super) fn working_dirs(steps: &[Step]) -> BTreeSet<String> {
 
 /// The images whose own command is run, because their steps have neither command nor script.
 pub(crate) fn bare_images(spec: &TaskSpec) -> BTreeSet<String> {
-    let template = spec.step_template.clone().unwrap_or_default();
+    let template = spec.step_template.as_deref().cloned().unwrap_or_default();
     let steps = spec.steps.iter().map(|step| merge(&template, step));
     steps.filter(is_bare).map(|step| step.image).collect()
 }
@@ -258,7 +258,11 @@ fn merge(template: &StepTemplate, step: &Step) -> Step {
         volume_mounts: by_key(&step.volume_mounts, &template.volume_mounts, |mount| &mount.mount_path),
         volume_devices: by_key(&step.volume_devices, &template.volume_devices, |device| &device.device_path),
         image_pull_policy: step.image_pull_policy.clone().or_else(|| template.image_pull_policy.clone()),
-        security_context: security_over(step.security_context.as_ref(), template.security_context.as_ref()),
+        security_context: security_over(
+            step.security_context.as_deref(),
+            template.security_context.as_deref(),
+        )
+        .map(Box::new),
         ..step.clone()
     }
 }
