@@ -1,7 +1,6 @@
 //! Measures what pods take of the disk, and evicts those that take too much. The kernel tells nobody when a directory
 //! grows, and bounds one only on file systems that were made for it, so that, as in a kubelet, somebody looks.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,12 +83,13 @@ fn container_bytes(attempts: &Path) -> Option<u64> {
     started.shim.is_alive().then_some(written + log)
 }
 
-/// Bytes on disk of everything below a directory, each file counted once. It changes while this looks, and whoever changes
-/// it may mean harm: no link is followed, and nothing is opened but directories.
+/// Bytes on disk of everything below a directory. It changes while this looks, and whoever changes it may mean harm: no link is
+/// followed, nothing is opened but directories, and nothing is remembered: of a file with several names each counts for its
+/// part. They are all in here, as nobody links a file into another mount.
 fn bytes_below(directory: &Path) -> io::Result<u64> {
     let root = open(CWD, directory)?;
-    let (mut bytes, mut seen) = (0, HashSet::new());
-    walk(&root, DEPTH, &mut bytes, &mut seen);
+    let mut bytes = 0;
+    walk(&root, DEPTH, &mut bytes);
     Ok(bytes)
 }
 
@@ -98,7 +98,7 @@ fn open(at: impl rustix::fd::AsFd, name: impl rustix::path::Arg) -> io::Result<O
     Ok(openat(at, name, flags, Mode::empty())?)
 }
 
-fn walk(directory: &OwnedFd, depth: u32, bytes: &mut u64, seen: &mut HashSet<(u64, u64)>) {
+fn walk(directory: &OwnedFd, depth: u32, bytes: &mut u64) {
     let Ok(entries) = Dir::read_from(directory) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -106,15 +106,16 @@ fn walk(directory: &OwnedFd, depth: u32, bytes: &mut u64, seen: &mut HashSet<(u6
             continue;
         }
         let Ok(found) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        if found.st_nlink < 2 || seen.insert((found.st_dev, found.st_ino)) {
-            // In units of 512 bytes on every file system.
-            *bytes += u64::try_from(found.st_blocks).unwrap_or(0) * 512;
-        }
-        if FileType::from_raw_mode(found.st_mode).is_dir()
+        let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+        // A directory's links are those of what is in it.
+        let names = if is_directory { 1 } else { i64::try_from(found.st_nlink).unwrap_or(1).max(1) };
+        // In units of 512 bytes on every file system.
+        *bytes += u64::try_from(found.st_blocks.saturating_mul(512) / names).unwrap_or(0);
+        if is_directory
             && depth > 0
             && let Ok(inner) = open(directory, name)
         {
-            walk(&inner, depth - 1, bytes, seen);
+            walk(&inner, depth - 1, bytes);
         }
     }
 }
@@ -122,6 +123,23 @@ fn walk(directory: &OwnedFd, depth: u32, bytes: &mut u64, seen: &mut HashSet<(u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_counts_once_whatever_it_is_called() {
+        let root = tempfile::tempdir().expect("made");
+        for (at, name) in ["a", "b", "c"].iter().enumerate() {
+            let directory = root.path().join(name);
+            std::fs::create_dir(&directory).expect("made");
+            let file = directory.join("first");
+            std::fs::write(&file, vec![1; 1 << 20]).expect("written");
+            (0..=at * 50).for_each(|other| {
+                std::fs::hard_link(&file, directory.join(other.to_string())).expect("linked");
+            });
+        }
+        let found = bytes_below(root.path()).expect("read");
+        // A byte less for each name at most, and directories take some.
+        assert!(((3 << 20) - 156..4 << 20).contains(&found), "{found}");
+    }
 
     #[test]
     fn bytes_are_those_on_disk_and_of_nothing_outside() {
