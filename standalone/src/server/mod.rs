@@ -95,18 +95,8 @@ impl Server {
         Self::build(state, admission, logs, None, None)
     }
 
-    /// As [`Server::new`], for one that also lets in whom these keys authenticate.
-    pub fn with_keys(
-        state: State,
-        admission: Arc<dyn Admission + Send + Sync>,
-        logs: Arc<dyn LogSource>,
-        keys: Keys,
-    ) -> Self {
-        Self::build(state, admission, logs, Some(keys), None)
-    }
-
-    /// As [`Server::with_keys`], for one that keeps its objects in this file. The state is what was in the file, and no
-    /// change of it is still to be taken.
+    /// As [`Server::new`], for one that also lets in whom these keys authenticate, and keeps its objects in this file. The
+    /// state is what was in the file, and no change of it is still to be taken.
     ///
     /// Nothing is answered and nobody who watches is told before it is on disk. What there is no room for, and what then
     /// cannot be written, is refused with status 507; the latter is taken back.

@@ -38,7 +38,7 @@ impl Guarded {
         let now = Timestamp::now();
         let mut state = State::new(ResourceTable::built_in(), 1, now);
         ropewalk_apiserver::install(&mut state, &identity.authority, now);
-        let server = Server::with_keys(state, Arc::new(NoAdmission), Arc::new(NoLogs), keys);
+        let server = Server::build(state, Arc::new(NoAdmission), Arc::new(NoLogs), Some(keys), None);
         let client = server.client();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.serve_https(listener, identity.config, async {
