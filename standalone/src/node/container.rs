@@ -308,6 +308,15 @@ impl Attempt {
         !self.directory().join(files::EXIT).exists() && self.directory().join(files::STARTED).exists()
     }
 
+    /// Returns once a container that was started has ended.
+    pub(super) async fn over(&self) {
+        // Its directory cannot be watched when it is gone.
+        let Ok(watch) = self.node.watches.watch(&self.directory()) else { return };
+        while self.is_running() {
+            watch.changed().await;
+        }
+    }
+
     pub(super) async fn send_readiness(&self, ready: bool) {
         self.send(Event::Readiness { name: self.name.clone(), attempt: self.number, ready }).await;
     }

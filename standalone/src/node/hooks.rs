@@ -16,7 +16,8 @@ const BEGUN: &str = "post-start";
 /// What a container gets between the signal and its end even if the hook took all the time there was: a kubelet's.
 const LEAST_SECONDS: u64 = 2;
 
-/// Runs the hook that follows an attempt's start, once. One that fails ends the container.
+/// Runs the hook that follows an attempt's start, once. One that fails ends the container. As in a kubelet nothing bounds the
+/// time it takes (kubernetes/kubernetes#99761) but the container's end: whom it asks may be elsewhere, and never answer.
 pub(super) async fn started(attempt: &Attempt) {
     let lifecycle = attempt.spec().and_then(|container| container.lifecycle.as_ref());
     let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) else { return };
@@ -24,7 +25,11 @@ pub(super) async fn started(attempt: &Attempt) {
     if File::create_new(attempt.directory().join(BEGUN)).is_err() {
         return;
     }
-    if let Err(error) = run(attempt, &hook).await
+    let done = tokio::select! {
+        done = run(attempt, &hook) => done,
+        () = attempt.over() => return,
+    };
+    if let Err(error) = done
         && attempt.is_running()
     {
         let message = format!("PostStartHook failed: {error}");

@@ -9,6 +9,7 @@ use kube::runtime::conditions::is_deleted;
 use ropewalk_kubelet::{ENTRYPOINT_IMAGE, NOP_IMAGE};
 use ropewalk_standalone::node::RootfsMode;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use crate::world::{
     World, container, follow, has_runc, outcome, phase, pod, runc, script, test, test_with, waiting, with,
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Vec<Test> {
         ("the_deadline_ends_a_pod", the_deadline_ends_a_pod),
         ("readiness_probes", readiness_probes),
         ("a_hook_over_https_fails", a_hook_over_https_fails),
+        ("an_unanswered_hook_ends_with_its_container", an_unanswered_hook_ends_with_its_container),
         ("a_full_node_makes_pods_wait", a_full_node_makes_pods_wait),
         ("long_termination_messages_are_cut", long_termination_messages_are_cut),
         ("statuses_are_few", statuses_are_few),
@@ -511,6 +513,23 @@ fn a_hook_over_https_fails() {
             .event(&made, "FailedPostStartHook", "PostStartHook failed: this node speaks no \"HTTPS\"")
             .await;
         assert_eq!(phase_of(&world.ended("p").await), "Failed");
+    });
+}
+
+fn an_unanswered_hook_ends_with_its_container() {
+    test(async |world: &mut World| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let get = json!({"host": "127.0.0.1", "port": port});
+        let hooked = with(script("c", "sleep 1000"), json!({"lifecycle": {"postStart": {"httpGet": get}}}));
+        let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [hooked]});
+        world.create(pod("p", spec)).await;
+        let (mut stream, _) = listener.accept().await.expect("asked");
+        world.pods().delete("p", &DeleteParams::default()).await.expect("deleted");
+        let mut asked = String::new();
+        // Reads on until the node closes it.
+        stream.read_to_string(&mut asked).await.expect("closed");
+        assert!(asked.starts_with("GET / HTTP/1.1\r\n"), "{asked}");
     });
 }
 
