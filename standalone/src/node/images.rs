@@ -63,14 +63,17 @@ impl Images {
         let (store, wanted) = (self.store.clone(), reference.to_owned());
         let here = spawn_blocking(move || store.find(&wanted)).await;
         let here = here.map_err(|error| failed(chain(&error)))?.map_err(|error| failed(chain(&error)))?;
+        let tell = async |pull| {
+            // Fails only when the pod's task has ended, and then nobody is interested.
+            let _ = events.send(Event::Pull { image: reference.to_owned(), pull }).await;
+        };
         match (rules::source(policy, here.as_ref().map(origin)), here) {
-            (Source::Here, Some(image)) => Ok(image),
+            (Source::Here, Some(image)) => {
+                tell(Pull::Unneeded).await;
+                Ok(image)
+            }
             (Source::Nowhere, _) => Err(ImageError::NeverPull(reference.to_owned())),
             _ => {
-                let tell = async |pull| {
-                    // Fails only when the pod's task has ended, and then nobody is interested.
-                    let _ = events.send(Event::Pull { image: reference.to_owned(), pull }).await;
-                };
                 tell(Pull::Begun).await;
                 let begun = Instant::now();
                 let (image, turn) = self.pull(pod, reference, &name).await.map_err(failed)?;

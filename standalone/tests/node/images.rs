@@ -585,6 +585,10 @@ fn pulls_are_told() {
         assert!(message.contains("s including waiting). Image size: "), "{message}");
         assert!(told.borrow().is_empty());
 
+        let made = world.create(pod("third", json!({"containers": [from(&image, "c", "true")]}))).await;
+        let words = format!("Container image \"{image}\" already present on machine");
+        world.event(&made, "Pulled", &words).await;
+
         let none = format!("{}/none:1", registry.host);
         let made = world.create(pod("none", json!({"containers": [from(&none, "c", "true")]}))).await;
         for (reason, words) in [

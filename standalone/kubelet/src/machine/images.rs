@@ -13,9 +13,11 @@ use crate::image::{ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, ImageError};
 /// watches to be told both; a task run waits for the second.
 const SHOWN: SignedDuration = SignedDuration::from_secs(1);
 
-/// How far a pull is.
+/// How far a pull is. Each is told once of an image of a pod, not once of a container: an event is a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pull {
+    /// There is none: the image is here, and its policy asks for no other.
+    Unneeded,
     /// It begins, or waits for its turn.
     Begun,
     /// The image is here.
@@ -33,6 +35,11 @@ impl Pull {
     /// Reason and message of the event.
     pub(super) fn words(self, image: &str) -> (&'static str, String) {
         match self {
+            // In the words of Kubernetes 1.34 and later, which asks who may use an image that somebody else has pulled.
+            Self::Unneeded => {
+                let words = "already present on machine and can be accessed by the pod";
+                ("Pulled", format!("Container image \"{image}\" {words}"))
+            }
             Self::Begun => ("Pulling", format!("Pulling image \"{image}\"")),
             Self::Done { took, with_waiting, bytes } => {
                 let (took, with_waiting) = (in_words(took), in_words(with_waiting));

@@ -399,6 +399,11 @@ fn pulls_are_told_in_the_words_of_the_kubelet() {
     let mut drive = Drive::new(json!({"containers": [{"name": "a", "image": "i"}]}));
     drive.ready();
     let pull = |pull| Event::Pull { image: "i".into(), pull };
+    assert_eq!(
+        drive.send(pull(Pull::Unneeded)),
+        ["Pulled: Container image \"i\" already present on machine and can be accessed by the pod"]
+    );
+    assert!(drive.send(pull(Pull::Unneeded)).is_empty(), "another container with it is no news");
     assert_eq!(drive.send(pull(Pull::Begun)), ["Pulling: Pulling image \"i\""]);
     let (took, with_waiting) = (Duration::from_millis(1_234), Duration::from_secs(2));
     let done = Pull::Done { took, with_waiting, bytes: 4096 };
