@@ -299,9 +299,11 @@ async fn take(
     loop {
         let bytes = match from.next().await {
             Some(Ok(Message::Binary(bytes))) => bytes,
+            // Python's client sends what is text as such, the channel's number before it; kube-apiserver takes both alike.
+            Some(Ok(Message::Text(text))) => text.into(),
             Some(Ok(Message::Close(_))) | None => return io::ErrorKind::ConnectionAborted.into(),
             Some(Err(error)) => return io::Error::other(error),
-            // Pings are answered by the socket; text belongs to protocols that are not spoken here.
+            // Pings are answered by the socket.
             Some(Ok(_)) => continue,
         };
         match bytes.split_first() {

@@ -107,6 +107,17 @@ async fn streams_go_through_and_end() {
 }
 
 #[tokio::test]
+async fn input_may_come_as_text() {
+    let listening = listen().await;
+    let mut socket = open(&listening, "cat").await.unwrap();
+    socket.send(Message::Text("\0typed".into())).await.unwrap();
+    socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
+    let (output, _) = hear(&mut socket).await;
+    assert_eq!(String::from_utf8(output).unwrap(), "typed");
+    listening.stop().await;
+}
+
+#[tokio::test]
 async fn output_is_attached_to_until_the_container_ends() {
     let listening = listen().await;
     let mut socket = ask(&listening, "attach?container=c&stdout=1&stderr=1").await.unwrap();
