@@ -118,7 +118,9 @@ fn matches(there: &str, title: &str) -> bool {
 fn has_test(text: &str, name: &str) -> bool {
     text.match_indices(&format!("fn {name}(")).any(|(at, _)| {
         let before = text[..at].rsplit("\n\n").next().unwrap_or_default();
-        ["#[test]", "#[rstest]", "#[tokio::test"].iter().any(|attribute| before.contains(attribute))
+        ["#[test]", "#[rstest]", "#[rstest::rstest]", "#[tokio::test"]
+            .iter()
+            .any(|attribute| before.contains(attribute))
     })
 }
 
