@@ -41,7 +41,7 @@ pub(crate) fn normalise(raw: &[Raw], namespace: &str) -> Vec<(String, Answer)> {
     let mut deleted = BTreeMap::new();
     for answer in raw {
         let mut body = answer.body.clone();
-        without_progress(&mut body, &mut deleted);
+        without_progress(&mut body, &words.versions, &mut deleted);
         words.learn(&answer.step, &body);
         let mut normal = json!({ "code": answer.code, "body": words.value(&body, "", false) });
         if !answer.warnings.is_empty() {
@@ -54,8 +54,12 @@ pub(crate) fn normalise(raw: &[Raw], namespace: &str) -> Vec<(String, Answer)> {
 
 /// Takes away what a cluster's namespace controller writes into a namespace in deletion, and the versions that makes:
 /// whether it has done so when the namespace is asked for is chance. `deleted` has the version of each when it was first
-/// seen in deletion, by UID.
-fn without_progress(value: &mut Value, deleted: &mut BTreeMap<String, Value>) {
+/// seen in deletion, by UID; a dry run shows the deletion under a version that was `known` before.
+fn without_progress(
+    value: &mut Value,
+    known: &BTreeMap<String, String>,
+    deleted: &mut BTreeMap<String, Value>,
+) {
     if value.pointer("/status/phase").is_some_and(|phase| phase == "Terminating") {
         if let Some(Value::Object(status)) = value.get_mut("status") {
             status.remove("conditions");
@@ -65,14 +69,16 @@ fn without_progress(value: &mut Value, deleted: &mut BTreeMap<String, Value>) {
                 entries.retain(|entry| entry["manager"] != "kube-controller-manager");
             }
             let uid = metadata.get("uid").map(ToString::to_string).unwrap_or_default();
-            if let Some(version) = metadata.get_mut("resourceVersion") {
+            if let Some(version) = metadata.get_mut("resourceVersion")
+                && version.as_str().is_some_and(|version| !known.contains_key(version))
+            {
                 *version = deleted.entry(uid).or_insert_with(|| version.clone()).clone();
             }
         }
     }
     match value {
-        Value::Object(map) => map.values_mut().for_each(|value| without_progress(value, deleted)),
-        Value::Array(list) => list.iter_mut().for_each(|value| without_progress(value, deleted)),
+        Value::Object(map) => map.values_mut().for_each(|value| without_progress(value, known, deleted)),
+        Value::Array(list) => list.iter_mut().for_each(|value| without_progress(value, known, deleted)),
         _ => {}
     }
 }
@@ -204,17 +210,21 @@ mod tests {
 
     #[test]
     fn how_far_a_deletion_is_is_not_compared() {
+        let before = namespace("4", &json!({ "phase": "Active" }), &["requests"]);
+        let dry_run = namespace("4", &json!({ "phase": "Terminating" }), &["requests"]);
         let deleted = namespace("5", &json!({ "phase": "Terminating" }), &["requests"]);
         let told = json!({ "phase": "Terminating", "conditions": [{ "type": "NamespaceContentRemaining" }] });
         let later = namespace("6", &told, &["requests", "kube-controller-manager"]);
-        let raw = [("delete", deleted), ("list", json!({ "items": [later] }))].map(|(step, body)| Raw {
-            step: step.to_owned(),
-            code: 200,
-            warnings: Vec::new(),
-            body,
-        });
+        let list = json!({ "items": [later] });
+        let steps = [("create", before), ("dry run", dry_run), ("delete", deleted), ("list", list)];
+        let raw =
+            steps.map(|(step, body)| Raw { step: step.to_owned(), code: 200, warnings: Vec::new(), body });
         let answers = normalise(&raw, "elsewhere");
-        assert_eq!(answers[0].1["body"], answers[1].1["body"]["items"][0]);
-        assert_eq!(answers[0].1["body"]["status"], json!({ "phase": "Terminating" }));
+        let version =
+            |at: usize| answers[at].1["body"]["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        assert_eq!(version(1), "<version of ending at create>");
+        assert_eq!(version(2), "<version of ending at delete>");
+        assert_eq!(answers[2].1["body"], answers[3].1["body"]["items"][0]);
+        assert_eq!(answers[2].1["body"]["status"], json!({ "phase": "Terminating" }));
     }
 }
