@@ -11,6 +11,9 @@ use crate::{
     table::{Behaviour, Column, DEFINITIONS, Resource, Version},
 };
 
+/// Namespaces that Kubernetes lets nobody delete.
+pub(crate) const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 fn column(name: &str, kind: &str, json_path: &str) -> Column {
     Column {
         name: name.into(),
@@ -79,12 +82,14 @@ pub(crate) fn resources() -> Vec<Resource> {
 
     let mut definition = Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", DEFINITIONS);
     definition.short_names = vec!["crd".into(), "crds".into()];
+    definition.categories = vec!["api-extensions".into()];
     definition.namespaced = false;
     definition.behaviour = Behaviour::ReadOnly;
     let created = column("Created At", "date", ".metadata.creationTimestamp");
     let definition = with(definition, true, vec![created]);
 
     let mut service = with(core("Service", "services", &["svc"]), true, vec![age()]);
+    service.categories = vec!["all".into()];
     service.returns_deleted = true;
     let mut quota = with(core("ResourceQuota", "resourcequotas", &["quota"]), true, vec![age()]);
     quota.returns_deleted = true;

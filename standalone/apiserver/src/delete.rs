@@ -168,9 +168,7 @@ pub(crate) fn one(state: &mut State, call: &Call<'_>, target: &Target, body: Bod
     let resource = state.resource(target.id);
     let stored = read::fetch(state, target)?;
     options.check(&resource, &stored)?;
-    if resource.behaviour == Behaviour::Namespace
-        && matches!(object::name(&stored), "default" | "kube-system")
-    {
+    if resource.behaviour == Behaviour::Namespace && builtin::IMMORTAL.contains(&object::name(&stored)) {
         return Err(Failure::forbidden(
             &resource,
             object::name(&stored),

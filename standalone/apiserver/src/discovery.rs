@@ -1,4 +1,8 @@
 //! Discovery documents: which groups, versions and resources there are. Pure.
+//!
+//! There is one for each group and version, and [`aggregated`] all of them in one.
+
+pub(crate) mod aggregated;
 
 use std::collections::BTreeMap;
 
@@ -81,14 +85,48 @@ pub(crate) fn group(table: &ResourceTable, group: &str) -> Option<Value> {
     Some(value)
 }
 
-fn verbs(resource: &Resource) -> Value {
-    if resource.behaviour == Behaviour::ReadOnly {
-        json!(["get", "list", "watch"])
-    } else if resource.behaviour == Behaviour::Review {
-        json!(["create"])
-    } else {
-        json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"])
+fn verbs(resource: &Resource) -> &'static [&'static str] {
+    match resource.behaviour {
+        Behaviour::ReadOnly => &["get", "list", "watch"],
+        Behaviour::Review => &["create"],
+        // All namespaces at once are deleted by nobody.
+        Behaviour::Namespace => &["create", "delete", "get", "list", "patch", "update", "watch"],
+        _ => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
     }
+}
+
+/// A part of a resource with a URL of its own.
+struct Subresource<'a> {
+    name: &'static str,
+    /// Group and version of its kind, where they are not those of the resource.
+    elsewhere: Option<(&'static str, &'static str)>,
+    kind: &'a str,
+    verbs: &'static [&'static str],
+}
+
+fn subresources(resource: &Resource, version: usize) -> Vec<Subresource<'_>> {
+    let of = |name, kind, verbs| Subresource { name, elsewhere: None, kind, verbs };
+    let mut parts = Vec::new();
+    if resource.versions[version].status {
+        parts.push(of("status", &resource.kind, &["get", "patch", "update"]));
+    }
+    match resource.behaviour {
+        Behaviour::ServiceAccount => {
+            let elsewhere = Some(("authentication.k8s.io", "v1"));
+            parts.push(Subresource { elsewhere, ..of("token", "TokenRequest", &["create"]) });
+        }
+        Behaviour::Pod => {
+            parts.push(of("log", "Pod", &["get"]));
+            parts.push(of("exec", "PodExecOptions", &["create", "get"]));
+            parts.push(of("attach", "PodAttachOptions", &["create", "get"]));
+            parts.push(of("binding", "Binding", &["create"]));
+            // `kubectl drain` deletes pods instead, where it is not told of what kind evictions are.
+            let elsewhere = Some(("policy", "v1"));
+            parts.push(Subresource { elsewhere, ..of("eviction", "Eviction", &["create"]) });
+        }
+        _ => {}
+    }
+    parts
 }
 
 /// `/api/v1` and `/apis/<group>/<version>`
@@ -106,24 +144,16 @@ pub(crate) fn resources(table: &ResourceTable, group: &str, version: &str) -> Op
             entry["categories"] = json!(resource.categories);
         }
         list.push(entry);
-        let mut subresource = |name: &str, kind: &str, verbs: &[&str]| {
-            list.push(json!({
-                "name": format!("{}/{name}", resource.plural), "singularName": "",
-                "namespaced": resource.namespaced, "kind": kind, "verbs": verbs,
-            }));
-        };
-        if resource.versions[index].status {
-            subresource("status", &resource.kind, &["get", "patch", "update"]);
-        }
-        if resource.behaviour == Behaviour::ServiceAccount {
-            subresource("token", "TokenRequest", &["create"]);
-        }
-        if resource.behaviour == Behaviour::Pod {
-            subresource("log", "Pod", &["get"]);
-            subresource("exec", "PodExecOptions", &["create", "get"]);
-            subresource("attach", "PodAttachOptions", &["create", "get"]);
-            subresource("binding", "Binding", &["create"]);
-            subresource("eviction", "Eviction", &["create"]);
+        for part in subresources(resource, index) {
+            let mut entry = json!({
+                "name": format!("{}/{}", resource.plural, part.name), "singularName": "",
+                "namespaced": resource.namespaced, "kind": part.kind, "verbs": part.verbs,
+            });
+            if let Some((group, version)) = part.elsewhere {
+                entry["group"] = Value::from(group);
+                entry["version"] = Value::from(version);
+            }
+            list.push(entry);
         }
     }
     if list.is_empty() {

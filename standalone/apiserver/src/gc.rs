@@ -62,25 +62,34 @@ enum Presence {
 
 fn presence(state: &State, owner: &Owner<'_>, namespace: &str) -> Presence {
     let (group, _) = owner.api_version.split_once('/').unwrap_or(("", owner.api_version));
-    if !state.table().knows(group, owner.kind) {
+    let Some(kind) = state.table().of_kind(group, owner.kind) else { return Presence::Solid };
+    // Nobody can say in which namespace to look for it, and what cannot be looked for is not held to be gone.
+    if namespace.is_empty() && state.table().get(kind).namespaced {
         return Presence::Solid;
     }
     let Some((id, key)) = state.by_uid(owner.uid) else { return Presence::Absent };
-    // An owner is cluster-scoped or in the same namespace; anything else counts as absent.
-    if !key.namespace.is_empty() && key.namespace != namespace {
+    // An owner is cluster-scoped or in the same namespace; anything else counts as absent. So does one under another
+    // kind or name, where it is looked for in Kubernetes.
+    let is_here = key.namespace.is_empty() || key.namespace == namespace;
+    if !is_here || *id != kind || key.name != owner.name {
         return Presence::Absent;
     }
-    let waiting = state
-        .get(*id, key)
-        .is_some_and(|owner| object::is_deleting(owner) && object::finalizers(owner).contains(&FOREGROUND));
-    if waiting { Presence::Waiting } else { Presence::Solid }
+    if waits(state, *id, key) { Presence::Waiting } else { Presence::Solid }
+}
+
+/// Whether an object is being deleted in the foreground: it is there until its dependents are gone.
+fn waits(state: &State, id: ResourceId, key: &ObjectKey) -> bool {
+    state
+        .get(id, key)
+        .is_some_and(|object| object::is_deleting(object) && object::finalizers(object).contains(&FOREGROUND))
 }
 
 /// Deletes an object none of whose owners is left, and drops references to gone owners from one that keeps some.
 fn check_owners(state: &mut State, id: ResourceId, key: &ObjectKey, now: Timestamp) {
     let Some(object) = state.get(id, key).cloned() else { return };
     let owners = object::owners(&object);
-    if owners.is_empty() {
+    // What is being deleted goes in the way in which that began.
+    if owners.is_empty() || object::is_deleting(&object) {
         return;
     }
     let found: Vec<Presence> = owners.iter().map(|owner| presence(state, owner, &key.namespace)).collect();
@@ -95,9 +104,18 @@ fn check_owners(state: &mut State, id: ResourceId, key: &ObjectKey, now: Timesta
         return;
     }
     // The children of a dependent go before it, too, where its owner waits for that.
-    let foreground = found.contains(&Presence::Waiting) && !state.dependents(object::uid(&object)).is_empty();
-    let policy = if foreground { Policy::Foreground } else { Policy::Background };
-    delete::begin(state, id, key, &Options { policy: Some(policy), ..Options::default() }, now);
+    let dependents = state.dependents(object::uid(&object));
+    let foreground = found.contains(&Presence::Waiting) && !dependents.is_empty();
+    if foreground && dependents.iter().any(|(id, key)| waits(state, *id, key)) {
+        // Its child may be its owner. In a circle each would wait for the next, so this one keeps nobody waiting.
+        let mut patient = (*object).clone();
+        object::each_owner(&mut patient, |owner| {
+            owner.insert("blockOwnerDeletion".into(), Value::from(false));
+        });
+        state.put(id, patient);
+    }
+    let policy = foreground.then_some(Policy::Foreground);
+    delete::begin(state, id, key, &Options { policy, ..Options::default() }, now);
 }
 
 /// Lets an owner go that was deleted in the foreground, once nothing that blocks it is left.

@@ -10,15 +10,17 @@ use crate::{
     access::{self, Attributes, Caller, NoTokens, User},
     admission::{self, Admission},
     body::Body,
-    delete, discovery, exec,
+    delete,
+    discovery::{self, aggregated},
+    exec,
     exec::ExecRequest,
-    gc, log,
+    gc, health, log,
     log::LogRequest,
-    openapi, read,
+    openapi, options, read,
     route::{self, Format, Query, Route, Target},
     scheduler,
     state::{Delta, State},
-    status::{Failure, FieldError, Result},
+    status::{Failure, Result},
     table::{Behaviour, Resource},
     watch::{self, WatchPlan},
     write,
@@ -169,26 +171,8 @@ fn respond<B>(
         Route::Object(target) => target,
         other => return about_server(state, &other, request, &query, context.now),
     };
-    let dry_run = match query.text("dryRun") {
-        "" if method == Method::DELETE && !body.is_empty() => delete::asks_for_dry_run(body.peek()?),
-        // An eviction says it in its options alone, as those of kubectl's drain do.
-        "" if target.subresource.as_deref() == Some("eviction") && !body.is_empty() => {
-            body.peek()?.get("deleteOptions").is_some_and(delete::asks_for_dry_run)
-        }
-        "" => false,
-        "All" => true,
-        other => {
-            let options = match *method {
-                Method::POST => "CreateOptions",
-                Method::PUT => "UpdateOptions",
-                Method::PATCH => "PatchOptions",
-                _ => "DeleteOptions",
-            };
-            let why = format!("Unsupported value: []string{{{other:?}}}: supported values: \"All\"");
-            let fault = FieldError { field: "dryRun".into(), reason: "FieldValueNotSupported", message: why };
-            return Err(Failure::invalid_options(options, &[fault]));
-        }
-    };
+    options::check(method, &query)?;
+    let dry_run = options::is_dry_run(method, &query, &target, &body)?;
     let call = Call { method, headers, query, dry_run, context, caller };
     if dry_run {
         // The whole path runs, on a copy that is thrown away. What is made up there is not made up again.
@@ -228,8 +212,14 @@ fn about_server<B>(
     if method != Method::GET && method != Method::HEAD {
         return Err(Failure::method_not_allowed());
     }
+    if let Route::CoreVersions | Route::Groups = route
+        && aggregated::is_wanted(request.headers())
+    {
+        let core = *route == Route::CoreVersions;
+        return Ok(Reply::Whole(aggregated::answer(state.table(), core, request.headers())));
+    }
     let value = match route {
-        Route::Health => return Ok(Reply::Text("ok")),
+        Route::Health(endpoint) => return Ok(Reply::Text(health::answer(*endpoint, query))),
         Route::Version => discovery::version(),
         Route::CoreVersions => discovery::core_versions(),
         Route::Groups => discovery::groups(state.table()),

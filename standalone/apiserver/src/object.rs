@@ -18,6 +18,7 @@ pub(crate) struct Owner<'a> {
     pub(crate) uid: &'a str,
     pub(crate) api_version: &'a str,
     pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
     pub(crate) blocks: bool,
 }
 
@@ -104,6 +105,7 @@ pub(crate) fn owners(object: &Value) -> Vec<Owner<'_>> {
             uid: text(owner, "uid"),
             api_version: text(owner, "apiVersion"),
             kind: text(owner, "kind"),
+            name: text(owner, "name"),
             blocks: owner.get("blockOwnerDeletion").and_then(Value::as_bool).unwrap_or_default(),
         })
         .collect()
@@ -158,6 +160,13 @@ pub(crate) fn retain_meta(object: &mut Value, key: &str, keep: impl FnMut(&Value
         if list.is_empty() {
             map.remove(key);
         }
+    }
+}
+
+/// Changes each entry of `metadata.ownerReferences`.
+pub(crate) fn each_owner(object: &mut Value, change: impl FnMut(&mut Map<String, Value>)) {
+    if let Some(Value::Array(list)) = meta_mut(object).get_mut("ownerReferences") {
+        list.iter_mut().filter_map(Value::as_object_mut).for_each(change);
     }
 }
 

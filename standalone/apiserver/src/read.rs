@@ -114,11 +114,15 @@ pub(crate) fn list(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
         "" => None,
         token => Some(Page::parse(token).ok_or_else(|| Failure::bad_request("continue key is not valid"))?),
     };
-    check_version(state, call, page.as_ref())?;
+    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    match &page {
+        Some(page) if state.changes_since(page.version).is_none() => return Ok(expired(state, page)),
+        Some(_) => {}
+        None => check_version(state, call, limit.is_some())?,
+    }
     // Later pages show the newest state under the first page's resourceVersion: a watch from there repeats
     // whatever changed in between, so that nothing is missed although no old state is kept.
     let version = page.as_ref().map_or(state.version(), |page| page.version);
-    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut found = state
         .objects(target.id, target.namespace.as_deref())
@@ -192,21 +196,32 @@ fn check_options(call: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-fn check_version(state: &State, call: &Call<'_>, page: Option<&Page>) -> Result<()> {
-    let wanted = call.query.version()?;
-    if let Some(page) = page {
-        if state.changes_since(page.version).is_none() {
-            return Err(Failure::expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a \
-                 new list without the continue parameter.",
-            ));
-        }
-        return Ok(());
-    }
-    match wanted {
+/// What is said of a page whose changes since the first one are forgotten: that, and how to go on without them, for whoever
+/// would rather have a list that may not be all of one moment.
+fn expired(state: &State, page: &Page) -> Reply {
+    let failure = Failure::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    let rest = Page { version: state.version(), after: page.after.clone() };
+    let mut status = failure.to_value();
+    status["metadata"]["continue"] = Value::from(rest.token());
+    Reply::Json { code: failure.code, body: status.to_string().into_bytes(), warnings: Vec::new() }
+}
+
+/// The version that is asked for against the newest, which is all there is. The first page of several is for one version
+/// exactly, unless it says otherwise.
+fn check_version(state: &State, call: &Call<'_>, is_page: bool) -> Result<()> {
+    let exactly = match call.query.text("resourceVersionMatch") {
+        "" => is_page,
+        matching => matching == "Exact",
+    };
+    match call.query.version()?.filter(|wanted| *wanted > 0) {
         Some(wanted) if wanted > state.version() => Err(Failure::version_too_large(wanted, state.version())),
         // Old states are not kept.
-        Some(wanted) if call.query.text("resourceVersionMatch") == "Exact" && wanted != state.version() => {
+        Some(wanted) if exactly && wanted != state.version() => {
             Err(Failure::expired(format!("The resourceVersion for the provided list is too old: {wanted}")))
         }
         _ => Ok(()),

@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
 
 use crate::{
+    health::{self, Endpoint},
     state::State,
     status::{Failure, Result},
     table::ResourceId,
@@ -113,7 +114,7 @@ pub(crate) struct Target {
 /// What a URL points at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    Health,
+    Health(Endpoint),
     Version,
     /// `/api`
     CoreVersions,
@@ -145,7 +146,6 @@ impl Route {
         let words: Vec<&str> = segments.iter().map(String::as_str).collect();
         let owned = |text: &str| text.to_owned();
         Ok(match words.as_slice() {
-            ["healthz" | "livez" | "readyz", ..] => Self::Health,
             ["version"] => Self::Version,
             ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApi,
@@ -158,6 +158,9 @@ impl Route {
             ["apis", group, version] => Self::Resources(owned(group), owned(version)),
             ["api", version, rest @ ..] => target(state, "", version, rest)?,
             ["apis", group, version, rest @ ..] => target(state, group, version, rest)?,
+            [first] | [first, health::CHECK] => {
+                Self::Health(Endpoint::named(first).ok_or_else(Failure::unknown_path)?)
+            }
             _ => return Err(Failure::unknown_path()),
         })
     }

@@ -118,8 +118,9 @@ impl State {
         }
         state.events = Events::restored(events);
         state.version = version;
-        state.furnish(now);
+        // Before anything is made: whoever has seen all of the earlier server is to be told of that, too.
         state.history.begin_at(version);
+        state.furnish(now);
         (state, unknown)
     }
 

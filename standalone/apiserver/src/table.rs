@@ -468,11 +468,11 @@ impl ResourceTable {
         self.resources.iter().enumerate().map(|(index, resource)| (ResourceId(index), resource))
     }
 
-    /// Whether the table has this kind in this group, in any version.
-    pub(crate) fn knows(&self, group: &str, kind: &str) -> bool {
-        self.resources.iter().any(|resource| {
-            resource.kind == kind && resource.versions.iter().any(|version| version.group == group)
-        })
+    /// The resource of this kind in this group, in any version.
+    pub(crate) fn of_kind(&self, group: &str, kind: &str) -> Option<ResourceId> {
+        let mut found = self.iter().filter(|(_, resource)| resource.kind == kind);
+        let in_group = |resource: &Resource| resource.versions.iter().any(|version| version.group == group);
+        found.find_map(|(id, resource)| in_group(resource).then_some(id))
     }
 
     /// Every served (group, version, resource, version index), sorted.

@@ -61,6 +61,11 @@ pub(crate) fn plan(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
     let initial_events = call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
     check_options(call, initial_events.is_some())?;
     match (initial_events, since) {
+        // What there is, is older than the client has seen.
+        (Some(true), Some(since)) if since > state.version() => {
+            let failure = Failure::version_too_large(since, state.version());
+            return Ok(Reply::Watch(Box::new(plan.end(&failure))));
+        }
         // Without a version a watch begins with what there is, as if it were just made.
         (Some(true), _) | (None, None) => {
             for (_, object) in state.objects(plan.id, plan.namespace.as_deref()) {
@@ -79,13 +84,12 @@ pub(crate) fn plan(state: &State, call: &Call<'_>, target: &Target) -> Result<Re
             // A version from the future comes from a server that kept more than this one: the client must list
             // again, and this is how it is told.
             let changes = if since > state.version() { None } else { state.changes_since(since) };
-            match changes {
-                Some(changes) => {
-                    let lines: Vec<_> = changes.filter_map(|delta| plan.event(delta, now)).collect();
-                    plan.initial = lines;
-                }
-                None => return Ok(Reply::Watch(Box::new(plan.end_expired(state, since)))),
-            }
+            let Some(changes) = changes else {
+                let message = format!("too old resource version: {since} ({})", state.version());
+                return Ok(Reply::Watch(Box::new(plan.end(&Failure::expired(message)))));
+            };
+            let lines: Vec<_> = changes.filter_map(|delta| plan.event(delta, now)).collect();
+            plan.initial = lines;
         }
     }
     Ok(Reply::Watch(Box::new(plan)))
@@ -149,11 +153,10 @@ impl WatchPlan {
         event_line("ERROR", &failure.to_value())
     }
 
-    /// Nothing but the ERROR of a version too old to resume from. Kubernetes sends it in the stream, with HTTP
+    /// Nothing but the ERROR of a version that cannot be watched from. Kubernetes sends it in the stream, with HTTP
     /// status 200.
-    fn end_expired(mut self, state: &State, since: u64) -> Self {
-        let message = format!("too old resource version: {since} ({})", state.version());
-        self.initial = vec![event_line("ERROR", &Failure::expired(message).to_value())];
+    fn end(mut self, failure: &Failure) -> Self {
+        self.initial = vec![event_line("ERROR", &failure.to_value())];
         self.timeout = Some(Duration::ZERO);
         self.bookmarks = false;
         self

@@ -145,10 +145,7 @@ impl<'a> Writer<'a> {
                 return Err(refuse(&format!("strict decoding error: {}", faults.join(", "))));
             }
             "" | "Warn" => self.warnings.extend(faults),
-            "Strict" | "Ignore" => {}
-            other => {
-                return Err(Failure::bad_request(format!("fieldValidation: Unsupported value: {other:?}")));
-            }
+            _ => {}
         }
         self.default(object);
         Ok(())

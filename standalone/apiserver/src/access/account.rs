@@ -30,6 +30,10 @@ const POD_SECONDS: i64 = 3607;
 /// its pod anyway.
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
+/// Seconds that tokens outlast the end of what they are bound to, where a finalizer still keeps that: Kubernetes' leeway
+/// for clocks that differ.
+const LEEWAY_SECONDS: i64 = 60;
+
 /// The least a token can be asked for, in seconds: Kubernetes' ten minutes.
 const LEAST_SECONDS: i64 = 600;
 
@@ -190,8 +194,10 @@ pub fn authenticate(state: &State, claims: &Value, audiences: &[&str], now: Time
     let about = claims.get("kubernetes.io")?;
     let namespace = about.get("namespace")?.as_str()?;
     let same = |part: &Value, object: &Value| {
+        let end = object::text(object, "metadata.deletionTimestamp").parse::<Timestamp>();
         !object::uid(object).is_empty()
             && part.get("uid").and_then(Value::as_str) == Some(object::uid(object))
+            && end.map_or(true, |end| now.as_second() <= end.as_second() + LEEWAY_SECONDS)
     };
     let find = |group: &str, plural: &str, name: &str| {
         let (id, _) = state.table().find(group, "v1", plural)?;

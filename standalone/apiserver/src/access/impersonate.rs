@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::{
     Attributes, User, check,
-    user::{AUTHENTICATED, account_of},
+    user::{AUTHENTICATED, UNAUTHENTICATED, account_of},
 };
 use crate::{
     state::State,
@@ -54,8 +54,9 @@ pub(crate) fn impersonate(state: &State, user: &User, headers: &HeaderMap) -> Re
         groups = User::account_groups(namespace);
     }
     let mut other = User { name, groups, ..User::default() };
-    if !other.is_anonymous() && !other.is_in(AUTHENTICATED) {
-        other.groups.push(AUTHENTICATED.to_owned());
+    let group = if other.is_anonymous() { UNAUTHENTICATED } else { AUTHENTICATED };
+    if !other.is_in(group) && !other.is_in(UNAUTHENTICATED) {
+        other.groups.push(group.to_owned());
     }
     Ok(Some(other))
 }

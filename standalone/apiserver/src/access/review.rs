@@ -36,17 +36,11 @@ pub(crate) fn review(state: &State, call: &Call<'_>, target: &Target, body: Body
         "LocalSubjectAccessReview" => {
             access(state, &subject(&object), resource, &object, target.namespace.as_deref())?
         }
-        "TokenReview" => token(state, call, &object),
+        "TokenReview" => token(state, call, &object)?,
         _ => return Err(Failure::unknown_path()),
     };
     object["kind"] = json!(resource.kind);
     object["apiVersion"] = json!(resource.versions[target.version].api_version());
-    // A token is not sent back.
-    if resource.kind == "TokenReview"
-        && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
-    {
-        spec.remove("token");
-    }
     object::meta_mut(&mut object);
     object["status"] = status;
     Ok(Reply::Json { code: 201, body: object.to_string().into_bytes(), warnings: Vec::new() })
@@ -136,12 +130,16 @@ fn rules(state: &State, user: &User, review: &Value) -> Value {
 
 /// Whether a service account's token holds. Others, the administrator's above all, are nobody's business but this
 /// server's.
-fn token(state: &State, call: &Call<'_>, review: &Value) -> Value {
+fn token(state: &State, call: &Call<'_>, review: &Value) -> Result<Value> {
+    let shown = object::text(review, "spec.token");
+    if shown.is_empty() {
+        return Err(Failure::bad_request("token is required for TokenReview in authentication"));
+    }
     let audiences = account::audiences(review);
-    let claims = call.caller.tokens.verify(object::text(review, "spec.token"));
+    let claims = call.caller.tokens.verify(shown);
     let user =
         claims.as_ref().and_then(|claims| account::authenticate(state, claims, &audiences, call.context.now));
-    match (claims, user) {
+    Ok(match (claims, user) {
         (Some(claims), Some(user)) => {
             let meant =
                 claims.get("aud").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
@@ -149,5 +147,5 @@ fn token(state: &State, call: &Call<'_>, review: &Value) -> Value {
             json!({ "authenticated": true, "user": user.to_value(), "audiences": shared })
         }
         _ => json!({ "authenticated": false, "error": "invalid bearer token" }),
-    }
+    })
 }

@@ -409,7 +409,11 @@ fn requests_are_done_as_somebody_else_by_who_may() {
         (&admin, vec![("Impersonate-User", "y"), ("Impersonate-Group", "system:masters")], 200),
         (&admin, vec![("Impersonate-Group", "system:masters")], 400),
         (&admin, vec![("Impersonate-User", "x"), ("Impersonate-Extra-Scopes", "s")], 400),
+        (&admin, vec![("Impersonate-User", "x"), ("Impersonate-Uid", "u")], 400),
+        (&admin, vec![("Impersonate-User", "")], 200),
+        (&admin, vec![("Impersonate-User", "system:anonymous")], 401),
         (&user("y"), vec![("Impersonate-User", "x")], 403),
+        (&User::anonymous(), vec![("Impersonate-User", "x")], 401),
         (&user("x"), vec![("Impersonate-User", "x"), ("Impersonate-Group", "system:masters")], 403),
     ] {
         let (code, status) = world.ask_with(who, &NoTokens, &get(&headers));
@@ -419,6 +423,38 @@ fn requests_are_done_as_somebody_else_by_who_may() {
     let (_, status) = world.ask_with(&user("y"), &NoTokens, &as_x);
     let expected = r#"users "x" is forbidden: User "y" cannot impersonate resource "users" in API group "" at the cluster scope"#;
     assert_eq!(status["message"], expected);
+    // Nobody in particular may what all may who did not say who they are.
+    let live =
+        Request::get("/livez").header("Impersonate-User", "system:anonymous").body(Vec::new()).unwrap();
+    assert_eq!(world.ask_with(&admin, &NoTokens, &live).0, 200);
+}
+
+/// Whose token it is, is whose rights are asked for, whatever is asked for as somebody else.
+#[test]
+fn who_may_be_somebody_else_is_a_matter_of_rules() {
+    let account = "system:serviceaccount:other:default";
+    for (rule, headers, expected) in [
+        (("users", "x"), vec![("Impersonate-User", "x")], 200),
+        (("users", "z"), vec![("Impersonate-User", "x")], 403),
+        (("users", "x"), vec![("Impersonate-User", "x"), ("Impersonate-Group", "admins")], 403),
+        (("groups", "admins"), vec![("Impersonate-User", "x"), ("Impersonate-Group", "admins")], 403),
+        (("serviceaccounts", "default"), vec![("Impersonate-User", account)], 200),
+        (("serviceaccounts", "builder"), vec![("Impersonate-User", account)], 403),
+        (("users", account), vec![("Impersonate-User", account)], 403),
+    ] {
+        let mut world = world();
+        world.bind("x", "default", "view");
+        world.bind(account, "default", "view");
+        let (resource, name) = rule;
+        let rules = json!([{
+            "apiGroups": [""], "resources": [resource], "resourceNames": [name], "verbs": ["impersonate"],
+        }]);
+        world.grant("as", "", &person("y"), &rules);
+        let request =
+            headers.iter().fold(Request::get(MAPS), |request, (name, value)| request.header(*name, *value));
+        let (code, status) = world.ask_with(&user("y"), &NoTokens, &request.body(Vec::new()).unwrap());
+        assert_eq!(code, expected, "{rule:?} {headers:?}: {status}");
+    }
 }
 
 #[test]

@@ -149,7 +149,139 @@ fn a_namespace_comes_with_an_account_and_takes_all_along() {
     world.merge("/api/v1/namespaces/n/configmaps/held", &json!({ "metadata": { "finalizers": [] } }));
     assert_eq!(world.changes(), ["Deleted held", "Deleted n"]);
     assert_eq!(world.get("/api/v1/namespaces/n").0, 404);
-    assert_eq!(world.delete("/api/v1/namespaces/default", &Value::Null).0, 403);
+}
+
+#[test]
+fn namespaces_that_kubernetes_keeps_are_kept() {
+    let mut world = World::new();
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let url = format!("/api/v1/namespaces/{name}");
+        if world.get(&url).0 == 404 {
+            world.make("/api/v1/namespaces", &json!({ "metadata": { "name": name } }));
+        }
+        let (code, status) = world.delete(&url, &Value::Null);
+        if name == "kube-node-lease" {
+            assert_eq!(code, 200, "{status}");
+            continue;
+        }
+        let message = format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted");
+        assert_eq!((code, &status["message"]), (403, &json!(message)));
+        assert_eq!(world.get(&url).1["status"]["phase"], "Active");
+    }
+}
+
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+
+#[test]
+fn only_what_can_be_looked_for_is_held_to_be_gone() {
+    let mut world = World::new();
+    let (map, role) = (world.make_map("m"), world.make(ROLES, &json!({ "metadata": { "name": "r" } })));
+    let named = |object: &Value, field: &str, other: &str| {
+        let mut owner = owner(object, false);
+        owner[field] = json!(other);
+        owner
+    };
+    for (what, url, reference, stays) in [
+        ("cluster-scoped owner", MAPS, owner(&role, false), true),
+        ("cluster-scoped owner of its own scope", ROLES, owner(&role, false), true),
+        ("gone cluster-scoped owner", ROLES, named(&role, "uid", "gone"), false),
+        // Kubernetes leaves such an object alone, and for good.
+        ("owner in a namespace of something in none", ROLES, owner(&map, false), true),
+        ("gone owner in a namespace of something in none", ROLES, named(&map, "uid", "gone"), true),
+        ("other name", MAPS, named(&map, "name", "other"), false),
+        ("other kind", MAPS, named(&map, "kind", "Secret"), false),
+        ("other version of the kind", MAPS, named(&map, "apiVersion", "v9"), true),
+        ("unknown group", MAPS, named(&map, "apiVersion", "other.dev/v1"), true),
+    ] {
+        world.make(url, &owned("child", &[reference]));
+        let there = world.get(&format!("{url}/child")).0 == 200;
+        assert_eq!(there, stays, "{what}");
+        world.delete(&format!("{url}/child"), &Value::Null);
+    }
+}
+
+#[test]
+fn finalizers_may_go_in_any_order() {
+    let all = ["example.dev/one", "example.dev/two", "example.dev/three"];
+    for (first, second, last) in [(0, 1, 2), (2, 0, 1), (1, 2, 0)] {
+        let mut world = World::new();
+        let url = format!("{MAPS}/a");
+        world.make(MAPS, &json!({ "metadata": { "name": "a", "finalizers": all } }));
+        world.delete(&url, &Value::Null);
+        let mut left = all.to_vec();
+        for index in [first, second] {
+            left.retain(|finalizer| *finalizer != all[index]);
+            world.merge(&url, &json!({ "metadata": { "finalizers": left } }));
+            assert_eq!(world.changes(), ["Modified a"], "{left:?}");
+        }
+        assert_eq!(left, [all[last]]);
+        world.merge(&url, &json!({ "metadata": { "finalizers": [] } }));
+        assert_eq!(world.changes(), ["Deleted a"]);
+    }
+}
+
+#[test]
+fn a_dependent_goes_in_the_way_its_own_finalizers_say() {
+    let mut world = World::new();
+    let top = world.make_widget("top");
+    let mut middle = owned("middle", &[owner(&top, true)]);
+    middle["metadata"]["finalizers"] = json!(["orphan"]);
+    let middle = world.make(MAPS, &middle);
+    world.make(MAPS, &owned("leaf", &[owner(&middle, true)]));
+    world.delete(&format!("{WIDGETS}/top"), &Value::Null);
+    assert_eq!(world.changes(), ["Deleted top", "Modified leaf", "Deleted middle"]);
+    assert_eq!(world.get(&format!("{MAPS}/leaf")).1["metadata"].get("ownerReferences"), None);
+}
+
+/// An owner that goes must not make its child go sooner than its own deletion in the foreground allows.
+#[test]
+fn a_deletion_in_the_foreground_is_not_cut_short_from_above() {
+    let mut world = World::new();
+    let top = world.make_widget("top");
+    let middle = world.make(MAPS, &owned("middle", &[owner(&top, true)]));
+    let mut pod = owned("p", &[owner(&middle, true)]);
+    pod["spec"] = json!({ "nodeName": "n" });
+    world.make(PODS, &pod);
+    world.delete(&format!("{MAPS}/middle"), &json!({ "propagationPolicy": "Foreground" }));
+    world.delete(&format!("{WIDGETS}/top"), &Value::Null);
+    assert_eq!(world.get(&format!("{MAPS}/middle")).0, 200, "its pod still runs");
+    world.delete(&format!("{PODS}/p"), &json!({ "gracePeriodSeconds": 0 }));
+    assert_eq!(world.changes(), ["Deleted p", "Deleted middle"]);
+}
+
+#[test]
+fn owners_in_a_circle_do_not_wait_for_each_other() {
+    for policy in ["Foreground", "Background", "Orphan"] {
+        let mut world = World::new();
+        let one = world.make_map("one");
+        let two = world.make(MAPS, &owned("two", &[owner(&one, true)]));
+        let back = json!({ "metadata": { "ownerReferences": [owner(&two, true)] } });
+        assert_eq!(world.merge(&format!("{MAPS}/one"), &back).0, 200);
+        world.delete(&format!("{MAPS}/one"), &json!({ "propagationPolicy": policy }));
+        let there = |world: &mut World, name: &str| world.get(&format!("{MAPS}/{name}")).0 == 200;
+        let found = (there(&mut world, "one"), there(&mut world, "two"));
+        assert_eq!(found, (false, policy == "Orphan"), "{policy}");
+    }
+}
+
+#[test]
+fn what_does_not_block_its_owner_goes_with_it_all_the_same() {
+    let mut world = World::new();
+    let top = world.make_widget("top");
+    for (name, blocks) in [("blocking", true), ("other", false)] {
+        let mut held = owned(name, &[owner(&top, blocks)]);
+        held["metadata"]["finalizers"] = json!(["example.dev/x"]);
+        world.make(MAPS, &held);
+    }
+    world.delete(&format!("{WIDGETS}/top"), &json!({ "propagationPolicy": "Foreground" }));
+    assert_eq!(world.get(&format!("{WIDGETS}/top")).0, 200);
+    let free = json!({ "metadata": { "finalizers": null } });
+    world.merge(&format!("{MAPS}/blocking"), &free);
+    assert_eq!(world.changes(), ["Deleted blocking", "Deleted top"]);
+    let (_, other) = world.get(&format!("{MAPS}/other"));
+    assert!(other["metadata"]["deletionTimestamp"].is_string(), "{other}");
+    world.merge(&format!("{MAPS}/other"), &free);
+    assert_eq!(world.changes(), ["Deleted other"]);
 }
 
 #[test]

@@ -184,3 +184,33 @@ fn what_is_larger_than_an_object_is_refused_in_any_form() {
         assert_eq!(found, (413, Some("RequestEntityTooLarge")), "{method} {kind}: {status}");
     }
 }
+
+#[test]
+fn options_that_no_write_has_are_named_with_what_there_is() {
+    let mut world = World::new();
+    world.make_map("a");
+    let url = format!("{MAPS}/a");
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } });
+    let message = "Unsupported value: \"Loose\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"";
+    let cause = json!({ "reason": "FieldValueNotSupported", "field": "fieldValidation", "message": message });
+    for (method, url, media_type, kind) in [
+        (Method::POST, MAPS, "application/json", "CreateOptions"),
+        (Method::PUT, &url, "application/json", "UpdateOptions"),
+        (Method::PATCH, &url, "application/merge-patch+json", "PatchOptions"),
+        (Method::PATCH, &url, "application/apply-patch+yaml", "PatchOptions"),
+    ] {
+        let (code, status) =
+            world.call(method, &format!("{url}?fieldManager=m&fieldValidation=Loose"), media_type, &map);
+        assert_eq!((code, &status["reason"]), (422, &json!("Invalid")), "{status}");
+        let expected = format!("{kind}.meta.k8s.io \"\" is invalid: fieldValidation: {message}");
+        assert_eq!(status["message"], expected);
+        assert_eq!(status["details"], json!({ "group": "meta.k8s.io", "kind": kind, "causes": [cause] }));
+    }
+    let (code, status) = world.post(&format!("{MAPS}?dryRun=Some&fieldValidation=Loose"), &map);
+    let causes = status["details"]["causes"].as_array().unwrap();
+    let fields: Vec<_> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    assert_eq!((code, fields), (422, vec!["dryRun", "fieldValidation"]));
+    // Neither reads nor deletions have any fields to validate.
+    assert_eq!(world.get(&format!("{url}?fieldValidation=Loose")).0, 200);
+    assert_eq!(world.delete(&format!("{url}?fieldValidation=Loose"), &Value::Null).0, 200);
+}

@@ -171,3 +171,45 @@ fn options_that_do_not_go_together_are_refused() {
     }
     assert_eq!(names(&world.get(&format!("{MAPS}?continue={token}&resourceVersion=0")).1), ["b", "c", "d"]);
 }
+
+#[test]
+fn the_rest_of_an_expired_list_can_still_be_had() {
+    let mut world = World::new();
+    for name in ["a", "b", "c", "d"] {
+        world.make_map(name);
+    }
+    let (_, first) = world.get(&format!("{MAPS}?limit=2"));
+    let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    for index in 0..crate::HISTORY {
+        world.merge(&format!("{MAPS}/a"), &json!({ "data": { "k": index.to_string() } }));
+    }
+    assert_eq!(names(&world.get(&format!("{MAPS}?limit=2&continue={token}")).1), ["c", "d"]);
+    world.delete(&format!("{MAPS}/c"), &Value::Null);
+    let (code, status) = world.get(&format!("{MAPS}?limit=2&continue={token}"));
+    assert_eq!((code, &status["reason"]), (410, &json!("Expired")));
+    let rest = status["metadata"]["continue"].as_str().unwrap().to_owned();
+    let (_, list) = world.get(&format!("{MAPS}?limit=2&continue={rest}"));
+    assert_eq!(names(&list), ["d"]);
+    assert_eq!(list["metadata"]["resourceVersion"], world.state.version().to_string());
+}
+
+#[test]
+fn a_first_page_is_of_the_version_it_is_asked_for_at() {
+    let mut world = labelled();
+    let old = world.state.version();
+    world.make_map("later");
+    let newest = world.state.version();
+    for (query, expected) in [
+        (format!("limit=1&resourceVersion={old}"), 410),
+        (format!("limit=1&resourceVersion={old}&resourceVersionMatch=NotOlderThan"), 200),
+        (format!("limit=1&resourceVersion={newest}"), 200),
+        (format!("limit=1&resourceVersion={}", newest + 1), 504),
+        ("limit=1&resourceVersion=0".to_owned(), 200),
+        ("limit=1".to_owned(), 200),
+        (format!("limit=0&resourceVersion={old}"), 200),
+        (format!("resourceVersion={old}"), 200),
+    ] {
+        let (code, list) = world.get(&format!("{MAPS}?{query}"));
+        assert_eq!(code, expected, "{query}: {list}");
+    }
+}

@@ -207,3 +207,22 @@ fn without_room_deletions_still_make_some() {
     assert_eq!(world.merge(&url("b"), &data("3")).0, 200);
     world.make_map("new");
 }
+
+/// A client that was told everything by the earlier server resumes from its end, and what the new one brings along is news.
+#[test]
+fn what_a_new_server_brings_along_is_told_to_who_resumes() {
+    let world = World::new();
+    let end = world.state.version();
+    let mut newer = definition();
+    newer["spec"]["names"]["shortNames"] = json!(["wi"]);
+    let (mut next, _) = again(&world, ResourceTable::built_in().with_crd(&newer).unwrap());
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let plan = next.watch(&format!("{definitions}?watch=true&resourceVersion={end}"));
+    assert_eq!(told(&plan.initial), ["MODIFIED widgets.example.dev"]);
+    let version = next.state.version();
+    assert!(version > end);
+    for (since, expected) in [(end - 1, vec!["ERROR "]), (version, vec![])] {
+        let plan = next.watch(&format!("{definitions}?watch=true&resourceVersion={since}"));
+        assert_eq!(told(&plan.initial), expected, "{since}");
+    }
+}

@@ -138,3 +138,29 @@ fn names_can_be_watched_for() {
     world.make_map("a");
     assert_eq!(events(&world, &plan), ["ADDED a"]);
 }
+
+#[test]
+fn initial_events_are_never_older_than_what_was_asked_for() {
+    let mut world = World::new();
+    world.make_map("a");
+    let now = world.state.version();
+    let url = format!("{MAPS}?watch=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan");
+    for (events, version, expected) in [
+        ("true", "0".to_owned(), vec!["ADDED a", "BOOKMARK "]),
+        ("true", "1".to_owned(), vec!["ADDED a", "BOOKMARK "]),
+        ("true", now.to_string(), vec!["ADDED a", "BOOKMARK "]),
+        ("true", (now + 1).to_string(), vec!["ERROR "]),
+        ("false", String::new(), vec![]),
+        ("false", (now - 1).to_string(), vec!["ADDED a"]),
+        ("false", now.to_string(), vec![]),
+        ("false", (now + 1).to_string(), vec!["ERROR "]),
+    ] {
+        let plan = world.watch(&format!("{url}&sendInitialEvents={events}&resourceVersion={version}"));
+        assert_eq!(told(&plan.initial), expected, "{events} {version}");
+    }
+    let plan = world.watch(&format!("{url}&sendInitialEvents=true&resourceVersion={}", now + 1));
+    let event: Value = serde_json::from_slice(&plan.initial[0]).unwrap();
+    let cause = &event["object"]["details"]["causes"][0]["reason"];
+    assert_eq!((&event["object"]["code"], cause), (&json!(504), &json!("ResourceVersionTooLarge")));
+    assert_eq!((plan.timeout, plan.bookmarks), (Some(Duration::ZERO), false));
+}

@@ -105,10 +105,49 @@ fn token_reviews_tell_whose_a_token_is() {
         (&answer["status"]["authenticated"], &answer["status"]["audiences"]),
         (&json!(true), &json!(["vault"]))
     );
-    assert!(answer["spec"].get("token").is_none(), "a token is sent back");
+    // The review that was sent, with its status.
+    assert_eq!(answer["spec"], review(&token, "vault")["spec"]);
     for wrong in [review(&token, crate::AUDIENCE), review("x", "vault")] {
         let (_, answer) = world.ask(&User::admin(), "POST", url, &wrong);
         assert_eq!(answer["status"]["authenticated"], false);
+    }
+    for nothing in [json!({}), json!({ "spec": {} }), review("", "vault")] {
+        let (code, answer) = world.ask(&User::admin(), "POST", url, &nothing);
+        let message = "token is required for TokenReview in authentication";
+        assert_eq!((code, &answer["message"]), (400, &json!(message)), "{nothing}");
+    }
+}
+
+/// A finalizer keeps a pod or an account; it does not keep alive what was given to it.
+#[test]
+fn tokens_end_soon_after_what_should_be_gone() {
+    let finalizers = json!(["example.dev/x"]);
+    for of_pod in [true, false] {
+        let mut world = world();
+        let account = json!({ "metadata": { "name": "builder", "finalizers": finalizers } });
+        world.make("/api/v1/namespaces/default/serviceaccounts", &account);
+        let pod = json!({
+            "metadata": { "name": "p", "finalizers": finalizers },
+            "spec": { "serviceAccountName": "builder", "nodeName": "n", "containers": [{ "name": "c", "image": "i" }] },
+        });
+        world.make(PODS, &pod);
+        let bound = json!({ "boundObjectRef": { "kind": "Pod", "apiVersion": "v1", "name": "p" } });
+        let (_, answer) = token(&mut world, "builder", &bound);
+        let claims: Value = serde_json::from_str(answer["status"]["token"].as_str().unwrap()).unwrap();
+        let holds =
+            |world: &World| authenticate(&world.state, &claims, &[crate::AUDIENCE], world.now).is_some();
+        // A pod has half a minute to end, in which it may use its token.
+        let (url, grace) = if of_pod {
+            (format!("{PODS}/p"), 30)
+        } else {
+            ("/api/v1/namespaces/default/serviceaccounts/builder".to_owned(), 0)
+        };
+        world.delete(&url, &Value::Null);
+        assert_eq!(world.get(&url).0, 200);
+        world.pass(grace + 60);
+        assert!(holds(&world), "of a pod: {of_pod}");
+        world.pass(1);
+        assert!(!holds(&world), "of a pod: {of_pod}");
     }
 }
 
