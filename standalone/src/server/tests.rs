@@ -72,19 +72,20 @@ async fn objects_live_through_the_typed_client() {
 
 #[tokio::test]
 async fn discovery_finds_kinds() {
-    let discovery = kube::Discovery::new(server().client()).run().await.unwrap();
-    let kinds: Vec<String> = discovery
-        .groups()
-        .flat_map(|group| {
-            group
-                .recommended_resources()
-                .into_iter()
-                .map(|(resource, _)| resource.api_version + "/" + &resource.kind)
-        })
-        .collect();
+    let client = server().client();
+    let each = kube::Discovery::new(client.clone()).run().await.unwrap();
+    let at_once = kube::Discovery::new(client).run_aggregated().await.unwrap();
+    let [each, at_once] = [each, at_once].map(|discovery| {
+        let resources = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
+        let mut kinds: Vec<String> =
+            resources.map(|(resource, _)| resource.api_version + "/" + &resource.kind).collect();
+        kinds.sort_unstable();
+        kinds
+    });
     for kind in ["v1/Pod", "v1/ConfigMap", "apps/v1/StatefulSet", "coordination.k8s.io/v1/Lease"] {
-        assert!(kinds.iter().any(|known| known == kind), "{kind} is not in {kinds:?}");
+        assert!(each.iter().any(|known| known == kind), "{kind} is not in {each:?}");
     }
+    assert_eq!(each, at_once);
 }
 
 async fn watched(config: watcher::Config) {

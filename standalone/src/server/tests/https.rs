@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ropewalk_apiserver::Tokens as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
 use tokio::{
@@ -22,6 +23,8 @@ use crate::server::{
 struct Guarded {
     address: SocketAddr,
     admin: String,
+    /// The server's own, to make tokens with that it never would.
+    keys: Keys,
     client: Client,
     connector: TlsConnector,
     stop: oneshot::Sender<()>,
@@ -34,11 +37,11 @@ impl Guarded {
         let address = listener.local_addr().unwrap();
         let identity = Identity::issue(&Authority::generate().unwrap(), &[address.ip()]).unwrap();
         let (signing, admin) = (Keys::signing_key().unwrap(), Keys::admin_token().unwrap());
-        let keys = Keys::new(&signing, &admin).unwrap();
+        let [keys, own] = [(); 2].map(|()| Keys::new(&signing, &admin).unwrap());
         let now = Timestamp::now();
         let mut state = State::new(ResourceTable::built_in(), 1, now);
         ropewalk_apiserver::install(&mut state, &identity.authority, now);
-        let server = Server::build(state, Arc::new(NoAdmission), Arc::new(NoLogs), Some(keys), None);
+        let server = Server::build(state, Arc::new(NoAdmission), Arc::new(NoLogs), Some(own), None);
         let client = server.client();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.serve_https(listener, identity.config, async {
@@ -51,7 +54,7 @@ impl Guarded {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { address, admin, client, connector: TlsConnector::from(Arc::new(config)), stop, task }
+        Self { address, admin, keys, client, connector: TlsConnector::from(Arc::new(config)), stop, task }
     }
 
     async fn connect(&self) -> impl AsyncRead + tokio::io::AsyncWrite + Unpin + use<> {
@@ -119,6 +122,45 @@ async fn only_who_shows_a_token_that_holds_gets_in() {
         Api::default_namespaced(server.client.clone());
     accounts.delete("default", &DeleteParams::default()).await.unwrap();
     assert_eq!(server.ask("GET /api", Some(&account), b"").await.0, 401);
+    server.stop().await;
+}
+
+/// Each is signed as it should be, and differs in one thing from a token that holds.
+#[tokio::test]
+async fn tokens_that_do_not_hold_are_refused_alike() {
+    let server = Guarded::start().await;
+    let create = "POST /api/v1/namespaces/default/serviceaccounts/default/token";
+    let (_, answer) = server.ask(create, Some(&server.admin), b"{}").await;
+    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let claims = server.keys.verify(body["status"]["token"].as_str().unwrap()).unwrap();
+    let now = Timestamp::now().as_second();
+    for (path, value, expected) in [
+        ("/exp", json!(now + 60), 200),
+        ("/exp", json!(now - 1), 401),
+        ("/exp", json!("never"), 401),
+        ("/nbf", json!(now + 60), 401),
+        ("/aud", json!(["https://vault.example.dev"]), 401),
+        ("/aud", json!([]), 401),
+        ("/iss", json!("https://elsewhere.example.dev"), 401),
+        ("/kubernetes.io/serviceaccount/uid", json!("another"), 401),
+        ("/kubernetes.io", json!(null), 401),
+        ("/sub", json!("system:admin"), 401),
+    ] {
+        let mut other = claims.clone();
+        *other.pointer_mut(path).unwrap() = value.clone();
+        let token = server.keys.sign(&other).unwrap();
+        let (code, answer) = server.ask("GET /api", Some(&token), b"").await;
+        assert_eq!(code, expected, "{path} {value}: {answer}");
+        if code == 401 {
+            let said: serde_json::Value =
+                serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+            let unauthorized = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
+            });
+            assert_eq!(said, unauthorized, "{path} {value}");
+        }
+    }
     server.stop().await;
 }
 

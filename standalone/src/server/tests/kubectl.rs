@@ -101,9 +101,30 @@ async fn the_first_commands_work() {
     kubectl.expect("apply -f -", POD, "pod/p created").await;
     kubectl.expect("apply -f -", &POD.replace("one", "two"), "pod/p configured").await;
     kubectl.expect("get pod p", "", "Pending").await;
+    kubectl.expect("create service clusterip s --tcp=80", "", "service/s created").await;
+    kubectl.expect("get all", "", "service/s").await;
     kubectl.expect("explain widget.spec", "", "image").await;
     kubectl.expect("get crd", "", "widgets.example.dev").await;
     kubectl.expect("delete pod/p wd/w", "", "widget.example.dev \"w\" deleted").await;
+    listening.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_is_drained_by_evictions() {
+    if !has_kubectl().await {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let listening = Listening::start(server()).await;
+    let kubectl = Kubectl { server: format!("http://{}", listening.address), home: home.path() };
+    let pod = POD.replace("containers", "nodeName: one, containers");
+    kubectl
+        .expect("create -f -", "apiVersion: v1\nkind: Node\nmetadata: {name: one}\n", "node/one created")
+        .await;
+    kubectl.expect("create -f -", &pod, "pod/p created").await;
+    let drain = "drain one --force --dry-run=server";
+    kubectl.expect(drain, "", "evicting pod default/p (server dry run)").await;
+    kubectl.expect("get pod p -o jsonpath={.metadata.deletionTimestamp}.", "", ".").await;
     listening.stop().await;
 }
 
