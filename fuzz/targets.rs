@@ -55,7 +55,7 @@ pub(crate) fn admission(bytes: &[u8]) {
 /// A file is read or refused; either way every finding can be shown where it is.
 pub(crate) fn lint(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    for finding in lint::check_all(vec![Source { path: "input.yaml".into(), text: text.to_owned() }]) {
+    for finding in lint::check_all(vec![Source::new("input.yaml", text)]) {
         assert!(!finding.diagnostic.render(false).is_empty());
     }
 }

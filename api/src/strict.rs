@@ -12,7 +12,7 @@ use std::fmt;
 
 use ropewalk_quantity::Quantity;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::conversion::differences;
 use crate::{GoDuration, schema};
@@ -50,6 +50,8 @@ pub enum Hint {
     Similar(String),
     /// The place or the name the field has in this version.
     Moved(&'static str),
+    /// The field of the object that it belongs in: it is indented too little.
+    Within(&'static str),
 }
 
 impl Finding {
@@ -69,6 +71,9 @@ impl fmt::Display for Finding {
             Problem::UnknownField { hint: Some(Hint::Moved(place)) } => {
                 write!(f, "unknown field \"{}\", use \"{place}\" instead", self.path)
             }
+            Problem::UnknownField { hint: Some(Hint::Within(field)) } => {
+                write!(f, "unknown field \"{}\", it belongs in \"{field}\"", self.path)
+            }
             Problem::WrongType { expected, found } => {
                 write!(f, "field \"{}\" must be {expected}, not {found}", self.path)
             }
@@ -78,7 +83,7 @@ impl fmt::Display for Finding {
 
 /// Fields that older versions or other resources have elsewhere: the type they are wrongly in, their name, and where
 /// they belong in v1 (contract 1.0).
-const MOVED: [(&str, &str, &str); 21] = [
+const MOVED: [(&str, &str, &str); 28] = [
     ("PipelineRunSpec", "podTemplate", "spec.taskRunTemplate.podTemplate"),
     ("PipelineRunSpec", "serviceAccountName", "spec.taskRunTemplate.serviceAccountName"),
     ("PipelineRunSpec", "timeout", "spec.timeouts.pipeline"),
@@ -99,6 +104,13 @@ const MOVED: [(&str, &str, &str); 21] = [
     ("PipelineTask", "conditions", "when"),
     ("PipelineTask", "whenExpressions", "when"),
     ("PipelineTask", "steps", "taskSpec.steps"),
+    ("PipelineSpec", "steps", "tasks[].taskSpec.steps"),
+    ("PipelineRunSpec", "tasks", "pipelineSpec.tasks"),
+    ("TaskRunSpec", "steps", "taskSpec.steps"),
+    ("TaskSpec", "image", "steps[].image"),
+    ("TaskSpec", "script", "steps[].script"),
+    ("TaskSpec", "command", "steps[].command"),
+    ("TaskSpec", "args", "steps[].args"),
     ("TaskRunStatus", "taskResults", "results"),
 ];
 
@@ -121,19 +133,54 @@ pub fn decode<T: DeserializeOwned>(object: &Value) -> Result<T, DecodeError> {
     if let Ok(decoded) = T::deserialize(object) {
         return Ok(decoded);
     }
-    serde_path_to_error::deserialize(object)
-        .map_err(|error| DecodeError { path: error.path().to_string(), reason: error.inner().to_string() })
+    serde_path_to_error::deserialize(object).map_err(|error| {
+        let (path, reason) = (error.path().to_string(), error.inner().to_string());
+        // What the reason names besides are types of ours.
+        if let Some(field) = reason.strip_prefix("missing field `") {
+            let field = field.trim_end_matches('`');
+            let path = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+            return DecodeError { path, reason: "it is missing".to_owned() };
+        }
+        if reason.starts_with("invalid type: null") {
+            return DecodeError { path, reason: "it must not be null".to_owned() };
+        }
+        DecodeError { path, reason }
+    })
 }
 
-/// How many findings there are of one object at the most. Nobody reads as many, and an object of nothing but unknown
+/// How many findings of one object are put into words. Nobody reads as many, and an object of nothing but unknown
 /// fields has a hundred times more, each with a look at every field there could be.
 const MOST: usize = 1000;
+
+/// What is wrong with the form of one object.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The first thousand things, in the order the fields are met.
+    pub first: Vec<Finding>,
+    /// How many there are beside those.
+    pub more: usize,
+}
+
+impl Findings {
+    fn push(&mut self, path: &str, problem: impl FnOnce() -> Problem) {
+        if self.first.len() < MOST {
+            self.first.push(Finding { path: path.to_owned(), problem: problem() });
+        } else {
+            self.more += 1;
+        }
+    }
+}
 
 /// What is wrong with the form of an object of this kind, in the order the fields are met; the first thousand things.
 ///
 /// The version is the object's own. `null` is right everywhere. An unknown kind has no findings.
 pub fn check(kind: &str, object: &Value) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    check_all(kind, object).first
+}
+
+/// As [`check`], with the number of what is not told.
+pub fn check_all(kind: &str, object: &Value) -> Findings {
+    let mut findings = Findings::default();
     if let Some(schema) = schema::of(kind, object) {
         walk(schema, None, object, &mut String::new(), &mut findings);
     }
@@ -142,9 +189,9 @@ pub fn check(kind: &str, object: &Value) -> Vec<Finding> {
 
 /// Whether a value has the form of this schema.
 pub(crate) fn fits(schema: &'static Value, value: &Value) -> bool {
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     walk(schema, None, value, &mut String::new(), &mut findings);
-    findings.is_empty()
+    findings.first.is_empty()
 }
 
 fn walk(
@@ -152,20 +199,17 @@ fn walk(
     within: Option<&'static str>,
     value: &Value,
     path: &mut String,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) {
-    if findings.len() >= MOST {
-        return;
-    }
     let (name, schema) = schema::resolve(schema);
     if schema::is_int_or_string(schema) {
         if !(value.is_null() || value.is_string() || value.is_number()) {
-            findings.push(wrong_type(path, "a number or a string", value));
+            findings.push(path, || wrong_type("a number or a string", value));
         }
         if name == Some(QUANTITY)
             && let Some(text) = value.as_str().filter(|text| text.parse::<Quantity>().is_err())
         {
-            findings.push(wrong_text(path, "a quantity such as \"100m\", \"2\" or \"1Gi\"", text));
+            findings.push(path, || wrong_text("a quantity such as \"100m\", \"2\" or \"1Gi\"", text));
         }
         return;
     }
@@ -173,6 +217,7 @@ fn walk(
     let (fits, expected) = match json_type {
         "object" => (value.is_object(), "a map"),
         "array" => (value.is_array(), "a list"),
+        "string" if schema::is_duration(schema) => (value.is_string(), DURATION),
         "string" => (value.is_string(), "a string"),
         "boolean" => (value.is_boolean(), "true or false"),
         "integer" => (value.is_i64() || value.is_u64(), "a whole number"),
@@ -180,14 +225,14 @@ fn walk(
     };
     if !fits {
         if !value.is_null() {
-            findings.push(wrong_type(path, expected, value));
+            findings.push(path, || wrong_type(expected, value));
         }
         return;
     }
     if let Some(text) = value.as_str().filter(|_| schema::is_duration(schema))
         && text.parse::<GoDuration>().is_err()
     {
-        findings.push(wrong_text(path, "a duration such as \"1h30m\" or \"90s\"", text));
+        findings.push(path, || wrong_text(DURATION, text));
     }
     match value {
         Value::Object(fields) => {
@@ -205,11 +250,12 @@ fn walk(
                     (None, Some(property)) => walk(property, within, value, path, findings),
                     (None, None) => {
                         // An object that names no fields takes any.
-                        if let Some(known) = properties.filter(|_| findings.len() < MOST) {
-                            let hint = hint(within, field, known.keys());
-                            findings.push(Finding {
-                                path: path.clone(),
-                                problem: Problem::UnknownField { hint },
+                        if let Some(known) = properties {
+                            findings.push(path, || {
+                                let is_root = length == 0;
+                                let outer = || is_root.then(|| outer_of(field, known)).flatten();
+                                let hint = hint(within, field, known.keys()).or_else(outer);
+                                Problem::UnknownField { hint }
                             });
                         }
                     }
@@ -232,11 +278,13 @@ fn walk(
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 
-fn wrong_text(path: &str, expected: &'static str, text: &str) -> Finding {
-    Finding { path: path.to_owned(), problem: Problem::WrongType { expected, found: format!("\"{text}\"") } }
+const DURATION: &str = "a duration such as \"1h30m\" or \"90s\"";
+
+fn wrong_text(expected: &'static str, text: &str) -> Problem {
+    Problem::WrongType { expected, found: format!("\"{text}\"") }
 }
 
-fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
+fn wrong_type(expected: &'static str, value: &Value) -> Problem {
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -245,7 +293,16 @@ fn wrong_type(path: &str, expected: &'static str, value: &Value) -> Finding {
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
     };
-    Finding { path: path.to_owned(), problem: Problem::WrongType { expected, found: found.to_owned() } }
+    Problem::WrongType { expected, found: found.to_owned() }
+}
+
+/// The field of a whole object that has this one.
+fn outer_of(field: &str, known: &'static Map<String, Value>) -> Option<Hint> {
+    let has_it = |outer: &&'static str| {
+        let (_, schema) = schema::resolve(known.get(*outer)?);
+        Some(schema.get("properties")?.get(field).is_some())
+    };
+    ["spec", "metadata"].into_iter().find(|outer| has_it(outer) == Some(true)).map(Hint::Within)
 }
 
 fn hint<'a>(within: Option<&str>, field: &str, known: impl Iterator<Item = &'a String>) -> Option<Hint> {
@@ -343,6 +400,8 @@ mod tests {
     #[case("Pipeline", json!({"tasks": [{"pipelineSpec": {"tasks": [{"nme": ""}]}}]}), r#"unknown field "spec.tasks[0].pipelineSpec.tasks[0].nme", did you mean "name"?"#)]
     #[case("PipelineRun", json!({"podTemplate": {}}), r#"unknown field "spec.podTemplate", use "spec.taskRunTemplate.podTemplate" instead"#)]
     #[case("PipelineRun", json!({"serviceAccountName": ""}), r#"unknown field "spec.serviceAccountName", use "spec.taskRunTemplate.serviceAccountName" instead"#)]
+    #[case("PipelineRun", json!({"timeouts": {"tasks": 60}}), r#"field "spec.timeouts.tasks" must be a duration such as "1h30m" or "90s", not a number"#)]
+    #[case("Task", json!({"script": ""}), r#"unknown field "spec.script", use "steps[].script" instead"#)]
     #[case("PipelineRun", json!({"timeout": "1h"}), r#"unknown field "spec.timeout", use "spec.timeouts.pipeline" instead"#)]
     fn names_what_is_wrong(#[case] kind: &str, #[case] given: Value, #[case] expected: &str) {
         let findings: Vec<_> = check(kind, &spec(given)).iter().map(ToString::to_string).collect();
@@ -373,6 +432,28 @@ mod tests {
         assert_eq!(check(kind, &spec(given)), []);
     }
 
+    #[rstest]
+    #[case("steps", r#"unknown field "steps", it belongs in "spec""#)]
+    #[case("labels", r#"unknown field "labels", it belongs in "metadata""#)]
+    #[case("nonsense", r#"unknown field "nonsense""#)]
+    fn fields_of_the_spec_are_known_beside_it(#[case] field: &str, #[case] expected: &str) {
+        let mut object = spec(json!({}));
+        object[field] = json!([]);
+        let findings: Vec<_> = check("Task", &object).iter().map(ToString::to_string).collect();
+        assert_eq!(findings, [expected]);
+    }
+
+    #[rstest]
+    #[case(json!({"metadata": {}}), r#"field "spec": it is missing"#)]
+    #[case(json!({"metadata": {}, "spec": null}), r#"field "spec": it must not be null"#)]
+    #[case(json!({"metadata": {}, "spec": {"steps": [null]}}), r#"field "spec.steps[0]": it must not be null"#)]
+    fn what_cannot_be_read_is_told_in_words_of_the_api(#[case] object: Value, #[case] expected: &str) {
+        let mut object = object;
+        object["apiVersion"] = json!("tekton.dev/v1");
+        object["kind"] = json!("Task");
+        assert_eq!(decode::<crate::Task>(&object).unwrap_err().to_string(), expected);
+    }
+
     #[test]
     fn all_findings_are_reported() {
         let object =
@@ -382,11 +463,12 @@ mod tests {
     }
 
     #[test]
-    fn of_many_findings_the_first_are_reported() {
+    fn of_many_findings_the_first_are_reported_and_all_are_counted() {
         let fields: serde_json::Map<_, _> = (0..5000).map(|at| (format!("stepz{at:04}"), json!(1))).collect();
-        let findings = check("Task", &spec(json!({"steps": [fields, 1]})));
-        assert_eq!(findings.len(), MOST);
-        assert_eq!(findings[0].path, "spec.steps[0].stepz0000");
+        let findings = check_all("Task", &spec(json!({"steps": [fields, 1]})));
+        assert_eq!(findings.first.len(), MOST);
+        assert_eq!(findings.first[0].path, "spec.steps[0].stepz0000");
+        assert_eq!(findings.more, 4001);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use ropewalk_api::strict;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::budget::BudgetBreach;
@@ -14,7 +16,7 @@ use serde_saphyr::{Error, Location, Spanned};
 use crate::diagnostic::Diagnostic;
 
 /// The largest file taken in: what etcd would hold of one object, times the documents a file may reasonably have.
-pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// How deep values nest: as deep as JSON is read, in which they are sent.
 const MAX_DEPTH: usize = 128;
@@ -30,6 +32,80 @@ pub struct Source {
     pub path: PathBuf,
     /// Its content.
     pub text: String,
+    found: bool,
+    marks: OnceLock<Vec<Mark>>,
+}
+
+/// How many bytes of a line are counted through at the most to find a column. Lines that people write are shorter; what
+/// programs write may be one line of megabytes, with thousands of findings in it.
+const STRETCH: usize = 1024;
+
+/// A place whose line and column are known: the start of each line, and more in long ones.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// In bytes.
+    at: usize,
+    /// Counted from 1.
+    line: usize,
+    /// Counted from 1, in characters.
+    column: usize,
+}
+
+impl Source {
+    /// A text by the name the user knows it by. A byte order mark is no part of it: editors do not count it as a column.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
+        Self { path: path.into(), text, found: false, marks: OnceLock::new() }
+    }
+
+    /// A text that nobody named: it lies in a directory. What is no object in it is somebody else's, and left out.
+    #[must_use]
+    pub(crate) fn found(self) -> Self {
+        Self { found: true, ..self }
+    }
+
+    /// The line and column of a byte, both counted from 1, columns in characters.
+    pub(crate) fn position(&self, at: usize) -> (usize, usize) {
+        let mark = self.mark(at);
+        let between = self.text.get(mark.at..at).unwrap_or_default();
+        (mark.line, mark.column + between.chars().count())
+    }
+
+    /// How many bytes are counted through to find the column of one.
+    #[cfg(test)]
+    pub(crate) fn counted(&self, at: usize) -> usize {
+        at - self.mark(at).at
+    }
+
+    /// The last mark that does not lie behind this byte. The text is gone through once, for the first of them.
+    fn mark(&self, at: usize) -> Mark {
+        let marks = self.marks.get_or_init(|| marks(&self.text));
+        let behind = marks.partition_point(|mark| mark.at <= at);
+        // The first stands at the start of the text.
+        marks[behind.saturating_sub(1)]
+    }
+}
+
+fn marks(text: &str) -> Vec<Mark> {
+    let mut mark = Mark { at: 0, line: 1, column: 1 };
+    let mut marks = vec![mark];
+    let (mut line, mut column) = (1, 1);
+    for (at, character) in text.char_indices() {
+        if at - mark.at >= STRETCH {
+            mark = Mark { at, line, column };
+            marks.push(mark);
+        }
+        column += 1;
+        if character == '\n' {
+            (line, column) = (line + 1, 1);
+            mark = Mark { at: at + 1, line, column };
+            marks.push(mark);
+        }
+    }
+    marks
 }
 
 /// One YAML document.
@@ -87,25 +163,12 @@ impl Document {
     fn find(&self, path: &str) -> (Range<usize>, &Spanned<Node>, bool) {
         let mut place = range(&self.source.text, &self.root.referenced);
         let mut node = &*self.root;
-        for component in components(path) {
-            let found = match (&node.value, component) {
-                (Node::Map(entries), Component::Key(key)) => entries
-                    .iter()
-                    .find(|(name, _)| name.value.eq_ignore_ascii_case(key))
-                    .map(|(name, value)| (&name.referenced, value)),
-                (Node::Seq(items), Component::Index(index)) => {
-                    items.get(index).map(|item| (&item.referenced, item))
-                }
-                // Some paths name an element by its name: `params[version]`.
-                (Node::Seq(items), Component::Key(name)) => items
-                    .iter()
-                    .find(|item| item.value.name() == Some(name))
-                    .map(|item| (&item.referenced, item)),
-                _ => None,
-            };
-            let Some((location, next)) = found else { return (place, node, false) };
+        let mut rest = path.trim_start_matches('.');
+        while !rest.is_empty() {
+            let Some((location, next, after)) = node.value.step(rest) else { return (place, node, false) };
             place = range(&self.source.text, location);
             node = next;
+            rest = after.trim_start_matches('.');
         }
         (place, node, true)
     }
@@ -116,30 +179,84 @@ impl Document {
     }
 }
 
-/// Reads every document of a file; empty ones are left out. Each that cannot be read is one diagnostic.
+/// Reads every document of a file; empty ones are left out.
 pub fn read(path: &Path) -> Result<Vec<Document>, Diagnostic> {
-    let shown = path.display();
-    let size = std::fs::metadata(path)
-        .map_err(|error| Diagnostic::new(format!("cannot read \"{shown}\": {error}")))?;
-    if size.len() > MAX_FILE {
-        return Err(Diagnostic::new(format!("\"{shown}\" is larger than {MAX_FILE} bytes")));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Diagnostic::new(format!("cannot read \"{shown}\": {error}")))?;
-    parse(Source { path: path.to_owned(), text })
+    let file = std::fs::File::open(path).map_err(|error| error.to_string());
+    let text = file.and_then(bounded).and_then(text);
+    let text = text.map_err(|why| Diagnostic::new(format!("cannot read \"{}\": {why}", path.display())))?;
+    parse(Source::new(path, text))
 }
 
-/// Parses every document of a source; empty ones are left out.
+/// A file's bytes, or why there are none. What is no regular file does not tell its size before.
+pub(crate) fn bounded(content: impl Read) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    content.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("it is larger than {MAX_FILE} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Bytes as text, or why they are none.
+pub(crate) fn text(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = right.split(|byte| *byte == b'\n').count();
+        format!("it is not UTF-8 from line {line} on")
+    })
+}
+
+/// Parses every document of a source; empty ones are left out, and a list counts as what is in it.
 pub fn parse(source: Source) -> Result<Vec<Document>, Diagnostic> {
+    let (documents, mut refused) = parse_all(source);
+    if refused.is_empty() { Ok(documents) } else { Err(refused.swap_remove(0)) }
+}
+
+/// As [`parse`], with all that is no object, in the order it stands there, beside what is one.
+pub(crate) fn parse_all(source: Source) -> (Vec<Document>, Vec<Diagnostic>) {
     let source = Arc::new(source);
-    let roots = nodes(&source.text).map_err(|Unread { place, message }| {
-        Diagnostic::new(format!("not valid YAML: {message}")).at(Arc::clone(&source), place)
-    })?;
-    roots
-        .into_iter()
-        .filter(|root| !matches!(root.value, Node::Scalar(Value::Null)))
-        .map(|root| document(&source, root))
-        .collect()
+    let roots = match nodes(&source.text) {
+        Ok(roots) => roots,
+        Err(Unread { place, message }) => {
+            let unread = Diagnostic::new(format!("not valid YAML: {message}")).at(Arc::clone(&source), place);
+            let unread = match advice(&source.text, &message) {
+                Some(advice) => unread.hint(advice),
+                None => unread,
+            };
+            return (Vec::new(), vec![unread]);
+        }
+    };
+    let (mut documents, mut refused) = (Vec::new(), Vec::new());
+    for root in roots.into_iter().flat_map(objects) {
+        if source.found && ["apiVersion", "kind"].iter().all(|field| root.value.get(field).is_none()) {
+            continue;
+        }
+        match document(&source, root) {
+            Ok(document) => documents.push(document),
+            Err(diagnostic) => refused.push(diagnostic),
+        }
+    }
+    (documents, refused)
+}
+
+/// The objects of one document: none in an empty one, several in a list, as kubectl takes them.
+fn objects(mut root: Spanned<Node>) -> Vec<Spanned<Node>> {
+    if matches!(root.value, Node::Scalar(Value::Null)) {
+        return Vec::new();
+    }
+    let is_list = root.value.text("kind").is_some_and(|kind| kind.ends_with("List"));
+    match root.value.get_mut("items") {
+        Some(Node::Seq(items)) if is_list => std::mem::take(items).into_iter().flat_map(objects).collect(),
+        _ => vec![root],
+    }
+}
+
+/// What helps against YAML that cannot be read.
+fn advice(text: &str, message: &str) -> Option<&'static str> {
+    if text.contains("{{") {
+        return Some("if this is a template, lint what it renders: helm template CHART | ropewalk lint -");
+    }
+    message.contains("tab").then_some("YAML is indented with blanks, not with tabs")
 }
 
 /// Why a text is no YAML.
@@ -167,19 +284,33 @@ fn nodes(text: &str) -> Result<Vec<Spanned<Node>>, Unread> {
 }
 
 fn unread(text: &str, error: &serde_saphyr::Error) -> Unread {
-    let place = error.location().map(|location| range(text, &location)).unwrap_or_default();
+    let mut place = error.location().map(|location| range(text, &location)).unwrap_or_default();
     let error = error.without_snippet();
     let message = error.to_string();
-    let message = if let Error::Budget { breach: BudgetBreach::Depth { .. }, .. } = error {
-        format!("it is nested more than {MAX_DEPTH} deep")
-    } else if message.contains("budget breached") {
+    let message = match error {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            format!("it is nested more than {MAX_DEPTH} deep")
+        }
         // Its limits and options are the parser's own business.
-        "it holds too many values, or its aliases expand to too much".to_owned()
-    } else {
-        // The parser repeats the place in its text; ours stands in front of it.
-        let message = message.split(" at line ").next().unwrap_or(&message);
-        message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
+        _ if message.contains("budget breached") => {
+            "it holds too many values, or its aliases expand to too much".to_owned()
+        }
+        // Values are anything.
+        Error::Unexpected { expected: "string scalar", .. } | Error::NullIntoString { .. } => {
+            "a key must be text".to_owned()
+        }
+        _ => {
+            // The parser repeats the place in its text; ours stands in front of it.
+            let message = message.split(" at line ").next().unwrap_or(&message);
+            message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
+        }
     };
+    // It points at what stands before it.
+    if message.contains("found a tab")
+        && let Some(tab) = text.get(place.start..).and_then(|rest| rest.find('\t'))
+    {
+        place = place.start + tab..place.start + tab + 1;
+    }
     Unread { place, message }
 }
 
@@ -193,9 +324,13 @@ fn document(source: &Arc<Source>, root: Spanned<Node>) -> Result<Document, Diagn
     for field in ["apiVersion", "kind"] {
         if document.value.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
             let message = format!("the document has no \"{field}\"");
-            return Err(document
-                .error(field, message)
-                .hint("every Kubernetes object starts with apiVersion and kind"));
+            let fields = document.value.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+            return Err(match strict::nearest(field, fields.filter(|other| *other != field)) {
+                Some(other) => document.error(other, message).hint(format!("did you mean \"{field}\"?")),
+                None => document
+                    .error(field, message)
+                    .hint("every Kubernetes object starts with apiVersion and kind"),
+            });
         }
     }
     Ok(document)
@@ -231,12 +366,51 @@ impl Node {
         }
     }
 
-    fn name(&self) -> Option<&str> {
+    /// The first step of a path: where it leads, the value there, and what is left of the path.
+    fn step<'p>(&self, path: &'p str) -> Option<(&Location, &Spanned<Node>, &'p str)> {
+        let (first, rest) = match path.strip_prefix('[') {
+            Some(inside) => inside.split_once(']')?,
+            None => path.split_at(path.find(['.', '[']).unwrap_or(path.len())),
+        };
+        match self {
+            Self::Scalar(_) => None,
+            Self::Seq(items) => {
+                let item = match first.parse::<usize>() {
+                    Ok(index) => items.get(index),
+                    // Some paths name an element by its name: `params[version]`.
+                    Err(_) => items.iter().find(|item| item.value.text("name") == Some(first)),
+                };
+                item.map(|item| (&item.referenced, item, rest))
+            }
+            Self::Map(entries) => {
+                let behind = |key: &str| match path.strip_prefix('[') {
+                    Some(_) => first.eq_ignore_ascii_case(key).then_some(rest),
+                    None => behind(path, key),
+                };
+                // The names of labels have dots in them: the longest key is meant.
+                let fitting =
+                    entries.iter().filter_map(|(key, value)| Some((key, value, behind(&key.value)?)));
+                let (key, value, rest) = fitting.min_by_key(|(_, _, rest)| rest.len())?;
+                Some((&key.referenced, value, rest))
+            }
+        }
+    }
+
+    fn get(&self, field: &str) -> Option<&Self> {
         let Self::Map(entries) = self else { return None };
-        entries.iter().find(|(key, _)| key.value == "name").and_then(|(_, value)| match &value.value {
-            Self::Scalar(Value::String(name)) => Some(name.as_str()),
+        entries.iter().find(|(key, _)| key.value == field).map(|(_, value)| &value.value)
+    }
+
+    fn get_mut(&mut self, field: &str) -> Option<&mut Self> {
+        let Self::Map(entries) = self else { return None };
+        entries.iter_mut().find(|(key, _)| key.value == field).map(|(_, value)| &mut value.value)
+    }
+
+    fn text(&self, field: &str) -> Option<&str> {
+        match self.get(field)? {
+            Self::Scalar(Value::String(text)) => Some(text),
             _ => None,
-        })
+        }
     }
 }
 
@@ -310,16 +484,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Component<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-fn components(path: &str) -> impl Iterator<Item = Component<'_>> {
-    path.split(['.', '[', ']'])
-        .filter(|part| !part.is_empty())
-        .map(|part| part.parse().map_or(Component::Key(part), Component::Index))
+/// What is left of a path behind a key that it begins with.
+fn behind<'p>(path: &'p str, key: &str) -> Option<&'p str> {
+    let (start, rest) = path.split_at_checked(key.len())?;
+    let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
+    (is_whole && start.eq_ignore_ascii_case(key)).then_some(rest)
 }
 
 /// The bytes of one token, or of the rest of its line when the parser gave no length.
@@ -350,7 +519,7 @@ mod tests {
     use super::*;
 
     fn parse_text(text: &str) -> Result<Vec<Document>, Diagnostic> {
-        parse(Source { path: "test.yaml".into(), text: text.to_owned() })
+        parse(Source::new("test.yaml", text))
     }
 
     fn located<'a>(document: &'a Document, path: &str) -> (usize, &'a str) {
@@ -391,6 +560,54 @@ mod tests {
         }
         let error = parse_text("a: [1\nb: 2\n").expect_err("not YAML");
         assert!(error.message().starts_with("not valid YAML: "), "{}", error.message());
+    }
+
+    #[test]
+    fn a_list_is_what_is_in_it() {
+        let object = |name: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}}}");
+        let inner = format!("{{apiVersion: v1, kind: ConfigMapList, items: [{}]}}", object("b"));
+        let text = format!("apiVersion: v1\nkind: List\nitems:\n- {}\n- {inner}\n-\n", object("a"));
+        let documents = parse_text(&text).expect("valid");
+        let names: Vec<_> = documents.iter().map(|document| (document.kind(), document.name())).collect();
+        assert_eq!(names, [("ConfigMap", "a"), ("ConfigMap", "b")]);
+        assert_eq!(located(&documents[1], "metadata.name"), (5, "name"));
+        // It has items of its own.
+        let documents = parse_text("apiVersion: v1\nkind: Shop\nitems: [{a: b}]\n").expect("valid");
+        assert_eq!(documents.len(), 1);
+    }
+
+    #[test]
+    fn keys_with_dots_and_keys_that_are_numbers_are_found() {
+        let text = "apiVersion: v1\nkind: X\nlabels:\n  a: 1\n  a.b: 2\n  a.b/c: 3\n  7: 4\nlist:\n- name: x.y\n  value: z\n";
+        let document = &parse_text(text).expect("valid")[0];
+        assert_eq!(located(document, "labels.a"), (4, "a"));
+        assert_eq!(located(document, "labels.a.b"), (5, "a.b"));
+        assert_eq!(located(document, "labels.a.b/c"), (6, "a.b/c"));
+        assert_eq!(located(document, "labels.7"), (7, "7"));
+        assert_eq!(located(document, "list[x.y].value"), (10, "value"));
+        assert_eq!(located(document, "list.0.value"), (10, "value"));
+        assert!(!document.has("labels.a.c"));
+    }
+
+    #[test]
+    fn everything_that_is_no_object_is_told() {
+        let text = "kind: A\n---\napiVersion: v1\nkind: B\n---\n- a\n";
+        let (documents, refused) = parse_all(Source::new("test.yaml", text));
+        assert_eq!(documents.len(), 1);
+        let messages: Vec<_> = refused.iter().map(Diagnostic::message).collect();
+        assert_eq!(messages, ["the document has no \"apiVersion\"", "a Kubernetes object was expected"]);
+        let (documents, refused) = parse_all(Source::new("test.yaml", text).found());
+        assert_eq!((documents.len(), refused.len()), (1, 1), "the list is somebody else's");
+    }
+
+    /// A pipe does not tell its size, and a device has no end.
+    #[test]
+    fn what_is_too_large_is_not_read_to_its_end() {
+        let error = read(Path::new("/dev/zero")).expect_err("no text of ours");
+        assert_eq!(error.message(), "cannot read \"/dev/zero\": it is larger than 16777216 bytes");
+        let scalar = std::io::repeat(b'a').take(100 << 20);
+        assert_eq!(bounded(scalar).expect_err("100 MiB"), "it is larger than 16777216 bytes");
+        assert_eq!(text(b"a\nb\xe9".to_vec()).expect_err("Latin-1"), "it is not UTF-8 from line 2 on");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ropewalk_api::config::Config;
 use ropewalk_api::{kinds, warnings};
+use ropewalk_webhook::Problems;
 
 use crate::args::{self, LintOutput};
 use crate::diagnostic::Diagnostic;
@@ -70,11 +71,17 @@ pub struct Finding {
     pub diagnostic: Diagnostic,
 }
 
+impl Finding {
+    fn new(rule: Rule, diagnostic: Diagnostic) -> Self {
+        Self { rule, diagnostic }
+    }
+}
+
 /// Runs the command.
 pub fn lint(args: &args::Lint) -> ExitCode {
     let (sources, unread) = files::sources(&args.files);
     let mut findings: Vec<Finding> =
-        unread.into_iter().map(|diagnostic| Finding { rule: Rule::Unreadable, diagnostic }).collect();
+        unread.into_iter().map(|diagnostic| Finding::new(Rule::Unreadable, diagnostic)).collect();
     findings.extend(check_all(sources));
     let text = match args.output {
         LintOutput::Text => report::text(&findings, std::io::IsTerminal::is_terminal(&std::io::stdout())),
@@ -101,25 +108,19 @@ pub fn check_all(sources: Vec<Source>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut sound = Vec::new();
     for source in sources {
-        match documents::parse(source) {
-            Err(diagnostic) => findings.push(Finding { rule: Rule::Unreadable, diagnostic }),
-            Ok(documents) => {
-                for mut document in documents {
-                    let found = check_one(&mut document, &config);
-                    // What has not even the form of its kind cannot be held against others.
-                    if found
-                        .iter()
-                        .all(|finding| finding.rule != Rule::Form || finding.diagnostic.is_warning())
-                    {
-                        sound.push(document);
-                    }
-                    findings.extend(found);
-                }
+        let (documents, refused) = documents::parse_all(source);
+        findings.extend(refused.into_iter().map(|diagnostic| Finding::new(Rule::Unreadable, diagnostic)));
+        for mut document in documents {
+            let found = check_one(&mut document, &config);
+            // What has not even the form of its kind cannot be held against others.
+            if found.iter().all(|finding| finding.rule != Rule::Form || finding.diagnostic.is_warning()) {
+                sound.push(document);
             }
+            findings.extend(found);
         }
     }
     findings.extend(
-        across::check(&sound).into_iter().map(|diagnostic| Finding { rule: Rule::Agreement, diagnostic }),
+        across::check(&sound).into_iter().map(|diagnostic| Finding::new(Rule::Agreement, diagnostic)),
     );
     let mut seen = BTreeSet::new();
     findings.retain(|finding| {
@@ -128,15 +129,12 @@ pub fn check_all(sources: Vec<Source>) -> Vec<Finding> {
         seen.insert((place, finding.diagnostic.message().to_owned()))
     });
     // The sort is stable: findings without a place come first, and files stay in the order of their names.
-    findings.sort_by(|a, b| {
-        let key = |finding: &Finding| finding.diagnostic.place().map(|p| (p.path.to_owned(), p.start));
-        key(a).cmp(&key(b))
-    });
+    findings.sort_by_cached_key(|finding| finding.diagnostic.place().map(|p| (p.path.to_owned(), p.start)));
     findings
 }
 
 fn check_one(document: &mut Document, config: &Config) -> Vec<Finding> {
-    let form = |diagnostic| Finding { rule: Rule::Form, diagnostic };
+    let form = |diagnostic| Finding::new(Rule::Form, diagnostic);
     let mut findings: Vec<Finding> = check::correct_case(document).into_iter().map(form).collect();
     let wrong = check::check(document);
     if !wrong.is_empty() {
@@ -147,8 +145,9 @@ fn check_one(document: &mut Document, config: &Config) -> Vec<Finding> {
     if kinds::find_in(document.api_version(), document.kind()).is_none() {
         return findings;
     }
-    let problems = ropewalk_webhook::lint(&document.value, config);
-    findings.extend(problems.into_iter().map(|problem| {
+    let Problems { first, more } = ropewalk_webhook::lint(&document.value, config);
+    let more = check::more_than_shown(document, first.len(), more);
+    findings.extend(first.into_iter().map(|problem| {
         // Of fields that exclude each other, some are not there.
         let there = problem.paths.iter().find(|path| document.has(path));
         let path = there.or(problem.paths.first()).map(String::as_str).unwrap_or_default();
@@ -156,8 +155,9 @@ fn check_one(document: &mut Document, config: &Config) -> Vec<Finding> {
         let message = shortened(problem.message, &problem.culprit);
         let diagnostic = Diagnostic::new(message).at(Arc::clone(&document.source), place);
         let diagnostic = if problem.hint.is_empty() { diagnostic } else { diagnostic.hint(problem.hint) };
-        Finding { rule: Rule::Admission, diagnostic }
+        Finding::new(Rule::Admission, diagnostic)
     }));
+    findings.extend(more.map(|diagnostic| Finding::new(Rule::Admission, diagnostic)));
     // A mistake raises doubts of its own: a param that is misspelt where it is used seems unused.
     if !findings.is_empty() {
         return findings;
@@ -167,7 +167,7 @@ fn check_one(document: &mut Document, config: &Config) -> Vec<Finding> {
         let diagnostic =
             Diagnostic::new(warning.message).at(Arc::clone(&document.source), place).as_warning();
         let diagnostic = if warning.hint.is_empty() { diagnostic } else { diagnostic.hint(warning.hint) };
-        Finding { rule: Rule::Doubt, diagnostic }
+        Finding::new(Rule::Doubt, diagnostic)
     }));
     findings
 }

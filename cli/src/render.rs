@@ -298,8 +298,7 @@ kind: TaskRun
 metadata: {name: clone}
 spec: {taskSpec: {steps: [{image: i, script: git clone}]}}
 ";
-        let documents =
-            parse(Source { path: "test.yaml".into(), text: text.to_owned() }).expect("valid YAML");
+        let documents = parse(Source::new("test.yaml", text)).expect("valid YAML");
         let additions = run::Additions { params: &[], workspaces: &[], namespace: "ns" };
         let world = World::admit(&run::assemble(documents, &additions).expect("a run")).expect("admitted");
         let pod = serde_json::to_value(world.pod(&world.taskruns[0]).expect("a pod")).expect("JSON");

@@ -305,8 +305,10 @@ fn case(rule: &str, row: Row) -> Result<Case> {
         row.spec.into_iter().next().with_context(|| format!("{rule}: an object has no kind"))?;
     let kind = kinds::find(&kind).with_context(|| format!("{rule}: unknown kind {kind}"))?;
     let metadata = row.metadata.unwrap_or_else(|| json!({ "name": "x" }));
-    let object =
-        json!({ "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": metadata, "spec": spec });
+    let mut object = json!({ "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": metadata });
+    if !spec.is_null() {
+        object["spec"] = spec;
+    }
     let old = row.old.map(|old| {
         let mut before = object.clone();
         before["metadata"] = json!({ "name": metadata["name"] });

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 use ropewalk_api::validate::cel;
-use ropewalk_cli::documents::Source;
+use ropewalk_cli::documents::{self, Source};
 use ropewalk_cli::lint;
 use ropewalk_test::objects;
 use serde_json::Value;
@@ -133,10 +133,17 @@ fn on_a_threads_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     thread::Builder::new().stack_size(STACK).spawn(work).unwrap().join().unwrap()
 }
 
+/// As `ropewalk lint` and `ropewalk run` read it; both say the same when it cannot be read.
 fn linted(text: String) -> Vec<String> {
-    let check = || lint::check_all(vec![Source { path: "input.yaml".into(), text }]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &text).unwrap();
+    let path = file.path().to_owned();
+    let refused = on_a_threads_stack(move || documents::read(&path).err());
+    let check = || lint::check_all(vec![Source::new("input.yaml", text)]);
     let findings = on_a_threads_stack(check);
-    findings.iter().map(|finding| finding.diagnostic.message().to_owned()).collect()
+    let found: Vec<_> = findings.iter().map(|finding| finding.diagnostic.message().to_owned()).collect();
+    assert_eq!(refused.map(|refused| refused.message().to_owned()).as_ref(), found.first());
+    found
 }
 
 /// Ten aliases of ten aliases of …: a few hundred bytes that stand for gigabytes.

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use ropewalk_api::config::Config;
 use ropewalk_api::defaults::{Defaulted, New};
-use ropewalk_api::validate::{FieldErrors, Validated, is_same_spec};
+use ropewalk_api::validate::{FieldError, FieldErrors, Validated, is_same_spec};
 use ropewalk_api::{
     CustomRun, Pipeline, PipelineRun, ResolutionRequest, StepAction, Task, TaskRun, VerificationPolicy,
     conversion, kinds, strict, warnings,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use crate::merge::merge;
 
@@ -150,12 +150,20 @@ pub fn mutate(request: &Request<'_>, config: &Config, settings: &Settings) -> Re
 
 /// The object in the version it is stored in, which is the one everything is decided about.
 fn stored(object: &Value) -> Result<Cow<'_, Value>, Denial> {
+    let object = with_spec(Cow::Borrowed(object));
     let kind = object["kind"].as_str().and_then(kinds::find);
-    let Some(kind) = kind.filter(|_| conversion::is_converted(object)) else {
-        return Ok(Cow::Borrowed(object));
-    };
-    let converted = conversion::convert(object.clone(), &kind.api_version());
+    let Some(kind) = kind.filter(|_| conversion::is_converted(&object)) else { return Ok(object) };
+    let converted = conversion::convert(object.into_owned(), &kind.api_version());
     converted.map(Cow::Owned).map_err(|error| undecodable(&error.to_string()))
+}
+
+/// The object with a spec: one that has none has an empty one to upstream, which says of it what is missing, and lets in a
+/// ResolutionRequest without.
+fn with_spec(mut object: Cow<'_, Value>) -> Cow<'_, Value> {
+    if object.is_object() && object["spec"].is_null() {
+        object.to_mut()["spec"] = json!({});
+    }
+    object
 }
 
 /// The validating webhook, for an object that has its defaults.
@@ -206,6 +214,7 @@ struct Reading<'a, T> {
 impl<'a, T: Defaulted + DeserializeOwned + New + Serialize> Reading<'a, T> {
     fn new(request: &Request<'a>, config: &Config, settings: &Settings) -> Result<Self, Denial> {
         let (given, warnings) = well_formed(request)?;
+        let given = with_spec(given);
         let stored = match stored(&given)? {
             Cow::Owned(stored) => Some(stored),
             Cow::Borrowed(_) => None,
@@ -369,50 +378,53 @@ impl Problem {
     }
 }
 
+/// Everything wrong with an object, as far as it is told.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Problems {
+    /// The first.
+    pub first: Vec<Problem>,
+    /// How many there are beside those.
+    pub more: usize,
+}
+
 /// Everything wrong with an object that can be seen without a cluster: unknown fields and wrong types first, and the
 /// rules only when there are none of those. Field names in the wrong case are none, as admission corrects them. Objects
 /// of other kinds have no problems.
-pub fn lint(object: &Value, config: &Config) -> Vec<Problem> {
+pub fn lint(object: &Value, config: &Config) -> Problems {
     let text = |field: &str| object[field].as_str().unwrap_or_default();
     let Some(kind) = kinds::find_in(text("apiVersion"), text("kind")).map(|kind| kind.kind) else {
-        return Vec::new();
+        return Problems::default();
     };
     let mut object = object.clone();
     strict::correct_case(kind, &mut object);
     let object = &object;
-    let findings = strict::check(kind, object);
-    if !findings.is_empty() {
+    let strict::Findings { first, more } = strict::check_all(kind, object);
+    if !first.is_empty() {
         let problem = |finding: strict::Finding| {
             let message = finding.to_string();
             Problem::at(finding.path, message)
         };
-        return findings.into_iter().map(problem).collect();
+        return Problems { first: first.into_iter().map(problem).collect(), more };
     }
-    let Ok(converted) = stored(object) else { return Vec::new() };
+    let Ok(converted) = stored(object) else { return Problems::default() };
     let errors = with_type_of!(kind, lint_as(&converted, config));
     match errors {
         Err(error) => {
             let message = error.to_string();
-            vec![Problem::at(error.path, message)]
+            Problems { first: vec![Problem::at(error.path, message)], more: 0 }
         }
         Ok(mut errors) => {
             if conversion::is_converted(object) {
                 errors = errors.map_paths(|path| conversion::path_in_v1beta1(kind, path));
                 errors.also(conversion::refused(object, true));
             }
-            errors
-                .distinct()
-                .map(|error| Problem {
-                    message: error.to_string(),
-                    paths: if error.place.is_empty() {
-                        error.paths.clone()
-                    } else {
-                        vec![error.place.clone()]
-                    },
-                    culprit: error.culprit.clone(),
-                    hint: error.hint.clone(),
-                })
-                .collect()
+            let problem = |error: &FieldError| Problem {
+                message: error.to_string(),
+                paths: if error.place.is_empty() { error.paths.clone() } else { vec![error.place.clone()] },
+                culprit: error.culprit.clone(),
+                hint: error.hint.clone(),
+            };
+            Problems { first: errors.distinct().map(problem).collect(), more: errors.more() }
         }
     }
 }

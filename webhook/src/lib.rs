@@ -12,7 +12,8 @@ mod metrics;
 mod router;
 
 pub use admit::{
-    DEFAULTING_WEBHOOK, Decision, Denial, Mutated, Operation, Problem, Request, Settings, VALIDATING_WEBHOOK,
+    DEFAULTING_WEBHOOK, Decision, Denial, Mutated, Operation, Problem, Problems, Request, Settings,
+    VALIDATING_WEBHOOK,
 };
 pub use admit::{admit, lint, mutate, validate};
 pub use config_maps::{CONFIG_WEBHOOK, validate_config_map};

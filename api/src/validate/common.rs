@@ -148,10 +148,10 @@ fn when_expression(expression: &WhenExpression, config: &Config) -> FieldErrors 
     }
     if !matches!(operator.as_str(), "in" | "notin") {
         let text = format!("operator \"{operator}\" is not recognized. valid operators: in,notin");
-        return FieldError::invalid(text, "").into();
+        return FieldError::invalid(text, "").place("operator").into();
     }
     if values.is_empty() {
-        return FieldError::invalid("expecting non-empty values field", "").into();
+        return FieldError::invalid("expecting non-empty values field", "").place("values").into();
     }
     FieldErrors::default()
 }

@@ -84,13 +84,14 @@ fn finally(spec: &PipelineSpec) -> FieldErrors {
     }
     for (index, task) in spec.finally.iter().enumerate() {
         if !task.run_after.is_empty() {
-            errors.push(FieldError::invalid(
+            let error = FieldError::invalid(
                 format!(
                     "no runAfter allowed under spec.finally, final task {} has runAfter specified",
                     task.name
                 ),
                 &format!("finally[{index}]"),
-            ));
+            );
+            errors.push(error.place(format!("finally[{index}].runAfter")));
         }
     }
     errors
@@ -115,6 +116,7 @@ fn workspaces(spec: &PipelineSpec, in_a_run: bool) -> FieldErrors {
         // There the bindings look straight at the run's workspaces.
         return errors;
     }
+    let hints = Hints::default();
     let lists: [(&str, &[PipelineTask]); 2] = [("tasks", &spec.tasks), ("finally", &spec.finally)];
     for (field, index, task) in lists
         .iter()
@@ -123,13 +125,16 @@ fn workspaces(spec: &PipelineSpec, in_a_run: bool) -> FieldErrors {
         for (at, binding) in task.workspaces.iter().enumerate() {
             let name = binding.pipeline_workspace();
             if !names.contains(name) {
-                errors.push(FieldError::invalid(
-                    format!(
-                        "pipeline task \"{}\" expects workspace with name \"{name}\" but none exists in pipeline spec",
-                        task.name
-                    ),
-                    &format!("{field}[{index}].workspaces[{at}]"),
-                ));
+                let path = format!("{field}[{index}].workspaces[{at}]");
+                let text = format!(
+                    "pipeline task \"{}\" expects workspace with name \"{name}\" but none exists in pipeline spec",
+                    task.name
+                );
+                let said = if binding.workspace.is_empty() { "name" } else { "workspace" };
+                let hint = hints.nearest(name, names.iter().copied());
+                let hint = hint.map(|known| format!("did you mean \"{known}\"?")).unwrap_or_default();
+                let error = FieldError::invalid(text, &path).place(format!("{path}.{said}"));
+                errors.push(error.hint(hint));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::errors::shown;
-use super::usage::{Pool, Takes, may_hold_variables, non_existent, params_in};
+use super::usage::{Pool, Takes, may_hold_variables, non_existent, one_of, params_in};
 use super::{FieldError, FieldErrors};
 use crate::references::{self, Section};
 use crate::variables::{self, Reference, Subscript, Variable};
@@ -118,7 +118,7 @@ fn dotted(variable: &Variable<'_>) -> Option<Reference> {
 
 fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldErrors {
     let mut errors = params_in(place.text, &place.path, place.takes, pool);
-    let mut unknown_context = false;
+    let mut unknown_context = None;
     for variable in variables::variables(place.text) {
         let Some(reference) = dotted(&variable) else { continue };
         let names = reference.names();
@@ -132,17 +132,20 @@ fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldE
                 &place.path,
             ));
         }
-        let known_context = match names.as_slice() {
-            ["context", "pipelineRun", name, ..] => ["name", "namespace", "uid"].contains(name),
-            ["context", "pipeline", name, ..] => *name == "name",
-            ["context", "pipelineTask", name, ..] => *name == "retries",
-            _ => true,
+        let (name, known): (&str, &[&str]) = match names.as_slice() {
+            ["context", "pipelineRun", name, ..] => (*name, &["name", "namespace", "uid"]),
+            ["context", "pipeline", name, ..] => (*name, &["name"]),
+            ["context", "pipelineTask", name, ..] => (*name, &["retries"]),
+            _ => continue,
         };
-        unknown_context |= !known_context;
+        if !known.contains(&name) && unknown_context.is_none() {
+            let error = non_existent(place.text, &place.path).culprit(variable.raw);
+            unknown_context = Some(error.hint(one_of(known)));
+        }
     }
     // Once for a text, which the report quotes whole.
-    if with_contexts && place.part != Part::When && unknown_context {
-        errors.push(non_existent(place.text, &place.path));
+    if with_contexts && place.part != Part::When {
+        errors.also(unknown_context.into_iter().collect());
     }
     errors
 }

@@ -124,19 +124,22 @@ pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, task_results: &BTreeS
         errors.also(contexts_in(text, &path));
     }
     let step_results: BTreeSet<&str> = step.results.iter().map(|result| result.name.as_str()).collect();
-    let unknown_result = variables::variables(&step.script).any(|variable| {
-        let reference = variable.path();
-        match reference.as_ref().map(Reference::names).as_deref() {
-            Some(["results", name, "path"]) => !task_results.contains(name),
-            Some(["step", "results", name, "path"]) => {
-                !(step_results.is_empty() || step_results.contains(name))
-            }
-            _ => false,
-        }
+    let unknown_result = variables::variables(&step.script).find_map(|variable| {
+        let reference = variable.path()?;
+        let (name, known) = match reference.names().as_slice() {
+            ["results", name, "path"] => (*name, task_results),
+            ["step", "results", name, "path"] if !step_results.is_empty() => (*name, &step_results),
+            _ => return None,
+        };
+        (!known.contains(name)).then(|| {
+            let hint = pool.hints.nearest(name, known.iter().copied()).map_or_else(
+                || format!("no result \"{name}\" is declared"),
+                |known| format!("did you mean \"{known}\"?"),
+            );
+            non_existent(&step.script, "script").culprit(variable.raw).hint(hint)
+        })
     });
-    if unknown_result {
-        errors.push(non_existent(&step.script, "script"));
-    }
+    errors.also(unknown_result.into_iter().collect());
     let misplaced: Vec<&str> = [
         ("name", vec![&step.name]),
         ("image", vec![&step.image]),
@@ -344,15 +347,23 @@ pub(super) fn param_reference<'a>(variable: &Variable<'a>) -> Option<ParamRefere
 }
 
 fn contexts_in(text: &str, path: &str) -> FieldErrors {
-    let unknown = variables::variables(text).any(|variable| {
-        let reference = variable.path();
-        match reference.as_ref().map(Reference::names).as_deref() {
-            Some(["context", "taskRun", name, ..]) => !["name", "namespace", "uid"].contains(name),
-            Some(["context", "task", name, ..]) => !["name", "retry-count"].contains(name),
-            _ => false,
-        }
+    let unknown = variables::variables(text).find_map(|variable| {
+        let reference = variable.path()?;
+        let (name, known): (&str, &[&str]) = match reference.names().as_slice() {
+            ["context", "taskRun", name, ..] => (*name, &["name", "namespace", "uid"]),
+            ["context", "task", name, ..] => (*name, &["name", "retry-count"]),
+            _ => return None,
+        };
+        let error = || non_existent(text, path).culprit(variable.raw).hint(one_of(known));
+        (!known.contains(&name)).then(error)
     });
-    unknown.then(|| non_existent(text, path)).into_iter().collect()
+    unknown.into_iter().collect()
+}
+
+/// What may stand in the place of a word that is not known.
+pub(super) fn one_of(known: &[&str]) -> String {
+    let known: Vec<_> = known.iter().map(|known| format!("\"{known}\"")).collect();
+    format!("it is one of {}", known.join(", "))
 }
 
 /// `$(steps.<step>.results.<result>)`, which only the step itself can replace, when it starts.

@@ -1,10 +1,9 @@
 //! The files a user names, directories walked, as text. Reads files and standard input.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
-use crate::documents::{MAX_FILE, Source};
+use crate::documents::{self, Source};
 
 /// What `-` is called in findings.
 const STDIN: &str = "<stdin>";
@@ -19,7 +18,7 @@ const MAX_TOTAL: usize = 256 * 1024 * 1024;
 /// The texts of what is named, directories in the order of their names; and what could not be read.
 ///
 /// Of a directory, only `*.yaml` and `*.yml` that mention Tekton are taken: a repository holds many other YAML files,
-/// and not all of them are objects. Links in directories are not followed.
+/// and not all of them are objects. Templates of Helm charts are not, nor even YAML. Links in directories are not followed.
 pub(super) fn sources(named: &[PathBuf]) -> (Vec<Source>, Vec<Diagnostic>) {
     let mut reading = Reading::default();
     for path in named {
@@ -62,6 +61,7 @@ impl Reading {
                 }
                 let path = entry.path();
                 match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && is_templates(&path) => {}
                     Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
                     Ok(kind) if kind.is_dir() => {
                         self.refuse(&path, &format!("it lies more than {MAX_DEPTH} directories deep"));
@@ -85,13 +85,10 @@ impl Reading {
     }
 
     fn take(&mut self, path: PathBuf, content: impl std::io::Read, named: bool) {
-        let mut bytes = Vec::new();
-        if let Err(error) = content.take(MAX_FILE + 1).read_to_end(&mut bytes) {
-            return self.refuse(&path, &error.to_string());
-        }
-        if bytes.len() as u64 > MAX_FILE {
-            return self.refuse(&path, &format!("it is larger than {MAX_FILE} bytes"));
-        }
+        let bytes = match documents::bounded(content) {
+            Ok(bytes) => bytes,
+            Err(why) => return self.refuse(&path, &why),
+        };
         // An object of ours cannot be without the word.
         if !named && !bytes.windows(6).any(|window| window == b"tekton") {
             return;
@@ -100,15 +97,22 @@ impl Reading {
         if self.bytes > MAX_TOTAL {
             return self.refuse(&path, &format!("the files are larger than {MAX_TOTAL} bytes together"));
         }
-        match String::from_utf8(bytes) {
-            Ok(text) => self.sources.push(Source { path, text }),
-            Err(_) => self.refuse(&path, "it is not UTF-8"),
+        match documents::text(bytes) {
+            Ok(text) => {
+                let source = Source::new(path, text);
+                self.sources.push(if named { source } else { source.found() });
+            }
+            Err(why) => self.refuse(&path, &why),
         }
     }
 
     fn refuse(&mut self, path: &Path, why: &str) {
         self.unread.push(Diagnostic::new(format!("cannot read \"{}\": {why}", path.display())));
     }
+}
+
+fn is_templates(folder: &Path) -> bool {
+    folder.ends_with("templates") && folder.with_file_name("Chart.yaml").is_file()
 }
 
 fn is_yaml(path: &Path) -> bool {

@@ -13,11 +13,13 @@ pub(super) fn text(findings: &[Finding], color: bool) -> String {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(text, "{}\n", finding.diagnostic.render(color));
     }
-    let warnings = findings.iter().filter(|finding| finding.diagnostic.is_warning()).count();
-    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let count = |warnings: bool, what: &str| {
+        let counted = findings.iter().filter(|finding| finding.diagnostic.is_warning() == warnings);
+        let count: usize = counted.map(|finding| finding.diagnostic.count()).sum();
+        format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    };
     if !findings.is_empty() {
-        let errors = count(findings.len() - warnings, "error");
-        let _ = writeln!(text, "{errors}, {}", count(warnings, "warning"));
+        let _ = writeln!(text, "{}, {}", count(false, "error"), count(true, "warning"));
     }
     text
 }

@@ -189,8 +189,7 @@ mod tests {
     use crate::documents::{Source, parse};
 
     fn assembled(text: &str, params: &[(&str, &str)]) -> Result<Objects, Diagnostic> {
-        let documents =
-            parse(Source { path: "test.yaml".into(), text: text.to_owned() }).expect("valid YAML");
+        let documents = parse(Source::new("test.yaml", text)).expect("valid YAML");
         let params: Vec<_> = params.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let workspaces = [("source".to_owned(), "/src".to_owned())];
         assemble(documents, &Additions { params: &params, workspaces: &workspaces, namespace: "ns" })

@@ -104,6 +104,47 @@ fn other_files_of_a_directory_are_left_alone() {
     assert_eq!(stdout(&lint(&[], directory.path()), 0), "");
 }
 
+/// What mentions us and is no object: values, patches and templates of charts, workflows of other systems.
+#[test]
+fn only_objects_of_a_directory_are_judged() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("inside")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write("values.yaml", "annotations: {tekton.dev/platforms: linux/amd64}\n");
+    write("patch.yaml", "- op: add\n  path: /metadata/labels/tekton.dev~1a\n  value: b\n");
+    write("chart/Chart.yaml", "name: tekton\n");
+    write("chart/templates/task.yaml", "apiVersion: tekton.dev/v1\nkind: Task\nname: {{ .Values.a }}\n");
+    assert_eq!(stdout(&lint(&[], directory.path()), 0), "");
+
+    // Whoever names a file means it.
+    let text = stdout(&lint(&[], &directory.path().join("values.yaml")), 2);
+    assert!(text.contains("values.yaml:1:1") && text.contains("has no \"apiVersion\""), "{text}");
+    let text = stdout(&lint(&[], &directory.path().join("chart/templates/task.yaml")), 2);
+    assert!(text.contains("helm template CHART | ropewalk lint -"), "{text}");
+
+    // These were to be objects.
+    write("a.yaml", &RIGHT.replace("apiVersion", "apiversion"));
+    write("b/templates/b.yaml", &RIGHT.replace("image", "imgae"));
+    let text = stdout(&lint(&[], directory.path()), 2);
+    assert!(
+        text.contains("did you mean \"apiVersion\"?") && text.contains("did you mean \"image\"?"),
+        "{text}"
+    );
+    assert!(text.ends_with("2 errors, 0 warnings\n"), "{text}");
+}
+
+#[test]
+fn what_is_not_utf_8_is_told_with_its_line() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("a.yaml");
+    std::fs::write(&file, [RIGHT.as_bytes(), b"# \xe9\n"].concat()).expect("written");
+    let text = stdout(&lint(&[], &file), 2);
+    assert!(text.contains("it is not UTF-8 from line 10 on"), "{text}");
+}
+
 #[test]
 fn the_examples_are_right() {
     for path in ["quickstart.yaml", "features", "build-and-deploy"] {

@@ -64,7 +64,7 @@ impl Namespace<'_> {
 
     /// Creates everything in the YAML, definitions first; the runs among them, in order.
     pub async fn apply(&self, yaml: &str) -> Result<Vec<RunKey>> {
-        let source = Source { path: "test.yaml".into(), text: yaml.to_owned() };
+        let source = Source::new("test.yaml", yaml);
         let documents = documents::parse(source).map_err(|wrong| anyhow!("{}", wrong.render(false)))?;
         self.apply_documents(documents).await
     }

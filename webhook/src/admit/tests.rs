@@ -182,6 +182,43 @@ fn a_request_to_resolvers_is_kept_with_a_warning_and_needs_its_label(
     }
 }
 
+/// As upstream reads them.
+#[rstest]
+#[case("ResolutionRequest", "resolution.tekton.dev", "v1beta1", None)]
+#[case("ResolutionRequest", "resolution.tekton.dev", "v1alpha1", None)]
+#[case("Task", "tekton.dev", "v1", Some("missing field(s): spec.steps"))]
+#[case("Task", "tekton.dev", "v1beta1", Some("missing field(s): spec.steps"))]
+#[case("TaskRun", "tekton.dev", "v1", Some("expected exactly one, got neither: spec.taskRef, spec.taskSpec"))]
+#[case("StepAction", "tekton.dev", "v1beta1", Some("missing field(s): spec.Image"))]
+fn an_object_without_a_spec_has_an_empty_one(
+    #[case] kind: &str,
+    #[case] group: &str,
+    #[case] version: &str,
+    #[case] wrong: Option<&str>,
+) {
+    let mut object = json!({
+        "apiVersion": format!("{group}/{version}"), "kind": kind,
+        "metadata": {"name": "x", "labels": {"resolution.tekton.dev/type": "git"}},
+    });
+    let decide = |object: &Value| {
+        let request = Request { group, kind, ..request(Operation::Create, object, None) };
+        super::admit(&request, &Config::default(), &settings())
+    };
+    for spec in [None, Some(Value::Null)] {
+        object.as_object_mut().unwrap().extend(spec.map(|spec| ("spec".to_owned(), spec)));
+        let problems = lint(&object, &Config::default());
+        assert_eq!(problems.first.first().map(|problem| problem.message.as_str()), wrong);
+        let Some(wrong) = wrong else {
+            assert_eq!(allowed(decide(&object))["spec"], json!({}));
+            continue;
+        };
+        assert!(denial(decide(&object)).ends_with(wrong), "{object}");
+        // The validating webhook may be asked alone.
+        let request = Request { group, kind, ..request(Operation::Create, &object, None) };
+        assert!(validate(&request, &Config::default()).unwrap_err().message().ends_with(wrong), "{object}");
+    }
+}
+
 #[test]
 fn a_reason_is_cut_when_it_is_too_long_to_read() {
     let script = "é$(params.no)".repeat(10_000);
@@ -226,7 +263,7 @@ fn what_a_change_adds_is_refused_all_the_same() {
 fn lint_names_all_problems_with_their_paths() {
     let problems = |spec: Value| {
         let found = lint(&task_run(spec), &Config::default());
-        found.into_iter().map(|problem| (problem.paths.join(" "), problem.message)).collect::<Vec<_>>()
+        found.first.into_iter().map(|problem| (problem.paths.join(" "), problem.message)).collect::<Vec<_>>()
     };
     assert_eq!(problems(json!({"taskRef": {"name": "t"}})), []);
     assert_eq!(
@@ -386,7 +423,7 @@ fn problems_of_v1beta1_are_found_where_it_has_them() {
         "taskRunSpecs": [{"pipelineTaskName": "a", "sidecarOverrides": [{"resources": {}}]}],
     }));
     let mut places: Vec<_> =
-        lint(&object, &Config::default()).into_iter().flat_map(|problem| problem.paths).collect();
+        lint(&object, &Config::default()).first.into_iter().flat_map(|problem| problem.paths).collect();
     places.sort();
     assert_eq!(places, ["spec.pipelineRef.bundle", "spec.taskRunSpecs[0].sidecarOverrides[0].name"]);
 }
