@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image::{
-    Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os, Platform,
-};
+use oci_spec::image::{Arch, Descriptor, MediaType, Os, Platform};
 use ropewalk_core::images::reference::{Digest, ReferenceError};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -91,34 +89,62 @@ pub struct Config {
     pub volumes: Vec<String>,
 }
 
+/// A configuration as tools write it. The specification requires some of this, but Docker leaves out the list of layers of
+/// an image that has none, and other tools write `null`: container engines take both as empty.
+#[derive(Deserialize)]
+struct RawConfig {
+    #[serde(default)]
+    os: Os,
+    architecture: Arch,
+    created: Option<String>,
+    rootfs: Option<RawRootFs>,
+    config: Option<RawRun>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawRootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawRun {
+    env: Option<Vec<String>>,
+    user: Option<String>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    working_dir: Option<String>,
+    stop_signal: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    volumes: Option<BTreeMap<String, Option<IgnoredAny>>>,
+}
+
 impl Config {
     /// Reads the configuration of an image for this machine.
     pub fn parse(content: &[u8]) -> Result<Self, DocumentError> {
         const WHAT: &str = "configuration";
-        let raw: ImageConfiguration = parse(WHAT, content)?;
-        if (raw.os(), raw.architecture()) != (&Os::Linux, &Arch::default()) {
-            let images = format!("{}/{}", raw.os(), raw.architecture());
+        let raw: RawConfig = parse(WHAT, content)?;
+        if (&raw.os, &raw.architecture) != (&Os::Linux, &Arch::default()) {
+            let images = format!("{}/{}", raw.os, raw.architecture);
             return Err(DocumentError::Platform { images, machine: machine() });
         }
-        let diff_ids = raw.rootfs().diff_ids();
+        let diff_ids = raw.rootfs.unwrap_or_default().diff_ids.unwrap_or_default();
         if diff_ids.len() > MAX_LAYERS {
             return Err(DocumentError::Layers(diff_ids.len()));
         }
         let diff_ids = diff_ids.iter().map(|id| digest(WHAT, id)).collect::<Result<_, _>>()?;
-        let run = raw.config().clone().unwrap_or_default();
-        let mut volumes = run.volumes().clone().unwrap_or_default();
-        volumes.sort_unstable();
+        let run = raw.config.unwrap_or_default();
         Ok(Self {
             diff_ids,
-            created: raw.created().clone(),
-            env: run.env().clone().unwrap_or_default(),
-            user: run.user().clone().unwrap_or_default(),
-            entrypoint: run.entrypoint().clone().unwrap_or_default(),
-            cmd: run.cmd().clone().unwrap_or_default(),
-            working_dir: run.working_dir().clone().unwrap_or_default(),
-            stop_signal: run.stop_signal().clone().filter(|signal| !signal.is_empty()),
-            labels: run.labels().clone().unwrap_or_default().into_iter().collect(),
-            volumes,
+            created: raw.created,
+            env: run.env.unwrap_or_default(),
+            user: run.user.unwrap_or_default(),
+            entrypoint: run.entrypoint.unwrap_or_default(),
+            cmd: run.cmd.unwrap_or_default(),
+            working_dir: run.working_dir.unwrap_or_default(),
+            stop_signal: run.stop_signal.filter(|signal| !signal.is_empty()),
+            labels: run.labels.unwrap_or_default(),
+            volumes: run.volumes.unwrap_or_default().into_keys().collect(),
         })
     }
 }
@@ -172,16 +198,24 @@ impl Document {
     }
 }
 
+/// A manifest as tools write it: without layers there may be `null` in their place.
+#[derive(Deserialize)]
+struct RawManifest {
+    config: Descriptor,
+    layers: Option<Vec<Descriptor>>,
+}
+
 fn parse_manifest(content: &[u8]) -> Result<Manifest, DocumentError> {
-    let raw: ImageManifest = parse("manifest", content)?;
-    if raw.layers().len() > MAX_LAYERS {
-        return Err(DocumentError::Layers(raw.layers().len()));
+    let raw: RawManifest = parse("manifest", content)?;
+    let layers = raw.layers.unwrap_or_default();
+    if layers.len() > MAX_LAYERS {
+        return Err(DocumentError::Layers(layers.len()));
     }
-    if let Some(other) = raw.layers().iter().map(Descriptor::media_type).find(|it| !is_layer(it)) {
+    if let Some(other) = layers.iter().map(Descriptor::media_type).find(|it| !is_layer(it)) {
         return Err(DocumentError::Layer(other.to_string()));
     }
-    let layers = raw.layers().iter().map(|it| blob("manifest", it)).collect::<Result<_, _>>()?;
-    Ok(Manifest { config: blob("manifest", raw.config())?, layers })
+    let layers = layers.iter().map(|it| blob("manifest", it)).collect::<Result<_, _>>()?;
+    Ok(Manifest { config: blob("manifest", &raw.config)?, layers })
 }
 
 /// How it is compressed is looked up in the layer itself.
@@ -199,8 +233,14 @@ fn is_layer(media_type: &MediaType) -> bool {
     })
 }
 
+/// An index as tools write it: without images there may be `null` in their place.
+#[derive(Deserialize)]
+struct RawIndex {
+    manifests: Option<Vec<Descriptor>>,
+}
+
 pub(crate) fn parse_index(content: &[u8]) -> Result<Vec<Descriptor>, DocumentError> {
-    parse("index", content).map(|index: ImageIndex| index.manifests().clone())
+    parse("index", content).map(|index: RawIndex| index.manifests.unwrap_or_default())
 }
 
 /// The image for this machine: the first one that names its platform, or one that names none where it is the only one.
@@ -248,4 +288,82 @@ pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, content: &[u8]) -> 
         return Err(DocumentError::Large(what));
     }
     serde_json::from_slice(content).map_err(|source| DocumentError::Shape { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+    fn id(of: &str) -> String {
+        Digest::of(of.as_bytes()).to_string()
+    }
+
+    fn descriptor(media_type: &str, of: &str) -> Value {
+        json!({ "mediaType": media_type, "digest": id(of), "size": 7 })
+    }
+
+    /// The layers by manifest and configuration, each with what a tool may have written in their place.
+    fn layers(in_manifest: &Value, rootfs: &Value) -> Result<usize, String> {
+        let config =
+            json!({ "architecture": Arch::default(), "os": "linux", "rootfs": rootfs, "config": null });
+        let manifest = json!({ "schemaVersion": 2, "layers": in_manifest,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", "config") });
+        let read = || {
+            let config = Config::parse(config.to_string().as_bytes())?;
+            match Document::parse(manifest.to_string().as_bytes())? {
+                Document::Image(manifest) => manifest.layers(&config),
+                Document::Index(_) => Err(DocumentError::Kind),
+            }
+        };
+        read().map(|layers| layers.len()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_image_without_layers_may_leave_them_out() {
+        let none = [json!(null), json!([])];
+        let rootfs = [
+            json!(null),
+            json!({}),
+            json!({ "type": "layers" }),
+            json!({ "type": "layers", "diff_ids": null }),
+            json!({ "type": "layers", "diff_ids": [] }),
+        ];
+        let one = json!([descriptor(LAYER, "layer")]);
+        for rootfs in &rootfs {
+            for none in &none {
+                assert_eq!(layers(none, rootfs), Ok(0), "{none} {rootfs}");
+            }
+            let expected = "the image's manifest has 1 layers and its configuration 0";
+            assert_eq!(layers(&one, rootfs), Err(expected.to_owned()), "{rootfs}");
+        }
+        let counted = json!({ "diff_ids": [id("diff")] });
+        assert_eq!(layers(&one, &counted), Ok(1));
+        let expected = "the image's manifest has 0 layers and its configuration 1";
+        assert_eq!(layers(&none[0], &counted), Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn what_is_null_in_a_configuration_is_empty() {
+        let run = ["Env", "User", "Entrypoint", "Cmd", "WorkingDir", "StopSignal", "Labels", "ExposedPorts"];
+        let mut run: Value = run.iter().map(|field| ((*field).to_owned(), Value::Null)).collect();
+        run["Volumes"] = json!({ "/b": null, "/a": {} });
+        let config =
+            json!({ "architecture": Arch::default(), "config": run, "history": null, "created": null });
+        let parsed = Config::parse(config.to_string().as_bytes()).expect("a configuration");
+        assert_eq!(parsed, Config { volumes: vec!["/a".into(), "/b".into()], ..Config::default() });
+    }
+
+    #[test]
+    fn what_an_image_is_for_cannot_be_left_out() {
+        let refused = |config: Value| Config::parse(config.to_string().as_bytes()).expect_err("refused");
+        assert!(matches!(refused(json!({ "os": "linux" })), DocumentError::Shape { .. }));
+        let windows = json!({ "os": "windows", "architecture": Arch::default() });
+        assert!(matches!(refused(windows), DocumentError::Platform { .. }));
+        let index = json!({ "schemaVersion": 2, "manifests": null });
+        assert!(matches!(Document::parse(index.to_string().as_bytes()), Err(DocumentError::Kind)));
+    }
 }

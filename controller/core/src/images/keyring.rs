@@ -60,28 +60,32 @@ struct Entry {
     host: String,
     /// Beginning of the repositories it is for: empty, or with a leading slash.
     path: String,
-    credential: Credential,
+    /// `None` if its `auth` cannot be decoded.
+    credential: Option<Credential>,
 }
 
-#[derive(Deserialize)]
+/// As Docker and those who copy it write it: `null` is empty everywhere.
+#[derive(Default, Deserialize)]
 struct DockerConfig {
-    #[serde(default)]
-    auths: BTreeMap<String, RawEntry>,
-    #[serde(default, rename = "credsStore")]
-    creds_store: String,
-    #[serde(default, rename = "credHelpers")]
-    cred_helpers: BTreeMap<String, String>,
+    auths: Option<RawEntries>,
+    #[serde(rename = "credsStore")]
+    creds_store: Option<String>,
+    #[serde(rename = "credHelpers")]
+    cred_helpers: Option<BTreeMap<String, Option<String>>>,
 }
+
+/// By location.
+type RawEntries = BTreeMap<String, Option<RawEntry>>;
 
 #[derive(Deserialize)]
 struct RawEntry {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default)]
-    auth: String,
+    username: Option<String>,
+    password: Option<String>,
+    auth: Option<String>,
 }
+
+/// An `auth` that is no `user:password` in base64.
+struct Undecodable;
 
 impl Keyring {
     /// Adds what a secret holds. Secrets of other types hold nothing for registries.
@@ -93,43 +97,48 @@ impl Keyring {
             return;
         };
         let parsed = if type_.ends_with("json") {
-            serde_json::from_slice::<DockerConfig>(&content.0).map(|config| config.auths)
+            serde_json::from_slice::<Option<DockerConfig>>(&content.0)
+                .map(|config| config.and_then(|config| config.auths))
         } else {
-            serde_json::from_slice(&content.0)
+            serde_json::from_slice::<Option<RawEntries>>(&content.0)
         };
         // What the parser says may quote a part of the secret.
         let Ok(entries) = parsed else {
             self.unusable(name, format!("has a key \"{key}\" that cannot be read"));
             return;
         };
-        self.extend(&Source::Secret(name.to_owned()), entries);
+        self.extend(&Source::Secret(name.to_owned()), entries.unwrap_or_default());
     }
 
     /// Adds what a file of this machine holds, in the form of Docker's `config.json`. Programs that such a file names for
     /// credentials are not called, and noted.
     pub fn add_file(&mut self, path: &str, content: &[u8]) {
         let source = Source::File(path.to_owned());
-        let Ok(config) = serde_json::from_slice::<DockerConfig>(content) else {
+        let Ok(config) = serde_json::from_slice::<Option<DockerConfig>>(content) else {
             self.unusable.push((source, "cannot be read".to_owned()));
             return;
         };
-        let helpers = config.cred_helpers.values().chain([&config.creds_store]);
-        if let Some(helper) = helpers.into_iter().find(|helper| !helper.is_empty()) {
+        let config = config.unwrap_or_default();
+        let helpers = config.cred_helpers.unwrap_or_default().into_values().chain([config.creds_store]);
+        if let Some(helper) = helpers.flatten().find(|helper| !helper.is_empty()) {
             let why = format!(
                 "leaves credentials to the program \"docker-credential-{helper}\", which is not called"
             );
             self.unusable.push((source.clone(), why));
         }
-        self.extend(&source, config.auths);
+        self.extend(&source, config.auths.unwrap_or_default());
     }
 
-    fn extend(&mut self, source: &Source, entries: BTreeMap<String, RawEntry>) {
+    fn extend(&mut self, source: &Source, entries: RawEntries) {
         self.usable.push(source.clone());
         for (location, raw) in entries {
             let (host, path) = split_location(&location);
-            if let Some(credential) = raw.credential() {
-                self.entries.push(Entry { source: source.clone(), host, path, credential });
-            }
+            let credential = match raw.map(RawEntry::credential) {
+                Some(Ok(Some(credential))) => Some(credential),
+                Some(Err(Undecodable)) => None,
+                Some(Ok(None)) | None => continue,
+            };
+            self.entries.push(Entry { source: source.clone(), host, path, credential });
         }
     }
 
@@ -140,7 +149,7 @@ impl Keyring {
 
     /// The credentials for an image, in the order in which to try them: for the longest path first.
     pub fn credentials(&self, reference: &Reference) -> Vec<&Credential> {
-        self.matching(reference).into_iter().map(|entry| &entry.credential).collect()
+        self.matching(reference).into_iter().filter_map(|entry| entry.credential.as_ref()).collect()
     }
 
     fn matching(&self, reference: &Reference) -> Vec<&Entry> {
@@ -154,8 +163,9 @@ impl Keyring {
 
     /// Which credentials there were for an image, for a message that it may not be read. Names only; without any, what to do.
     pub fn explain(&self, reference: &Reference, advice: &str) -> String {
-        let mut tried: Vec<&Source> =
-            self.matching(reference).into_iter().map(|entry| &entry.source).collect();
+        let (tried, undecodable): (Vec<&Entry>, Vec<&Entry>) =
+            self.matching(reference).into_iter().partition(|entry| entry.credential.is_some());
+        let mut tried: Vec<&Source> = tried.into_iter().map(|entry| &entry.source).collect();
         tried.dedup();
         let mut parts = Vec::new();
         if !tried.is_empty() {
@@ -166,6 +176,10 @@ impl Keyring {
             let usable: Vec<&Source> = self.usable.iter().collect();
             parts.push(format!("{} without credentials for it", list(&usable)));
         }
+        // The image's host, which the entry is for: what stands in its place there may have a password in it.
+        parts.extend(undecodable.into_iter().map(|Entry { source, .. }| {
+            format!("{source} has an \"auth\" for \"{}\" that cannot be decoded", reference.host)
+        }));
         parts.extend(self.unusable.iter().map(|(source, why)| format!("{source} {why}")));
         parts.join("; ")
     }
@@ -185,16 +199,18 @@ fn list(sources: &[&Source]) -> String {
 }
 
 impl RawEntry {
-    /// `auth` is what Docker writes, and wins.
-    fn credential(self) -> Option<Credential> {
-        if self.auth.is_empty() {
-            let Self { username, password, .. } = self;
-            return (!username.is_empty() || !password.is_empty())
-                .then_some(Credential { username, password });
+    /// `auth` is what Docker writes, and wins. An entry with nothing in it is what Docker leaves where a program keeps the
+    /// credentials.
+    fn credential(self) -> Result<Option<Credential>, Undecodable> {
+        let auth = self.auth.unwrap_or_default();
+        if auth.is_empty() {
+            let (username, password) = (self.username.unwrap_or_default(), self.password.unwrap_or_default());
+            let is_empty = username.is_empty() && password.is_empty();
+            return Ok((!is_empty).then_some(Credential { username, password }));
         }
-        let decoded = String::from_utf8(decode_base64(self.auth.trim())?).ok()?;
-        let (username, password) = decoded.split_once(':')?;
-        Some(Credential { username: username.to_owned(), password: password.to_owned() })
+        let decoded = decode_base64(auth.trim()).and_then(|decoded| String::from_utf8(decoded).ok());
+        let pair = decoded.as_ref().and_then(|decoded| decoded.split_once(':')).ok_or(Undecodable)?;
+        Ok(Some(Credential { username: pair.0.to_owned(), password: pair.1.to_owned() }))
     }
 }
 
@@ -318,6 +334,9 @@ mod tests {
     #[case(json!({ "auth": "!" }), None)]
     #[case(json!({ "auth": "dQ==" }), None)]
     #[case(json!({ "email": "e" }), None)]
+    #[case(json!({ "auth": "", "username": null }), None)]
+    #[case(json!({ "auth": null, "username": "u", "password": "p", "email": null }), Some(("u", "p")))]
+    #[case(json!(null), None)]
     fn user_names_are_literal(#[case] raw: Value, #[case] expected: Option<(&str, &str)>) {
         for secret in [
             docker_config(&json!({ "r.example": raw })),
@@ -358,6 +377,50 @@ mod tests {
              \"empty\" has no key \".dockercfg\"; secret \"gone\" does not exist"
         );
         assert!(!format!("{keyring:?}").contains("hidden"));
+    }
+
+    #[rstest]
+    #[case("null")]
+    #[case(r#"{"auths":null,"credHelpers":null,"credsStore":null}"#)]
+    #[case(r#"{"auths":{},"credHelpers":{"r.example":null,"quay.io":""},"credsStore":""}"#)]
+    fn null_is_empty(#[case] content: &str) {
+        let reference = "r.example/a".parse().expect("a reference");
+        let mut keyring = Keyring::default();
+        let data = |key: &str| Some(BTreeMap::from([(key.to_owned(), ByteString(content.into()))]));
+        for (name, (type_, key)) in ["a", "b"].into_iter().zip(TYPES) {
+            // The older form has no fields of its own: they would be registries.
+            if type_.ends_with("json") || content == "null" {
+                let secret = Secret { type_: Some(type_.to_owned()), data: data(key), ..Secret::default() };
+                keyring.add(name, &secret);
+            }
+        }
+        keyring.add_file("/config.json", content.as_bytes());
+        let told = keyring.explain(&reference, "log in");
+        assert!(told.ends_with("file \"/config.json\" without credentials for it"), "{told}");
+    }
+
+    #[test]
+    fn an_auth_that_cannot_be_decoded_is_told_by_its_registry() {
+        let hidden = ["hidden!", "aGlkZGVu", "aGlkZGVuOv8="];
+        let auths = json!({
+            "https://hidden:hidden@r.example": { "auth": hidden[0] },
+            "r.example": { "auth": hidden[0] },
+            "*.example/team": { "auth": hidden[1] },
+            "quay.io": { "auth": hidden[2] },
+        });
+        let mut keyring = Keyring::default();
+        keyring.add("s", &docker_config(&auths));
+        let explain = |image: &str| keyring.explain(&image.parse().expect("a reference"), "log in");
+        let why = |host: &str| format!("secret \"s\" has an \"auth\" for \"{host}\" that cannot be decoded");
+        let without = "secret \"s\" without credentials for it";
+        assert_eq!(explain("r.example/a"), format!("{without}; {}", why("r.example")));
+        assert_eq!(
+            explain("r.example/team/a"),
+            format!("{without}; {}; {}", why("r.example"), why("r.example"))
+        );
+        assert_eq!(explain("quay.io/a"), format!("{without}; {}", why("quay.io")));
+        assert_eq!(explain("other.io/a"), without);
+        assert!(!format!("{keyring:?}").contains("aGlkZGVu"));
     }
 
     #[test]

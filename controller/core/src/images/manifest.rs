@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::Command;
 use super::reference::{Digest, ReferenceError};
@@ -66,14 +66,19 @@ struct RawDescriptor {
     platform: Option<RawPlatform>,
 }
 
+/// `null` is empty, as container engines read it.
 #[derive(Deserialize)]
 struct RawPlatform {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     os: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     architecture: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     variant: String,
+}
+
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl RawPlatform {
@@ -221,11 +226,13 @@ mod tests {
 
     #[test]
     fn a_configuration_is_its_platform_without_variant_and_its_command() {
-        let config = json!({ "os": "linux", "architecture": "arm64", "variant": "v8",
-            "config": { "Entrypoint": ["/e"], "Cmd": null, "Env": [] } });
-        let parsed = ImageConfig::parse(config.to_string().as_bytes()).expect("a configuration");
-        let command = Command { entrypoint: vec!["/e".into()], cmd: Vec::new() };
-        assert_eq!(parsed, ImageConfig { platform: "linux/arm64".into(), command });
+        for variant in [json!("v8"), json!(null)] {
+            let config = json!({ "os": "linux", "architecture": "arm64", "variant": variant,
+                "config": { "Entrypoint": ["/e"], "Cmd": null, "Env": [] } });
+            let parsed = ImageConfig::parse(config.to_string().as_bytes()).expect("a configuration");
+            let command = Command { entrypoint: vec!["/e".into()], cmd: Vec::new() };
+            assert_eq!(parsed, ImageConfig { platform: "linux/arm64".into(), command });
+        }
         assert!(matches!(ImageConfig::parse(b"{}"), Err(ManifestError::NoPlatform)));
     }
 }

@@ -270,7 +270,10 @@ fn an_image_needs_all_its_layers_and_this_machine() {
             json!({"rootfs": {"type": "layers", "diff_ids": vec!["x"; 501]}}),
             "has 501 layers; overlayfs takes 500",
         ),
-        (json!({"rootfs": null}), "is not what the OCI image specification describes"),
+        (
+            json!({"rootfs": {"type": "layers", "diff_ids": "x"}}),
+            "is not what the OCI image specification describes",
+        ),
         (json!({"author": "x".repeat(4 << 20)}), "more than 4194304 bytes"),
     ] {
         let error =
