@@ -45,16 +45,18 @@ pub enum AccountError {
 impl Account {
     /// The user as these files have it; of images without them they are empty.
     pub fn find(&self, passwd: &str, group: &str) -> Result<Person, AccountError> {
+        // What is a number is never looked up as a name, as containerd has it: whoever was told that the container does not
+        // run as root was told so of the number, and the file is the image's.
         let number = id(&self.user);
-        let entry = || passwd.lines().filter_map(User::parse);
-        let named = entry().find(|entry| entry.name == self.user);
-        let known = named.or_else(|| entry().find(|entry| Some(entry.uid) == number));
-        let uid = known.as_ref().map(|entry| entry.uid).or(number);
+        let mut entries = passwd.lines().filter_map(User::parse);
+        let known =
+            entries.find(|entry| number.map_or(entry.name == self.user, |number| entry.uid == number));
+        let uid = number.or_else(|| known.as_ref().map(|entry| entry.uid));
         let uid = uid.ok_or_else(|| AccountError::NoUser(self.user.clone()))?;
         let gid = match &self.group {
             Some(wanted) => {
-                let named = group.lines().filter_map(Group::parse).find(|entry| entry.name == wanted);
-                let gid = named.map(|entry| entry.gid).or_else(|| id(wanted));
+                let named = || group.lines().filter_map(Group::parse).find(|entry| entry.name == wanted);
+                let gid = id(wanted).or_else(|| named().map(|entry| entry.gid));
                 gid.ok_or_else(|| AccountError::NoGroup(wanted.clone()))?
             }
             None => known.as_ref().map_or(0, |entry| entry.gid),
@@ -116,9 +118,8 @@ mod tests {
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# a comment\n\nbuild:x:1000:100:Builder:/home/build:/bin/sh\n\
-        homeless:x:7:7:::\nbroken:x:many:1::/:\n1234:x:55:56::/odd:\nshort:x:8:9\n";
-    const GROUP: &str =
-        "root:x:0:\nusers:x:100:\ndocker:x:999:other,build\nwheel:x:10:build\nempty:x:11\nbroken:x:y:build\n";
+        homeless:x:7:7:::\nbroken:x:many:1::/:\n1234:x:0:0::/odd:\nshort:x:8:9\n";
+    const GROUP: &str = "root:x:0:\nusers:x:100:\ndocker:x:999:other,build\nwheel:x:10:build\nempty:x:11\nbroken:x:y:build\n4321:x:0:\n";
 
     fn account(user: &str, group: Option<&str>) -> Account {
         Account {
@@ -143,8 +144,10 @@ mod tests {
             ("4711", Some("docker"), 4711, 999, vec![3000], None),
             ("homeless", None, 7, 7, vec![3000], None),
             ("short", None, 8, 9, vec![3000], None),
-            // A name that looks like a number is a name first.
-            ("1234", None, 55, 56, vec![3000], home("/odd")),
+            // What is written as a number is one, whatever the image calls its users: a pod that says `runAsUser: 1234` and
+            // not root means that.
+            ("1234", None, 1234, 0, vec![3000], None),
+            ("1234", Some("4321"), 1234, 4321, vec![3000], None),
         ] {
             let found = account(user, group).find(PASSWD, GROUP).expect("found");
             let expected = Person { uid, gid, groups: groups.into_iter().collect(), home: at };
