@@ -74,6 +74,9 @@ const ALL_CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// What stands for all of them.
+const ALL: &str = "ALL";
+
 /// The uid the embedded entrypoint image runs as when the pod insists on a user that is not root.
 const NONROOT: u32 = 65532;
 
@@ -150,18 +153,19 @@ pub fn identity(
         DEFAULT_CAPABILITIES.iter().chain([&MKNOD]).map(|&name| name.to_owned()).collect()
     };
     if let Some(change) = own.capabilities.filter(|_| !privileged) {
-        for name in change.drop.iter().flatten() {
-            match capability(name)? {
-                "ALL" => capabilities.clear(),
-                known => drop(capabilities.remove(known)),
-            }
+        let known = |names: Option<Vec<String>>| -> Result<Vec<&'static str>, ConfigError> {
+            names.iter().flatten().map(|name| capability(name)).collect()
+        };
+        let (add, remove) = (known(change.add)?, known(change.drop)?);
+        // In containerd's order: what is named outweighs `ALL`, and what is dropped what is added.
+        if add.contains(&ALL) {
+            capabilities.extend(ALL_CAPABILITIES.map(str::to_owned));
         }
-        for name in change.add.iter().flatten() {
-            match capability(name)? {
-                "ALL" => capabilities.extend(ALL_CAPABILITIES.iter().map(|&name| name.to_owned())),
-                known => drop(capabilities.insert(known.to_owned())),
-            }
+        if remove.contains(&ALL) {
+            capabilities.clear();
         }
+        capabilities.extend(add.into_iter().filter(|name| *name != ALL).map(str::to_owned));
+        capabilities.retain(|name| !remove.contains(&name.as_str()));
     }
 
     let available =
@@ -199,8 +203,8 @@ fn id(field: &'static str, value: i64) -> Result<u32, ConfigError> {
 pub(crate) fn capability(name: &str) -> Result<&'static str, ConfigError> {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    if bare == "ALL" {
-        return Ok("ALL");
+    if bare == ALL {
+        return Ok(ALL);
     }
     let known = ALL_CAPABILITIES.iter().find(|known| **known == bare);
     known.copied().ok_or_else(|| ConfigError::UnknownCapability(name.to_owned()))
@@ -295,6 +299,23 @@ mod tests {
         assert_eq!(allowed.expect("the container's word counts").account.user, "0");
         let embedded = of(json!({"runAsNonRoot": true}), json!({"image": ENTRYPOINT_IMAGE}));
         assert_eq!(embedded.expect("the embedded image has a user").account.user, NONROOT.to_string());
+    }
+
+    #[test]
+    fn what_is_dropped_by_name_stays_dropped() {
+        for (add, drop, has, has_not) in [
+            (json!(["ALL"]), json!(["NET_RAW"]), Some("SYS_ADMIN"), "NET_RAW"),
+            (json!(["NET_RAW"]), json!(["CAP_NET_RAW"]), Some("CHOWN"), "NET_RAW"),
+            (json!(["ALL"]), json!(["ALL"]), None, "CHOWN"),
+            (json!(["ALL", "SYS_ADMIN"]), json!(["ALL"]), Some("SYS_ADMIN"), "CHOWN"),
+            (json!(["SYS_ADMIN"]), json!(["ALL", "SYS_ADMIN"]), None, "SYS_ADMIN"),
+        ] {
+            let capabilities = json!({"add": add, "drop": drop});
+            let found = of(json!({}), json!({"securityContext": {"capabilities": capabilities}}));
+            let found = found.expect("valid").capabilities;
+            assert!(has.is_none_or(|name| found.contains(name)), "{capabilities}: {found:?}");
+            assert!(!found.contains(has_not), "{capabilities}: {found:?}");
+        }
     }
 
     #[test]
