@@ -13,25 +13,45 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// Replaces `$(NAME)` by the value of a known variable; an unknown one stays as it is, `$$` is one `$`.
 pub fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
     let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        expanded.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|body| body.split_once(')')) {
-            match known.get(name) {
+    for part in parts(text) {
+        match part {
+            Part::Text(text) => expanded.push_str(text),
+            Part::Variable(name) => match known.get(name) {
                 Some(value) => expanded.push_str(value),
                 None => expanded.extend(["$(", name, ")"]),
-            }
-            rest = after;
-        } else {
-            expanded.push('$');
+            },
         }
     }
-    expanded.push_str(rest);
     expanded
+}
+
+/// The variables that a text refers to, in its order.
+pub(crate) fn names(text: &str) -> Vec<&str> {
+    let variable = |part| if let Part::Variable(name) = part { Some(name) } else { None };
+    parts(text).into_iter().filter_map(variable).collect()
+}
+
+enum Part<'a> {
+    Text(&'a str),
+    Variable(&'a str),
+}
+
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        parts.push(Part::Text(&rest[..at]));
+        rest = &rest[at + 1..];
+        if let Some((name, after)) = rest.strip_prefix('(').and_then(|body| body.split_once(')')) {
+            parts.push(Part::Variable(name));
+            rest = after;
+        } else {
+            parts.push(Part::Text("$"));
+            rest = rest.strip_prefix('$').unwrap_or(rest);
+        }
+    }
+    parts.push(Part::Text(rest));
+    parts
 }
 
 /// The variables that the pod gives a container, by name: where the API server is, then `envFrom`, then `env` in order (a

@@ -39,6 +39,14 @@ pub enum ConfigError {
         /// The key that is missing.
         key: String,
     },
+    /// A sub path is made of a variable that has no value.
+    #[error("failed to expand subPathExpr \"{text}\": missing value for \"{name}\"")]
+    SubPathVariable {
+        /// The expression.
+        text: String,
+        /// The variable's.
+        name: String,
+    },
     /// `runAsNonRoot` with a user 0 given explicitly.
     #[error("container's runAsUser breaks non-root policy (pod: \"{pod}\", container: {container})")]
     RunAsRootExplicit {

@@ -214,8 +214,9 @@ pub fn uses(
         let volume = volumes()
             .find(|volume| volume.name == mount.name)
             .ok_or_else(|| ConfigError::NoSuchVolume(mount.name.clone()))?;
-        let expanded = mount.sub_path_expr.as_ref().map(|text| env::expand(text, variables));
-        let sub_path = mount.sub_path.clone().or(expanded).filter(|path| !path.is_empty());
+        let expression = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty());
+        let expanded = expression.map(|text| expand_path(text, variables)).transpose()?;
+        let sub_path = mount.sub_path.clone().filter(|path| !path.is_empty()).or(expanded);
         if let Some(path) = &sub_path {
             relative(path)?;
         }
@@ -241,6 +242,16 @@ pub fn uses(
     }
     uses.sort_by_key(|found| found.destination.split('/').filter(|part| !part.is_empty()).count());
     Ok(uses)
+}
+
+/// As `$(NAME)` is replaced elsewhere, but each has to have a value: without one, pods would share a directory that each
+/// was to have for itself.
+fn expand_path(text: &str, variables: &BTreeMap<String, String>) -> Result<String, ConfigError> {
+    let missing = env::names(text).into_iter().find(|name| variables.get(*name).is_none_or(String::is_empty));
+    match missing {
+        Some(name) => Err(ConfigError::SubPathVariable { text: text.to_owned(), name: name.to_owned() }),
+        None => Ok(env::expand(text, variables)),
+    }
 }
 
 fn relative(path: &str) -> Result<(), ConfigError> {
@@ -562,6 +573,14 @@ mod tests {
                 },
             ]
         );
+        // Or pods that differ in a name would share a directory of the claim.
+        for variables in [BTreeMap::new(), [("DIR".to_owned(), String::new())].into()] {
+            let error = uses(&pod, &container, &variables).expect_err("there is no such directory");
+            assert_eq!(
+                error.to_string(),
+                "failed to expand subPathExpr \"$(DIR)/z\": missing value for \"DIR\""
+            );
+        }
         let escape = [("DIR".to_owned(), "..".to_owned())].into();
         assert_eq!(uses(&pod, &container, &escape), Err(ConfigError::UnsafePath("../z".into())));
     }
