@@ -132,10 +132,11 @@ fn refuse(pod: &Pod, container: &Container, identity: &Identity) -> Result<(), C
         let name = profile.localhost_profile.as_deref().unwrap_or_default();
         return refused(format!("AppArmor profile \"{name}\""), "leave it out: the node loads no profiles");
     }
-    if own.and_then(|own| own.proc_mount.as_deref()) == Some("Unmasked") {
+    if own.and_then(|own| own.proc_mount.as_deref()) == Some("Unmasked") && !identity.privileged {
         let hint = "leave it out, or set privileged: kernel interfaces are open only there";
         return refused("procMount: Unmasked".to_owned(), hint);
     }
+    refuse_mounts(container)?;
     let probes = [&container.startup_probe, &container.liveness_probe, &container.readiness_probe];
     if probes.into_iter().flatten().any(|probe| probe.grpc.is_some()) {
         return refused("a grpc probe".to_owned(), "use exec, httpGet or tcpSocket");
@@ -146,6 +147,25 @@ fn refuse(pod: &Pod, container: &Container, identity: &Identity) -> Result<(), C
     {
         let hint = "set privileged if the container needs device nodes: nothing else on this node keeps it from the disks";
         return refused(format!("capability \"{name}\""), hint);
+    }
+    Ok(())
+}
+
+/// What no volume here can have.
+fn refuse_mounts(container: &Container) -> Result<(), ConfigError> {
+    let refused = |what: String, hint: &'static str| Err(ConfigError::Unsupported { what, hint });
+    if container.volume_devices.iter().flatten().next().is_some() {
+        return refused("volumeDevices".to_owned(), "use volumeMounts: the node has no volumes of blocks");
+    }
+    for mount in container.volume_mounts.iter().flatten() {
+        if let Some(kind) = mount.mount_propagation.as_deref().filter(|kind| !matches!(*kind, "" | "None")) {
+            let hint = "leave it out: what is mounted later is seen only where it was mounted";
+            return refused(format!("mountPropagation \"{kind}\""), hint);
+        }
+        if mount.recursive_read_only.as_deref() == Some("Enabled") {
+            let hint = "use IfPossible: what is mounted below a hostPath stays as it is";
+            return refused("recursiveReadOnly: Enabled".to_owned(), hint);
+        }
     }
     Ok(())
 }
@@ -313,6 +333,19 @@ mod tests {
                 "\"a\"",
             ),
             (json!({}), context(json!({"procMount": "Unmasked"})), "procMount"),
+            (
+                json!({}),
+                json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}]}),
+                "mountPropagation \"Bidirectional\"",
+            ),
+            (
+                json!({}),
+                json!({"volumeMounts": [
+                    {"name": "v", "mountPath": "/v", "readOnly": true, "recursiveReadOnly": "Enabled"}
+                ]}),
+                "recursiveReadOnly",
+            ),
+            (json!({}), json!({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}), "volumeDevices"),
             (json!({}), json!({"livenessProbe": {"grpc": {"port": 1}}}), "grpc"),
             (
                 json!({}),
@@ -323,6 +356,17 @@ mod tests {
             let error = isolated(pod, container).expect_err(word).to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_so_already_is_not_refused() {
+        let privileged = json!({"securityContext": {"privileged": true, "procMount": "Unmasked"}});
+        isolated(json!({}), privileged).expect("all is unmasked there");
+        let mounts = json!({"volumeMounts": [
+            {"name": "v", "mountPath": "/v", "mountPropagation": "None", "recursiveReadOnly": "Disabled"},
+            {"name": "w", "mountPath": "/w", "recursiveReadOnly": "IfPossible"},
+        ]});
+        isolated(json!({}), mounts).expect("it is asked for nothing");
     }
 
     #[test]
