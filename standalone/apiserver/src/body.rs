@@ -134,7 +134,8 @@ fn yaml(body: &[u8]) -> Result<Value> {
     // JSON first: it is what programs send, and is read many times faster as such.
     let parsed = serde_json::from_slice(body).or_else(|_| {
         let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        // The text itself, which the parser would quote, is the client's.
+        serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())
     });
     parsed.map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))
 }

@@ -1,7 +1,7 @@
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use serde_json::{Value, json};
 
-use super::{decode, duplicates};
+use super::{BODY_LIMIT, Body, YAML, decode, duplicates, patch};
 
 /// A field of bytes.
 fn bytes(number: u8, content: &[u8]) -> Vec<u8> {
@@ -133,4 +133,51 @@ fn fields_that_stand_twice_are_found() {
     assert_eq!(duplicates(json), ["b[0].d.e", "b[1].c", "a", "a"]);
     assert!(duplicates(br#"{"a":{"b":1},"c":{"b":1}}"#).is_empty());
     assert!(duplicates(b"a: 1\na: 2\n").is_empty());
+}
+
+/// Why a body is refused, if it is: on the stack that a thread of the server has, in the build that takes most of it.
+fn refused(method: &Method, media_type: &str, text: String) -> Option<String> {
+    let request = Request::builder().method(method).uri("/").header(header::CONTENT_TYPE, media_type);
+    let request = request.body(text).unwrap();
+    let read = move || Body::of(&request).object().err().map(|failure| failure.message);
+    std::thread::Builder::new().stack_size(2 << 20).spawn(read).unwrap().join().unwrap()
+}
+
+#[test]
+fn yaml_that_is_made_to_cost_more_than_it_is_long_is_refused() {
+    let nested =
+        |open: &str, close: &str, depth| format!("a: {}1{}", open.repeat(depth), close.repeat(depth));
+    let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let below = vec![format!("*a{}", level - 1); 10].join(", ");
+        aliases.extend([format!("a{level}: &a{level} [{below}]\n")]);
+    }
+    let indented: Vec<_> = (0..2000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    for (method, media_type) in [(Method::POST, YAML), (Method::PATCH, patch::APPLY)] {
+        let refused = |text| refused(&method, media_type, text);
+        for (open, close) in [("[", "]"), ("{a: ", "}"), ("{\"a\":", "}"), ("&a [", "]")] {
+            assert_eq!(refused(nested(open, close, 40)), None);
+            // The deepest that are taken, and those around them.
+            let depths = (44..140).step_by(4).map(|depth| refused(nested(open, close, depth)).is_some());
+            assert!(depths.is_sorted(), "{open}");
+            let error = refused(nested(open, close, 10_000)).unwrap();
+            assert!(error.starts_with("error decoding YAML: "), "{error}");
+        }
+        for text in [indented.concat(), aliases.clone()] {
+            let error = refused(text).unwrap();
+            assert!(error.starts_with("error decoding YAML: "), "{error}");
+            assert!(error.lines().count() == 1 && error.len() < 300, "{error}");
+        }
+        let error = refused(format!("a: {}", "x".repeat(BODY_LIMIT - 3))).unwrap();
+        assert!(error.contains("too large"), "{error}");
+    }
+}
+
+/// The bytes are not so much as looked at: whatever holds them, and whatever they were.
+#[test]
+fn a_body_beyond_the_limit_is_not_read() {
+    let request = Request::post("/").header(header::CONTENT_TYPE, "application/yaml");
+    let body = Body::of(&request.body(vec![b'x'; 100 << 20]).unwrap());
+    assert!(body.is_too_large());
+    assert_eq!(body.object().unwrap(), Value::Null);
 }
