@@ -261,6 +261,18 @@ async fn tokens_may_come_from_elsewhere() {
 }
 
 #[tokio::test]
+async fn passwords_do_not_follow_whom_a_place_of_tokens_sends_elsewhere() {
+    let stranger = Fake::start(Auth::None, Tls::No).await;
+    let fake = Fake::start(TOKEN, Tls::No).await;
+    let node = Node::new();
+    let (name, _) = give_app(&fake, &[Layer::new("file", 10)]);
+    fake.odd("GET /token", Odd::Redirect(format!("http://{}/token", stranger.host)));
+    node.error(keyring(&fake.host, PASSWORD), &fake, &name).await;
+    assert!(fake.requests().contains(&"GET /token with a password".to_owned()), "{:?}", fake.requests());
+    assert_eq!(stranger.requests(), ["GET /token"], "without a password");
+}
+
+#[tokio::test]
 async fn interruptions_are_lived_through() {
     let fake = Fake::start(Auth::None, Tls::No).await;
     let layers = layers();
