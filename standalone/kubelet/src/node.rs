@@ -39,7 +39,7 @@ pub struct Machine {
 }
 
 /// What takes the limits of containers to hold; those of users' own sessions need asking for.
-const NO_LIMITS: &str = "the node takes pods; their limits on memory, CPU and processes do not hold, as it may write no cgroup: \
+const NO_LIMITS: &str = "the node takes pods; their limits on memory, CPU and processes do not hold, as it may not set them: \
                          start it with \"systemd-run --user --scope -p Delegate=yes\" if it is not root's";
 
 /// The Node as of `now`: all of the machine is for pods, as nothing is set aside here.

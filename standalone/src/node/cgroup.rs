@@ -64,12 +64,26 @@ pub(super) fn parents(instance: &str) -> Vec<PathBuf> {
                 tracing::warn!(
                     cgroup = %parent.display(),
                     %error,
-                    "cannot use this cgroup; containers run without its limits"
+                    "cannot use this cgroup; containers run without its limits; start the command with \"systemd-run --user \
+                     --scope -p Delegate=yes\" if it is not root's"
                 );
             }
         }
     }
     usable
+}
+
+/// Whether all limits of containers hold that are put below these directories: a cgroup that can be made is not one whose
+/// limits can be set.
+pub(super) fn limits_hold(parents: &[PathBuf]) -> bool {
+    // What version 2 calls it in its list, and a file that version 1 has for it.
+    let controllers = [("memory", "memory.limit_in_bytes"), ("pids", "pids.max"), ("cpu", "cpu.shares")];
+    controllers.into_iter().all(|(name, file)| {
+        parents.iter().any(|parent| match std::fs::read_to_string(parent.join("cgroup.subtree_control")) {
+            Ok(enabled) => enabled.split_whitespace().any(|controller| controller == name),
+            Err(_) => parent.join(file).exists(),
+        })
+    })
 }
 
 fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
@@ -88,7 +102,8 @@ fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> io::Result<()> {
             tracing::warn!(
                 cgroup = %hierarchy.own.display(),
                 "limits on memory, CPU and processes are not enforced, as other processes share this cgroup; start \
-                 the command with \"systemd-run --scope -p Delegate=yes\" to enforce them"
+                 the command with \"systemd-run --scope -p Delegate=yes\" to enforce them, and with --user if it is not \
+                 root's"
             );
         }
     }
@@ -384,6 +399,29 @@ mod tests {
             let limits = Limits { cpu_shares: Some(shares), ..Limits::default() };
             assert_eq!(settings(limits, true), [("cpu.weight", weight.to_owned())]);
         }
+    }
+
+    #[test]
+    fn limits_hold_where_all_of_them_can_be_set() {
+        let root = tempfile::tempdir().expect("a directory");
+        let with = |name: &str, files: &[(&str, &str)]| {
+            let directory = root.path().join(name);
+            std::fs::create_dir(&directory).expect("made");
+            for (file, content) in files {
+                std::fs::write(directory.join(file), content).expect("written");
+            }
+            directory
+        };
+        let own = "cgroup.subtree_control";
+        let delegated = with("delegated", &[(own, "cpu memory pids\n")]);
+        let shared = with("shared", &[(own, "\n")]);
+        let half = with("half", &[(own, "memory pids\n"), ("memory.max", "max")]);
+        let memory = with("memory", &[("memory.limit_in_bytes", "")]);
+        let (pids, cpu) = (with("pids", &[("pids.max", "")]), with("cpu", &[("cpu.shares", "")]));
+        let hold = |parents: &[&PathBuf]| limits_hold(&parents.iter().copied().cloned().collect::<Vec<_>>());
+        assert!(hold(&[&delegated]));
+        assert!(!hold(&[]) && !hold(&[&shared]) && !hold(&[&half]));
+        assert!(hold(&[&shared, &memory, &pids, &cpu]) && !hold(&[&shared, &memory, &pids]));
     }
 
     #[test]

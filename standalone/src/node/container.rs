@@ -256,7 +256,7 @@ impl Attempt {
 
     /// Ends what a shim that was killed would have ended.
     fn end_orphans(&self) {
-        instance::kill_orphans(&self.directory());
+        instance::kill_below(&self.directory());
         for parent in &self.node.known_cgroups {
             super::cgroup::remove_tree(&parent.join(self.id()));
         }

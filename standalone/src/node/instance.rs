@@ -136,16 +136,7 @@ fn cleanup(data_dir: &Path) -> Result<(), NodeError> {
 /// Kills every container a node ran with this data directory, unmounts what it mounted and removes its cgroups and its
 /// network. Safe to repeat after being killed at any point.
 pub(super) fn end(data_dir: &Path) -> Result<(), NodeError> {
-    for _ in 0..KILL_ROUNDS {
-        let found = processes(data_dir);
-        if found.is_empty() {
-            break;
-        }
-        for process in found {
-            process.signal(Signal::SIGKILL);
-        }
-        std::thread::sleep(KILL_PAUSE);
-    }
+    kill_below(data_dir);
     for parent in known_cgroups(data_dir) {
         cgroup::remove_tree(&parent);
         // The directory shared by all instances goes with the last one; fails, rightly, while others are there.
@@ -244,8 +235,8 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(bytes_as_os(&plain))
 }
 
-/// Kills what a shim that was itself killed may have left of one container.
-pub(super) fn kill_orphans(directory: &Path) {
+/// Kills the shims that work below a directory, and what they may have left of their containers.
+pub(super) fn kill_below(directory: &Path) {
     for _ in 0..KILL_ROUNDS {
         let found = processes(directory);
         if found.is_empty() {

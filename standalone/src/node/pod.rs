@@ -107,7 +107,7 @@ pub(super) async fn purge(node: &Arc<Node>, uid: &str) {
         if !directory.exists() {
             return;
         }
-        instance::kill_orphans(&directory);
+        instance::kill_below(&directory);
         for parent in &shared.known_cgroups {
             let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
             let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));

@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use ropewalk_kubelet::node::{self, Machine};
 use serde_json::json;
 
-use super::Node;
+use super::{Node, cgroup};
 
 /// The wait before a failed registration is tried again: the API server is in this process, or starting.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ fn machine(node: &Node, version: String) -> Machine {
         system_uuid: read("/sys/class/dmi/id/product_uuid"),
         version,
         network: node.config.network.to_string(),
-        limits: !node.cgroups.is_empty(),
+        limits: cgroup::limits_hold(&node.cgroups),
         runtime: concat!("ropewalk://", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
