@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Doubts, Warning, items, text, texts};
+use crate::strict::Hints;
 use crate::variables;
 
 /// How much text is searched for the directories of workspaces that nothing else mentions, in bytes: some milliseconds'
@@ -25,6 +26,7 @@ pub(super) struct Uses<'a> {
     size: usize,
     /// How much has been searched.
     searched: Cell<usize>,
+    hints: Hints,
 }
 
 impl<'a> Uses<'a> {
@@ -103,6 +105,7 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Dou
     let referring = items(spec, "steps", path).any(|(_, step)| step.get("ref").is_some_and(|r| !r.is_null()));
     let taken: BTreeSet<&str> =
         containers().flat_map(|(_, container)| texts(container, "workspaces", "name")).collect();
+    let declared: BTreeSet<&str> = texts(spec, "workspaces", "name").collect();
     for (at, workspace) in items(spec, "workspaces", path).filter(|_| !referring) {
         let name = text(workspace, "name");
         let mentioned = || match text(workspace, "mountPath") {
@@ -113,7 +116,11 @@ pub(super) fn task(spec: &Value, path: &str, uses: &Uses<'_>, warnings: &mut Dou
         if !(name.is_empty() || taken.contains(name) || uses.workspaces.contains(name) || mentioned()) {
             warnings.push(|| {
                 let message = format!("nothing uses workspace \"{name}\"");
-                let hint = format!("its files are at $(workspaces.{name}.path)");
+                let others = uses.workspaces.iter().map(String::as_str);
+                let hint = match uses.hints.nearest(name, others.filter(|other| !declared.contains(other))) {
+                    Some(other) => format!("\"{other}\" is used, and is declared nowhere"),
+                    None => format!("its files are at $(workspaces.{name}.path)"),
+                };
                 Warning { path: format!("{}.name", at()), message, hint }
             });
         }
