@@ -69,6 +69,12 @@ pub(crate) fn cases() -> Vec<Case> {
             ensure!(found | MKNOD == (USUAL | MKNOD) & !CHOWN, "CapBnd is {found:016x}");
             Ok(())
         }),
+        secured("all capabilities but one", STATUS,
+            json!({ "capabilities": { "add": ["ALL"], "drop": ["SYS_PTRACE"] } })).only(Kind::Standalone).also(|seen| {
+            let found = seen.mask("CapBnd")?;
+            ensure!(found & (SYS_PTRACE | SYS_ADMIN | CHOWN) == SYS_ADMIN | CHOWN, "CapBnd is {found:016x}");
+            Ok(())
+        }),
         secured("a user without rights has none to use", STATUS, json!({ "runAsUser": 1234 })).also(|seen| {
             let bounding = seen.mask("CapBnd")?;
             ensure!(bounding & CHOWN != 0, "CapBnd is {bounding:016x}");
