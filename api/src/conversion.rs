@@ -14,8 +14,9 @@ pub(crate) mod resolution;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::{self, Kind};
+use crate::schema::{self, Shape};
+use crate::strict;
 use crate::validate::{FieldError, FieldErrors};
-use crate::{schema, strict};
 use differences::{Fate, PREFIX, RENAMED, TEMPLATE, TEMPLATE_OF, TEMPLATED};
 use kept::Kept;
 
@@ -155,11 +156,11 @@ pub fn path_in_v1beta1(kind: &str, path: &str) -> String {
 /// Makes an object of v1beta1 one of v1, and gives what v1 has no place for.
 fn to_v1(kind: &Kind, object: &mut Value) -> Kept {
     let mut kept = Kept::default();
-    if let Some(schema) = schema::full(kind.kind, kind.version) {
+    if let Some(shape) = schema::full(kind.kind, kind.version).and_then(schema::shape) {
         let visit = &mut |within: &str, fields: &mut Map<String, Value>, pointer: &str| {
             fields_to_v1(within, fields, pointer, &mut kept);
         };
-        walk(schema, object, &mut String::new(), Order::OutsideIn, visit);
+        walk(shape, object, &mut String::new(), Order::OutsideIn, visit);
     }
     kept
 }
@@ -217,11 +218,11 @@ fn fields_to_v1(within: &str, fields: &mut Map<String, Value>, pointer: &str, ke
 
 fn to_v1beta1(kind: &Kind, object: &mut Value) {
     let mut kept = Kept::load(kind.kind, object);
-    if let Some(schema) = schema::full(kind.kind, kind.version) {
+    if let Some(shape) = schema::full(kind.kind, kind.version).and_then(schema::shape) {
         let visit = &mut |within: &str, fields: &mut Map<String, Value>, pointer: &str| {
             fields_to_v1beta1(within, fields, pointer, &mut kept);
         };
-        walk(schema, object, &mut String::new(), Order::InsideOut, visit);
+        walk(shape, object, &mut String::new(), Order::InsideOut, visit);
     }
     kept.store(kind.kind, object);
 }
@@ -353,25 +354,27 @@ enum Order {
 
 /// Visits every object of a type of ours, with its type and its JSON pointer, along the schema of v1.
 fn walk(
-    schema: &'static Value,
+    shape: &'static Shape,
     value: &mut Value,
     pointer: &mut String,
     order: Order,
     visit: &mut impl FnMut(&str, &mut Map<String, Value>, &str),
 ) {
-    let (within, schema) = schema::resolve(schema);
+    let within = shape.name;
     if within.is_some_and(|within| within.starts_with(schema::KUBERNETES)) {
         return;
     }
     let within = within.unwrap_or_default();
     match value {
         Value::Object(fields) => {
-            let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+            let Some(properties) = shape.properties else { return };
             if order == Order::OutsideIn {
                 visit(within, fields, pointer);
             }
             for (field, value) in fields.iter_mut() {
-                let Some(property) = properties.get(field) else { continue };
+                let Some(property) = shape.field(field).filter(|_| properties.contains_key(field)) else {
+                    continue;
+                };
                 let length = pointer.len();
                 pointer.extend(["/", field]);
                 walk(property, value, pointer, order, visit);
@@ -382,11 +385,11 @@ fn walk(
             }
         }
         Value::Array(items) => {
-            let Some(schema) = schema.get("items") else { return };
+            let Some(shape) = shape.items() else { return };
             for (index, item) in items.iter_mut().enumerate() {
                 let length = pointer.len();
                 pointer.extend(["/", &index.to_string()]);
-                walk(schema, item, pointer, order, visit);
+                walk(shape, item, pointer, order, visit);
                 pointer.truncate(length);
             }
         }

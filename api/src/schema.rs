@@ -4,7 +4,7 @@
 //! recursive types are references. [`crate::strict`] walks it to find unknown fields, [`crate::crd`] cuts the CRDs'
 //! schemas from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -141,6 +141,91 @@ pub(crate) fn is_int_or_string(schema: &Value) -> bool {
     schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
 }
 
+/// A schema as [`resolve`] finds it, with what is asked of it at every value: large objects have a hundred thousand of
+/// these, and searching a schema anew at each took longer than reading them.
+pub(crate) struct Shape {
+    /// The definition it came from.
+    pub(crate) name: Option<&'static str>,
+    /// See [`json_type`].
+    pub(crate) json_type: Option<&'static str>,
+    /// See [`is_duration`].
+    pub(crate) is_duration: bool,
+    /// See [`is_int_or_string`].
+    pub(crate) is_int_or_string: bool,
+    /// The fields it knows; `None` when it names none.
+    pub(crate) properties: Option<&'static Map<String, Value>>,
+    fields: HashMap<&'static str, usize>,
+    others: Option<usize>,
+    items: Option<usize>,
+}
+
+impl Shape {
+    /// The shape of a field: of this one, or else of any.
+    pub(crate) fn field(&self, name: &str) -> Option<&'static Shape> {
+        self.fields.get(name).copied().or(self.others).map(|index| &SHAPES.all[index])
+    }
+
+    /// The shape of a list's elements.
+    pub(crate) fn items(&self) -> Option<&'static Shape> {
+        self.items.map(|index| &SHAPES.all[index])
+    }
+}
+
+/// Shapes refer to each other by their places, as types may contain themselves.
+#[derive(Default)]
+struct Shapes {
+    all: Vec<Shape>,
+    /// By what tells one from another: where its schema stands in memory, and the name it is known by.
+    places: HashMap<(usize, Option<&'static str>), usize>,
+}
+
+static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
+    let mut shapes = Shapes::default();
+    for root in SCHEMAS.roots.values().flat_map(BTreeMap::values).chain(SCHEMAS.definitions.values()) {
+        shapes.add(root);
+    }
+    shapes
+});
+
+impl Shapes {
+    fn key(schema: &'static Value, name: Option<&'static str>) -> (usize, Option<&'static str>) {
+        (std::ptr::from_ref(schema).addr(), name)
+    }
+
+    fn add(&mut self, schema: &'static Value) -> usize {
+        let (name, schema) = resolve(schema);
+        if let Some(place) = self.places.get(&Self::key(schema, name)) {
+            return *place;
+        }
+        let place = self.all.len();
+        self.places.insert(Self::key(schema, name), place);
+        let properties = schema.get("properties").and_then(Value::as_object);
+        self.all.push(Shape {
+            name,
+            json_type: json_type(schema),
+            is_duration: is_duration(schema),
+            is_int_or_string: is_int_or_string(schema),
+            properties,
+            fields: HashMap::new(),
+            others: None,
+            items: None,
+        });
+        let fields = properties.into_iter().flatten();
+        let fields = fields.map(|(name, schema)| (name.as_str(), self.add(schema))).collect();
+        let others = schema.get("additionalProperties").map(|schema| self.add(schema));
+        let items = schema.get("items").map(|schema| self.add(schema));
+        let shape = &mut self.all[place];
+        (shape.fields, shape.others, shape.items) = (fields, others, items);
+        place
+    }
+}
+
+/// The shape of a schema that is part of one of [`full`]'s or of a [`definition`].
+pub(crate) fn shape(schema: &'static Value) -> Option<&'static Shape> {
+    let (name, schema) = resolve(schema);
+    SHAPES.places.get(&Shapes::key(schema, name)).map(|place| &SHAPES.all[*place])
+}
+
 /// The definition of this name; those of v1beta1 have a prefix, see [`differences`].
 pub(crate) fn definition(name: &str) -> Option<&'static Value> {
     SCHEMAS.definitions.get(name)
@@ -174,5 +259,17 @@ mod tests {
         let (name, _) = resolve(&step["properties"]["securityContext"]);
         assert_eq!(name, Some("io.k8s.api.core.v1.SecurityContext"));
         assert_eq!(json_type(&step["properties"]["image"]), Some("string"));
+    }
+
+    #[test]
+    fn shapes_follow_their_schemas_into_types_that_contain_themselves() {
+        let spec = shape(&full("Pipeline", "v1").unwrap()["properties"]["spec"]).unwrap();
+        let task = spec.field("tasks").and_then(Shape::items).unwrap();
+        assert_eq!((spec.name, task.name), (Some("PipelineSpec"), Some("PipelineTask")));
+        assert!(std::ptr::eq(task.field("pipelineSpec").unwrap(), spec));
+        assert!(task.field("nonsense").is_none());
+        let labels = shape(full("Task", "v1").unwrap()).unwrap().field("metadata").unwrap().field("labels");
+        assert_eq!(labels.unwrap().field("anything").unwrap().json_type, Some("string"));
+        assert!(shape(definition("TaskSpec").unwrap()).is_some());
     }
 }

@@ -14,8 +14,9 @@ use ropewalk_quantity::Quantity;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::GoDuration;
 use crate::conversion::differences;
-use crate::{GoDuration, schema};
+use crate::schema::{self, Shape};
 
 /// One thing wrong with the form of an object.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -181,8 +182,8 @@ pub fn check(kind: &str, object: &Value) -> Vec<Finding> {
 /// As [`check`], with the number of what is not told.
 pub fn check_all(kind: &str, object: &Value) -> Findings {
     let mut findings = Findings::default();
-    if let Some(schema) = schema::of(kind, object) {
-        walk(schema, None, object, &mut String::new(), &mut findings);
+    if let Some(shape) = schema::of(kind, object).and_then(schema::shape) {
+        walk(shape, None, object, &mut String::new(), &mut findings);
     }
     findings
 }
@@ -190,19 +191,21 @@ pub fn check_all(kind: &str, object: &Value) -> Findings {
 /// Whether a value has the form of this schema.
 pub(crate) fn fits(schema: &'static Value, value: &Value) -> bool {
     let mut findings = Findings::default();
-    walk(schema, None, value, &mut String::new(), &mut findings);
+    if let Some(shape) = schema::shape(schema) {
+        walk(shape, None, value, &mut String::new(), &mut findings);
+    }
     findings.first.is_empty()
 }
 
 fn walk(
-    schema: &'static Value,
+    shape: &'static Shape,
     within: Option<&'static str>,
     value: &Value,
     path: &mut String,
     findings: &mut Findings,
 ) {
-    let (name, schema) = schema::resolve(schema);
-    if schema::is_int_or_string(schema) {
+    let name = shape.name;
+    if shape.is_int_or_string {
         if !(value.is_null() || value.is_string() || value.is_number()) {
             findings.push(path, || wrong_type("a number or a string", value));
         }
@@ -213,11 +216,11 @@ fn walk(
         }
         return;
     }
-    let Some(json_type) = schema::json_type(schema) else { return };
+    let Some(json_type) = shape.json_type else { return };
     let (fits, expected) = match json_type {
         "object" => (value.is_object(), "a map"),
         "array" => (value.is_array(), "a list"),
-        "string" if schema::is_duration(schema) => (value.is_string(), DURATION),
+        "string" if shape.is_duration => (value.is_string(), DURATION),
         "string" => (value.is_string(), "a string"),
         "boolean" => (value.is_boolean(), "true or false"),
         "integer" => (value.is_i64() || value.is_u64(), "a whole number"),
@@ -229,7 +232,7 @@ fn walk(
         }
         return;
     }
-    if let Some(text) = value.as_str().filter(|_| schema::is_duration(schema))
+    if let Some(text) = value.as_str().filter(|_| shape.is_duration)
         && text.parse::<GoDuration>().is_err()
     {
         findings.push(path, || wrong_text(DURATION, text));
@@ -237,20 +240,17 @@ fn walk(
     match value {
         Value::Object(fields) => {
             let within = name.or(within);
-            let properties = schema.get("properties").and_then(Value::as_object);
-            let others = schema.get("additionalProperties");
             for (field, value) in fields {
                 let length = path.len();
                 if !path.is_empty() {
                     path.push('.');
                 }
                 path.push_str(field);
-                match (properties.and_then(|known| known.get(field)), others) {
-                    (Some(property), _) => walk(property, within, value, path, findings),
-                    (None, Some(property)) => walk(property, within, value, path, findings),
-                    (None, None) => {
+                match shape.field(field) {
+                    Some(property) => walk(property, within, value, path, findings),
+                    None => {
                         // An object that names no fields takes any.
-                        if let Some(known) = properties {
+                        if let Some(known) = shape.properties {
                             findings.push(path, || {
                                 let is_root = length == 0;
                                 let outer = || is_root.then(|| outer_of(field, known)).flatten();
@@ -264,11 +264,11 @@ fn walk(
             }
         }
         Value::Array(items) => {
-            let Some(schema) = schema.get("items") else { return };
+            let Some(shape) = shape.items() else { return };
             for (index, item) in items.iter().enumerate() {
                 let length = path.len();
                 path.extend(["[", &index.to_string(), "]"]);
-                walk(schema, within, item, path, findings);
+                walk(shape, within, item, path, findings);
                 path.truncate(length);
             }
         }
