@@ -142,7 +142,7 @@ pub(crate) fn is_int_or_string(schema: &Value) -> bool {
 }
 
 /// A schema as [`resolve`] finds it, with what is asked of it at every value: large objects have a hundred thousand of
-/// these, and searching a schema anew at each took longer than reading them.
+/// these, and a schema need not be searched anew at each.
 pub(crate) struct Shape {
     /// The definition it came from.
     pub(crate) name: Option<&'static str>,
