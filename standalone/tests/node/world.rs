@@ -299,10 +299,14 @@ impl Left {
             let name = device.file_name().to_string_lossy().into_owned();
             assert!(!name.starts_with(&link), "the link {name} is left");
         }
-        // The addresses of this machine, and the routes of all tables.
+        // The addresses of this machine, and the routes of all tables: the leaves of the trie. Its inner nodes are what
+        // several have in common, and look like addresses that nobody has.
         let routes = std::fs::read_to_string("/proc/net/fib_trie").expect("routes");
-        let prefix = format!(" {a}.{b}.{c}.");
-        assert!(!routes.contains(&prefix), "a route or an address in{prefix} is left: {routes}");
+        let prefix = format!("{a}.{b}.{c}.");
+        assert!(
+            !routes.contains(&format!("|-- {prefix}")),
+            "a route or an address in {prefix} is left: {routes}"
+        );
     }
 }
 

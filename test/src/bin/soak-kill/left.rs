@@ -105,7 +105,8 @@ fn networked([a, b, c]: [u8; 3]) -> usize {
     let devices = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let links = devices.filter(|device| device.file_name().to_string_lossy().starts_with(&name));
     let routes = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
-    links.count() + routes.matches(&format!(" {a}.{b}.{c}.")).count()
+    // Leaves of the trie: its inner nodes are what several routes have in common.
+    links.count() + routes.matches(&format!("|-- {a}.{b}.{c}.")).count()
 }
 
 /// As the kernel names them: `net:[4026531840]`.
