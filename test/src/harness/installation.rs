@@ -33,6 +33,10 @@ pub const WEBHOOK: &str = "tekton-pipelines-webhook";
 /// How long a Deployment may take to be as asked for: images are on the node, and probes come every few seconds.
 const SETTLED: Duration = Duration::from_mins(1);
 
+/// How long a pod may be there that was asked to end: half a minute of grace, and the kubelet tidies up containers that it
+/// overlooked as they ended once a minute.
+const GONE: Duration = Duration::from_secs(150);
+
 /// The installation in the world's cluster.
 pub struct Installation {
     client: Client,
@@ -115,7 +119,7 @@ impl Installation {
     async fn ending_are_gone(&self, deployment: &str) -> Result<()> {
         for pod in self.pods(deployment).await? {
             if pod.metadata.deletion_timestamp.is_some() {
-                gone(self.api::<Pod>(), pod.metadata.name.as_deref().unwrap_or_default(), SETTLED).await?;
+                gone(self.api::<Pod>(), pod.metadata.name.as_deref().unwrap_or_default(), GONE).await?;
             }
         }
         Ok(())
