@@ -70,12 +70,13 @@ async fn attempt(args: args::Run, screen: &Arc<Screen>) -> Result<bool, Stop> {
     let objects = assemble(documents, &additions)?;
 
     let mut interrupt = std::pin::pin!(interrupted());
-    let standalone = Standalone::start(config(args.rootfs, args.runtime, args.data_dir))
+    let mut standalone = Standalone::start(config(args.rootfs, args.runtime, args.data_dir))
         .map_err(|error| crate::from_chain(&error))?;
-    let client = standalone.client();
+    let (client, pulls) = (standalone.client(), standalone.pulls());
     let outcome = tokio::select! {
         outcome = apply_and_follow(&client, &objects, screen) => outcome,
-        never = pulls::show(standalone.pulls(), screen) => match never {},
+        never = pulls::show(pulls, screen) => match never {},
+        error = standalone.failed() => Err(crate::from_chain(&error).into()),
         () = &mut interrupt => {
             screen.line("interrupted: stopping what runs");
             Err(Stop::Interrupted)

@@ -39,17 +39,22 @@ async fn attempt(args: args::Up) -> Result<(), Diagnostic> {
         image_bytes: u64::from(args.keep_images_gib) << 30,
         ..run::config(args.rootfs, args.runtime, args.data_dir)
     };
-    let standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
+    let mut standalone = Standalone::start(config).map_err(|error| crate::from_chain(&error))?;
     let told = standalone.served().map_or(Ok(()), |served| {
         let (address, file) = (served.address, served.kubeconfig.display());
         let network = &served.network;
         crate::print(&format!("serving at https://{address}\nexport KUBECONFIG={file}\n{network}\n"))
     });
-    if told.is_ok() {
-        interrupt.await;
-    }
-    standalone.stop().await.map_err(|error| crate::from_chain(&error))?;
-    told?;
+    let served = match told {
+        Ok(()) => tokio::select! {
+            () = interrupt => Ok(()),
+            error = standalone.failed() => Err(crate::from_chain(&error)),
+        },
+        refused => refused,
+    };
+    let stopped = standalone.stop().await.map_err(|error| crate::from_chain(&error));
+    // What made it stop comes before what then could not be tidied.
+    served.and(stopped)?;
     let running = home::running(&directory);
     if running == 0 {
         return Ok(());

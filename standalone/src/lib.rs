@@ -184,7 +184,8 @@ pub struct Standalone {
     /// What ends with this process; none where containers run on.
     instance: Option<Instance>,
     shutdown: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    /// The parts. Only the node can fail once it was started.
+    tasks: JoinSet<Result<(), NodeError>>,
 }
 
 impl Standalone {
@@ -233,7 +234,7 @@ impl Standalone {
                 for listener in [Some(door.listener), door.inner].into_iter().flatten() {
                     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
                     let (identity, stopped) = (Arc::clone(&door.identity.config), stopped(stopping.clone()));
-                    tasks.spawn(server.clone().serve_https(listener, identity, stopped));
+                    tasks.spawn(server.clone().serve_https(listener, identity, stopped).map(Ok));
                 }
                 // Whoever waits for the file finds a server that answers.
                 let text = kubeconfig::text(door.served.address, &door.identity.authority, &door.admin);
@@ -251,6 +252,7 @@ impl Standalone {
                     // A sender that is gone means the same as a signal.
                     _ = stopping.wait_for(|stop| *stop) => {}
                 }
+                Ok(())
             });
         }
         let commands = node::exec::Commands::new(&data_dir, node::OWN_EXECUTABLE);
@@ -271,7 +273,7 @@ impl Standalone {
         };
         let options = Options { config: config_now, settings, namespace: None, images, metrics };
         let stopped = stopped(stopping.clone()).boxed();
-        tasks.spawn(ropewalk_controller::run(client.clone(), options, stopped));
+        tasks.spawn(ropewalk_controller::run(client.clone(), options, stopped).map(Ok));
         let data_root = config.data_root.clone();
         let node = NodeConfig {
             rootfs: config.rootfs,
@@ -288,12 +290,7 @@ impl Standalone {
             None => node,
         };
         let pulls = node.pulls.subscribe();
-        let node = node::run(client.clone(), node, stopping);
-        tasks.spawn(async move {
-            if let Err(error) = node.await {
-                tracing::error!(error = &error as &dyn std::error::Error, "the node has stopped");
-            }
-        });
+        tasks.spawn(node::run(client.clone(), node, stopping));
         Ok(Self { client, server, served, pulls, data_root, _lock: lock, instance, shutdown, tasks })
     }
 
@@ -310,6 +307,17 @@ impl Standalone {
     /// The pulls that are under way.
     pub fn pulls(&self) -> watch::Receiver<Pulls> {
         self.pulls.clone()
+    }
+
+    /// Resolves with the reason once the node has failed: nothing will run any more, and there is nothing left to do but
+    /// [`stop`](Self::stop). Safe to drop and to call again.
+    pub async fn failed(&mut self) -> Error {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                return error.into();
+            }
+        }
+        std::future::pending().await
     }
 
     /// Stops every part. Where the API was served containers run on, for the next process; elsewhere they are ended, and

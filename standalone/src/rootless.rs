@@ -43,7 +43,8 @@ pub enum RootlessError {
     Missing(Missing),
     /// The data directory cannot be used.
     #[error(
-        "cannot {what} \"{path}\"; choose a directory of this user's own with --data-dir or XDG_DATA_HOME"
+        "cannot {what} \"{path}\"; choose a directory of this user's own with XDG_DATA_HOME, or with --data-dir where \
+         that was given"
     )]
     Path {
         /// What was tried.

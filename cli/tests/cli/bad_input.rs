@@ -1,6 +1,8 @@
 //! What users get wrong: one clear message each, with its place, and the exit code that belongs to it.
 
-use crate::common::{can_run_containers, printed, run_text};
+use std::process::Command;
+
+use crate::common::{can_run_containers, example, printed, run_text};
 
 /// Refused before anything runs: exit code 2, the message, and where it stands.
 #[track_caller]
@@ -255,4 +257,23 @@ fn nothing_leads_out_of_a_volume() {
         let left: Vec<_> = std::fs::read_dir(outside.path()).expect("readable").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}: {}", printed(&output));
     }
+}
+
+/// Not the user's input, but as clear: what is run would wait for a node for ever.
+#[test]
+fn a_disk_that_is_full() {
+    if !can_run_containers() {
+        return;
+    }
+    let full = "mkdir -p /var/lib/ropewalk && mount -t tmpfs -o size=300k none /var/lib/ropewalk &&
+        exec timeout 60 \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", full, "sh", env!("CARGO_BIN_EXE_ropewalk"), "run", "--rootfs", "host"])
+        .arg(example("quickstart.yaml"))
+        .output()
+        .expect("unshare starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+    assert!(stderr.contains("cannot write \"/var/lib/ropewalk/"), "{}", printed(&output));
+    assert!(stderr.contains("No space left on device"), "{}", printed(&output));
 }

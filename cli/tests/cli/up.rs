@@ -337,3 +337,26 @@ fn strangers_get_no_further_than_the_door() {
     }
     server.stop();
 }
+
+/// A server without a node would take runs and never run them.
+#[test]
+fn it_ends_when_the_node_cannot_start() {
+    if !can_run_containers() {
+        return;
+    }
+    let directory = tempfile::tempdir_in("/var/lib").expect("a directory");
+    let node = directory.path().join("node");
+    fs::create_dir(&node).expect("made");
+    fs::write(node.join("entrypoint"), "in the way").expect("written");
+    let wanted = command(directory.path());
+    // One that serves on is ended, and its exit code is timeout's.
+    let ended = Command::new("timeout").arg("60").arg(wanted.get_program()).args(wanted.get_args()).output();
+    let ended = ended.expect("it starts");
+    let (code, said) = (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned());
+    assert_eq!(code, Some(2), "{}", printed(&ended));
+    assert!(
+        said.contains(&format!("cannot make \"{}/node/entrypoint\"", directory.path().display())),
+        "{said}"
+    );
+    assert!(said.contains("File exists"), "{said}");
+}
