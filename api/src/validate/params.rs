@@ -7,8 +7,17 @@ use super::{FieldError, FieldErrors};
 use crate::config::Config;
 use crate::{ParamSpec, ParamType, ParamValue, PropertySpec, StepResult, TaskResult, variables};
 
-/// The declared params of a Task, Pipeline or StepAction, with paths from `params` on.
+/// The declared params of a Task or Pipeline, with paths from `params` on.
 pub(super) fn declared(params: &[ParamSpec], config: &Config) -> FieldErrors {
+    let mut errors = of_a_step_action(params);
+    for param in params {
+        errors.also(allowed_values(param, config).via_key("params", &param.name));
+    }
+    errors
+}
+
+/// The declared params of a StepAction, with paths from `params` on. Upstream does not look at what they allow.
+pub(super) fn of_a_step_action(params: &[ParamSpec]) -> FieldErrors {
     let mut errors = FieldErrors::default();
     let mut seen = BTreeSet::new();
     for param in params {
@@ -19,7 +28,6 @@ pub(super) fn declared(params: &[ParamSpec], config: &Config) -> FieldErrors {
                 &[&format!("params[{}]", param.name)],
             ));
         }
-        errors.also(allowed_values(param, config).via_key("params", &param.name));
     }
     errors.also(names(params));
     errors

@@ -1,10 +1,10 @@
 //! StepAction (contract 2.6).
 
-use std::collections::BTreeSet;
+use k8s_openapi::api::core::v1::VolumeMount;
 
 use super::usage::{self, Around, Pool};
-use super::{FieldError, FieldErrors, Validated, params};
-use crate::config::Config;
+use super::{FieldError, FieldErrors, Validated, common, params};
+use crate::config::{ApiFields, Config};
 use crate::{ParamType, Step, StepAction, StepActionSpec, variables};
 
 impl Validated for StepAction {
@@ -27,32 +27,31 @@ fn spec(spec: &StepActionSpec, config: &Config) -> FieldErrors {
     if spec.script.contains("$(params") {
         errors.push(FieldError::new("param substitution in scripts is not allowed.", &["script"]));
     }
-    let step = as_step(spec);
-    if usage::uses_artifacts(&step) && !config.features.enable_artifacts {
-        errors.push(FieldError::new(
-            "feature flag enable-artifacts should be set to true to use artifacts feature.",
-            &[""],
-        ));
+    if spec.script.trim_start().starts_with("#!win") {
+        errors.also(common::gate("windows script support", ApiFields::Alpha, config, "script"));
     }
-    errors.also(params::declared(&spec.params, config));
+    errors.also(params::of_a_step_action(&spec.params));
     errors.also(params::step_results(&spec.results));
-    errors.also(usage::step_variables(&step, &Pool::new(&spec.params, Around::Nothing), &BTreeSet::new()));
+    errors.also(usage::step_action_variables(&as_step(spec), &Pool::new(&spec.params, Around::Nothing)));
     errors.also(volume_mounts(spec));
     errors
 }
 
-/// The step this becomes, as far as its variables go. Params in the script are refused above, whatever they name.
+/// The step this becomes, as far as its variables are looked at: upstream leaves out the working directory and where
+/// volumes are mounted. Params in the script are refused above, whatever they name.
 fn as_step(spec: &StepActionSpec) -> Step {
     let script = if spec.script.contains("$(params") { String::new() } else { spec.script.clone() };
+    let mounts = spec.volume_mounts.iter();
     Step {
         image: spec.image.clone(),
         command: spec.command.clone(),
         args: spec.args.clone(),
         env: spec.env.clone(),
         script,
-        working_dir: spec.working_dir.clone(),
         results: spec.results.clone(),
-        volume_mounts: spec.volume_mounts.clone(),
+        volume_mounts: mounts
+            .map(|mount| VolumeMount { name: mount.name.clone(), ..VolumeMount::default() })
+            .collect(),
         ..Step::default()
     }
 }

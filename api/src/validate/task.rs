@@ -179,7 +179,7 @@ fn step(step: &Step, template: Option<&StepTemplate>, config: &Config) -> FieldE
         if !step.command.is_empty() || template.is_some_and(|template| !template.command.is_empty()) {
             errors.push(FieldError::new("script cannot be used with command", &["script"]));
         }
-        if step.script.starts_with("#!win") {
+        if step.script.trim_start().starts_with("#!win") {
             errors.also(common::gate("windows script support", ApiFields::Alpha, config, "script"));
         }
     }

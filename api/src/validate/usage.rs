@@ -123,23 +123,9 @@ pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, task_results: &BTreeS
         errors.also(params_in(text, &path, takes, pool));
         errors.also(contexts_in(text, &path));
     }
-    let step_results: BTreeSet<&str> = step.results.iter().map(|result| result.name.as_str()).collect();
-    let unknown_result = variables::variables(&step.script).find_map(|variable| {
-        let reference = variable.path()?;
-        let (name, known) = match reference.names().as_slice() {
-            ["results", name, "path"] => (*name, task_results),
-            ["step", "results", name, "path"] if !step_results.is_empty() => (*name, &step_results),
-            _ => return None,
-        };
-        (!known.contains(name)).then(|| {
-            let hint = pool.hints.nearest(name, known.iter().copied()).map_or_else(
-                || format!("no result \"{name}\" is declared"),
-                |known| format!("did you mean \"{known}\"?"),
-            );
-            non_existent(&step.script, "script").culprit(variable.raw).hint(hint)
-        })
-    });
-    errors.also(unknown_result.into_iter().collect());
+    let own = step_result_names(step);
+    let results = Results { task: task_results, step: (!own.is_empty()).then_some(&own) };
+    errors.also(results.unknown_in(&step.script, &pool.hints).into_iter().collect());
     let misplaced: Vec<&str> = [
         ("name", vec![&step.name]),
         ("image", vec![&step.image]),
@@ -161,6 +147,51 @@ pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, task_results: &BTreeS
         ));
     }
     errors
+}
+
+/// The variables of what a StepAction makes of a step, with paths from the step on. Upstream reads less of it than of a
+/// Task's steps: contexts, and results of other steps, are as they are in the Task that refers to it.
+pub(super) fn step_action_variables(step: &Step, pool: &Pool<'_>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    for (path, text, takes) in fields(step) {
+        errors.also(params_in(text, &path, takes, pool));
+    }
+    let own = step_result_names(step);
+    let results = Results { task: &own, step: Some(&own) };
+    errors.also(results.unknown_in(&step.script, &pool.hints).into_iter().collect());
+    errors
+}
+
+fn step_result_names(step: &Step) -> BTreeSet<&str> {
+    step.results.iter().map(|result| result.name.as_str()).collect()
+}
+
+/// The results whose paths a script may ask for.
+struct Results<'a> {
+    task: &'a BTreeSet<&'a str>,
+    /// `None` when nobody looks.
+    step: Option<&'a BTreeSet<&'a str>>,
+}
+
+impl Results<'_> {
+    /// The first path of a result in `script` that is none of these.
+    fn unknown_in(&self, script: &str, hints: &Hints) -> Option<FieldError> {
+        variables::variables(script).find_map(|variable| {
+            let reference = variable.path()?;
+            let (name, known) = match (reference.names().as_slice(), self.step) {
+                (["results", name, "path"], _) => (*name, self.task),
+                (["step", "results", name, "path"], Some(known)) => (*name, known),
+                _ => return None,
+            };
+            (!known.contains(name)).then(|| {
+                let hint = hints.nearest(name, known.iter().copied()).map_or_else(
+                    || format!("no result \"{name}\" is declared"),
+                    |known| format!("did you mean \"{known}\"?"),
+                );
+                non_existent(script, "script").culprit(variable.raw).hint(hint)
+            })
+        })
+    }
 }
 
 /// The fields of a step in which variables are checked, as far as they may hold any: most hold none, and nobody pays for
