@@ -150,6 +150,15 @@ pub fn dependencies(task: &PipelineTask) -> Vec<String> {
         .collect()
 }
 
+/// The step and the result named by the first `$(steps.<step>.results.<result>)` of a Task's result, whatever stands
+/// around it: upstream takes over what the step wrote, and nothing of the text.
+pub fn step_result(text: &str) -> Option<(&str, &str)> {
+    let (_, rest) = text.split_once("$(steps.")?;
+    let (step, rest) = rest.split_once(".results.")?;
+    let (result, _) = rest.split_once(')')?;
+    Some((step, result))
+}
+
 /// The texts of a value: itself, its elements, or the values of its keys.
 pub fn texts(value: &ParamValue) -> Box<dyn Iterator<Item = &str> + '_> {
     match value {

@@ -232,7 +232,7 @@ pub(super) fn overrides(
             let path = format!("{field}[{index}].name");
             if name.is_empty() {
                 errors.push(FieldError::missing(&[&path]));
-            } else if !seen.insert(name) {
+            } else if !seen.insert(name.to_lowercase()) {
                 errors.push(FieldError::both(&[&path]));
             }
         }

@@ -2,22 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{is_param_name, is_result_name};
+use super::names::{is_dns_label, is_param_name, is_result_name, label_detail};
 use super::{FieldError, FieldErrors};
 use crate::config::Config;
-use crate::{ParamSpec, ParamType, ParamValue, PropertySpec, StepResult, TaskResult, variables};
+use crate::{ParamSpec, ParamType, ParamValue, PropertySpec, StepResult, TaskResult, references};
 
-/// The declared params of a Task or Pipeline, with paths from `params` on.
-pub(super) fn declared(params: &[ParamSpec], config: &Config) -> FieldErrors {
+/// The declared params of a Task, with paths from `params` on.
+pub(super) fn of_a_task(params: &[ParamSpec], config: &Config) -> FieldErrors {
     let mut errors = of_a_step_action(params);
-    for param in params {
-        errors.also(allowed_values(param, config).via_key("params", &param.name));
-    }
+    errors.also(allowed(params, config));
     errors
 }
 
 /// The declared params of a StepAction, with paths from `params` on. Upstream does not look at what they allow.
 pub(super) fn of_a_step_action(params: &[ParamSpec]) -> FieldErrors {
+    let mut errors = shapes(params);
+    errors.also(without_properties(params));
+    errors.also(names(params));
+    errors
+}
+
+/// The declared params of a Pipeline, with paths from `params` on. Upstream takes any name here, and asks for the
+/// properties of objects only where steps use them.
+pub(super) fn of_a_pipeline(params: &[ParamSpec], with_steps: bool, config: &Config) -> FieldErrors {
+    let mut errors = shapes(params);
+    if with_steps {
+        errors.also(without_properties(params));
+    }
+    errors.also(allowed(params, config));
+    errors
+}
+
+fn shapes(params: &[ParamSpec]) -> FieldErrors {
     let mut errors = FieldErrors::default();
     let mut seen = BTreeSet::new();
     for param in params {
@@ -29,7 +45,22 @@ pub(super) fn of_a_step_action(params: &[ParamSpec]) -> FieldErrors {
             ));
         }
     }
-    errors.also(names(params));
+    errors
+}
+
+fn without_properties(params: &[ParamSpec]) -> FieldErrors {
+    params
+        .iter()
+        .filter(|param| param.value_type() == ParamType::Object && param.properties.is_empty())
+        .map(|param| FieldError::missing(&[&format!("params.{}.properties", param.name)]))
+        .collect()
+}
+
+fn allowed(params: &[ParamSpec], config: &Config) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    for param in params {
+        errors.also(allowed_values(param, config).via_key("params", &param.name));
+    }
     errors
 }
 
@@ -46,17 +77,11 @@ fn types(param: &ParamSpec) -> FieldErrors {
             &[&format!("{name}.type"), &format!("{name}.default.type")],
         ));
     }
-    if declared == "object" {
-        errors.also(properties(name, &param.properties));
-    }
+    errors.also(property_types(name, &param.properties));
     errors
 }
 
-fn properties(name: &str, properties: &BTreeMap<String, PropertySpec>) -> FieldErrors {
-    let path = format!("{name}.properties");
-    if properties.is_empty() {
-        return FieldError::missing(&[&path]).into();
-    }
+fn property_types(name: &str, properties: &BTreeMap<String, PropertySpec>) -> FieldErrors {
     let wrong: Vec<&str> = properties
         .iter()
         .filter(|(_, property)| property.property_type.as_deref().is_some_and(|text| text != "string"))
@@ -70,7 +95,7 @@ fn properties(name: &str, properties: &BTreeMap<String, PropertySpec>) -> FieldE
             "The value type specified for these keys [{}] is invalid, the type must be string",
             wrong.join(" ")
         ),
-        &path,
+        &format!("{name}.properties"),
     )
     .into()
 }
@@ -175,15 +200,15 @@ fn result_rules(name: &str, declared: Option<&str>, keys: &BTreeMap<String, Prop
     let mut errors = FieldErrors::default();
     if !is_result_name(name) {
         errors.push(
-            FieldError::new(format!("invalid key name \"{name}\""), &["name"]).detail(
-                "Name must consist of alphanumeric characters, '-', '_', and must start and end with an \
-                 alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-                 '^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$')",
-            ),
+            FieldError::new(format!("invalid key name \"{name}\""), &["name"])
+                .detail(result_name_detail("Name")),
         );
     }
     match declared {
-        Some("object") => errors.also(properties(name, keys)),
+        Some("object") if keys.is_empty() => {
+            errors.push(FieldError::missing(&[&format!("{name}.properties")]));
+        }
+        Some("object") => errors.also(property_types(name, keys)),
         Some(text) if !text.is_empty() && !is_type(text) => {
             errors
                 .push(FieldError::invalid(text, "type").detail("type must be one of string, array, object"));
@@ -201,19 +226,42 @@ fn result_value(name: &str, value: &ParamValue) -> FieldErrors {
         )
         .into();
     };
-    let reference = variables::whole(text).and_then(|variable| variable.path());
-    let names = reference.as_ref().map(variables::Reference::names);
-    if matches!(names.as_deref(), Some(["steps", _, "results", _])) {
+    let path = format!("{name}.value");
+    if text.is_empty() {
         return FieldErrors::default();
     }
-    FieldError::new(
-        format!(
-            "Could not extract step name and result name. Expected value to look like \
-             $(steps.<stepName>.results.<resultName>) but got \"{text}\""
-        ),
-        &[&format!("{name}.value")],
+    let Some((step, result)) = references::step_result(text) else {
+        return FieldError::new(
+            format!(
+                "Could not extract step name and result name. Expected value to look like \
+                 $(steps.<stepName>.results.<resultName>) but got \"{text}\""
+            ),
+            &[&path],
+        )
+        .into();
+    };
+    let mut errors = FieldErrors::default();
+    if !is_dns_label(step) {
+        errors.push(
+            FieldError::new(format!("invalid extracted step name \"{step}\""), &[&path])
+                .detail(label_detail("stepName in $(steps.<stepName>.results.<resultName>)")),
+        );
+    }
+    if !is_result_name(result) {
+        errors.push(
+            FieldError::new(format!("invalid extracted result name \"{result}\""), &[&path])
+                .detail(result_name_detail("resultName in $(steps.<stepName>.results.<resultName>)")),
+        );
+    }
+    errors
+}
+
+fn result_name_detail(what: &str) -> String {
+    format!(
+        "{what} must consist of alphanumeric characters, '-', '_', and must start and end with an alphanumeric \
+         character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+         '^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$')"
     )
-    .into()
 }
 
 #[cfg(test)]
@@ -246,7 +294,7 @@ mod tests {
     )]
     fn declared_params(#[case] params: Value, #[case] text: &str) {
         let params: Vec<ParamSpec> = serde_json::from_value(params).unwrap();
-        assert_eq!(declared(&params, &Config::default()).to_string(), text);
+        assert_eq!(of_a_task(&params, &Config::default()).to_string(), text);
     }
 
     #[rstest]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::pipeline_variables::Pools;
 use super::usage::{Around, Pool};
 use super::{
     FieldError, FieldErrors, Validated, graph, params, pipeline_results, pipeline_task, pipeline_variables,
@@ -13,35 +14,51 @@ use crate::{Pipeline, PipelineRunSpec, PipelineSpec, PipelineTask};
 impl Validated for Pipeline {
     fn validate(&self, config: &Config) -> FieldErrors {
         let mut errors = self.validate_metadata();
-        errors.also(pipeline_spec(&self.spec, None, config).via_field("spec"));
+        errors.also(pipeline_spec(&self.spec, Within::Stored, config).via_field("spec"));
         errors
     }
 }
 
-/// A Pipeline's spec, with paths from it on. `run` is the run it is embedded in: what that run gives propagates into
-/// embedded Tasks.
-pub(super) fn pipeline_spec(
-    spec: &PipelineSpec,
-    run: Option<&PipelineRunSpec>,
-    config: &Config,
-) -> FieldErrors {
+/// Where a Pipeline's spec stands: what is around it propagates into it.
+#[derive(Clone, Copy)]
+pub(super) enum Within<'a> {
+    /// In a Pipeline, which declares all that it uses.
+    Stored,
+    /// In a run, which brings params and workspaces.
+    Run(&'a PipelineRunSpec),
+    /// In a task of another Pipeline.
+    Pipeline,
+}
+
+/// A Pipeline's spec, with paths from it on.
+pub(super) fn pipeline_spec(spec: &PipelineSpec, within: Within<'_>, config: &Config) -> FieldErrors {
     if *spec == PipelineSpec::default() {
         let fields = ["description", "params", "resources", "tasks", "workspaces"];
         return FieldError::new("expected at least one, got none", &fields).into();
     }
-    let mut errors = params::declared(&spec.params, config);
+    let stored = matches!(within, Within::Stored);
+    let with_steps = spec.tasks.iter().chain(&spec.finally).any(|task| task.task_spec.is_some());
+    let mut errors = params::of_a_pipeline(&spec.params, stored && with_steps, config);
     let hints = Hints::default();
-    let propagated = run.map(|run| propagated_params(spec, run));
-    let mut names = BTreeSet::new();
+    let names = match within {
+        Within::Stored => spec.params.iter().map(|param| param.name.as_str()).collect(),
+        Within::Run(run) => propagated_params(spec, run),
+        Within::Pipeline => BTreeSet::new(),
+    };
+    let known = Around::Known(&names, &hints);
+    let mut task_names = BTreeSet::new();
     for (field, tasks) in [("tasks", &spec.tasks), ("finally", &spec.finally)] {
-        // Upstream does not look into embedded Tasks of `finally`.
-        let around = match &propagated {
-            Some(names) if field == "tasks" => Around::Known(names, &hints),
-            _ => Around::Unknown,
+        // Upstream does not look into embedded Tasks of `finally` in a run.
+        let around = match within {
+            Within::Stored => known,
+            Within::Run(_) if field == "tasks" => known,
+            Within::Run(_) | Within::Pipeline => Around::Unknown,
         };
         for (index, task) in tasks.iter().enumerate() {
-            let mut own = pipeline_task::validate(task, around, config);
-            if !names.insert(task.name.as_str()) {
+            // Only in a run does an embedded Task see what it is given without declaring it.
+            let given = if stored { &[][..] } else { &task.params };
+            let mut own = pipeline_task::validate(task, around, given, config);
+            if !task_names.insert(task.name.as_str()) {
                 own.push(FieldError::both(&["name"]));
             }
             errors.also(own.via_index(field, index));
@@ -49,10 +66,19 @@ pub(super) fn pipeline_spec(
     }
     errors.also(graph::validate(&spec.tasks));
     errors.also(finally(spec));
-    errors.also(workspaces(spec, run.is_some()));
-    let given = run.map_or(&[][..], |run| &run.params);
-    let pool = Pool::new(&spec.params, Around::Nothing).given(given);
-    errors.also(pipeline_variables::validate(spec, &pool));
+    errors.also(workspaces(spec));
+    if stored {
+        errors.also(bound_workspaces(spec));
+    }
+    let declared = |around| Pool::new(&spec.params, around);
+    let pools = match within {
+        Within::Stored => {
+            Pools { tasks: Some(declared(Around::Nothing)), finally: Some(declared(Around::Nothing)) }
+        }
+        Within::Run(run) => Pools { tasks: Some(declared(known).given(&run.params)), finally: None },
+        Within::Pipeline => Pools { tasks: None, finally: None },
+    };
+    errors.also(pipeline_variables::validate(spec, &pools));
     errors.also(pipeline_results::validate(spec));
     errors
 }
@@ -97,7 +123,7 @@ fn finally(spec: &PipelineSpec) -> FieldErrors {
     errors
 }
 
-fn workspaces(spec: &PipelineSpec, in_a_run: bool) -> FieldErrors {
+fn workspaces(spec: &PipelineSpec) -> FieldErrors {
     let mut errors = FieldErrors::default();
     let mut names = BTreeSet::new();
     for (index, workspace) in spec.workspaces.iter().enumerate() {
@@ -112,20 +138,29 @@ fn workspaces(spec: &PipelineSpec, in_a_run: bool) -> FieldErrors {
             ));
         }
     }
-    if in_a_run {
-        // There the bindings look straight at the run's workspaces.
-        return errors;
-    }
+    errors
+}
+
+/// Elsewhere the bindings look at what is around the Pipeline.
+fn bound_workspaces(spec: &PipelineSpec) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    let names: BTreeSet<&str> = spec.workspaces.iter().map(|workspace| workspace.name.as_str()).collect();
     let hints = Hints::default();
     let lists: [(&str, &[PipelineTask]); 2] = [("tasks", &spec.tasks), ("finally", &spec.finally)];
     for (field, index, task) in lists
         .iter()
         .flat_map(|(field, tasks)| tasks.iter().enumerate().map(move |(i, task)| (field, i, task)))
     {
+        let mut bound = BTreeSet::new();
         for (at, binding) in task.workspaces.iter().enumerate() {
+            let path = || format!("{field}[{index}].workspaces[{at}]");
+            if !bound.insert(binding.name.as_str()) {
+                let text = format!("workspace name \"{}\" must be unique", binding.name);
+                errors.push(FieldError::new(text, &[&path()]));
+            }
             let name = binding.pipeline_workspace();
             if !names.contains(name) {
-                let path = format!("{field}[{index}].workspaces[{at}]");
+                let path = path();
                 let text = format!(
                     "pipeline task \"{}\" expects workspace with name \"{name}\" but none exists in pipeline spec",
                     task.name

@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{is_dns_label, label_detail};
-use super::usage::{Around, Pool};
+use super::pipeline::Within;
+use super::usage::{Around, Pool, is_task_artifact, may_hold_variables};
 use super::{FieldError, FieldErrors, common, task};
 use crate::config::{ApiFields, Config};
-use crate::{EmbeddedTask, Matrix, Param, ParamValue, PipelineTask, TaskRef};
+use crate::{EmbeddedTask, Matrix, Param, ParamValue, PipelineTask, TaskRef, references, variables};
 
-/// Paths from the task on. `around` are the params an embedded Task may use beside its own.
-pub(super) fn validate(task: &PipelineTask, around: Around<'_>, config: &Config) -> FieldErrors {
+/// Paths from the task on. `around` are the params an embedded Task may use beside its own and those in `given`.
+pub(super) fn validate(
+    task: &PipelineTask,
+    around: Around<'_>,
+    given: &[Param],
+    config: &Config,
+) -> FieldErrors {
     let mut errors = FieldErrors::default();
     if !is_dns_label(&task.name) {
         errors.push(
@@ -22,7 +28,7 @@ pub(super) fn validate(task: &PipelineTask, around: Around<'_>, config: &Config)
         errors.also(task_reference(task_ref, config).via_field("taskRef"));
     }
     if let Some(embedded) = &task.task_spec {
-        errors.also(embedded_task(embedded, &task.params, around, config).via_field("taskSpec"));
+        errors.also(embedded_task(embedded, given, around, config).via_field("taskSpec"));
     }
     if let Some(pipeline_ref) = &task.pipeline_ref {
         let reference = common::Reference {
@@ -34,11 +40,14 @@ pub(super) fn validate(task: &PipelineTask, around: Around<'_>, config: &Config)
         errors.also(reference.validate(config).via_field("pipelineRef"));
     }
     if let Some(pipeline) = &task.pipeline_spec {
-        errors.also(super::pipeline::pipeline_spec(pipeline, None, config).via_field("pipelineSpec"));
+        errors.also(
+            super::pipeline::pipeline_spec(pipeline, Within::Pipeline, config).via_field("pipelineSpec"),
+        );
     }
     errors.also(common::when(&task.when, config));
     errors.also(unique(&task.params));
     errors.also(on_error(task, config));
+    errors.also(artifacts(task, config));
     if let Some(matrix) = &task.matrix {
         errors.also(self::matrix(matrix, &task.params, config));
     }
@@ -80,7 +89,7 @@ fn body(task: &PipelineTask, config: &Config) -> FieldErrors {
 
 fn task_reference(task_ref: &TaskRef, config: &Config) -> FieldErrors {
     let custom = !task_ref.api_version.is_empty() || !["", "Task"].contains(&task_ref.kind.as_str());
-    if custom && task_ref.resolver.is_empty() {
+    if custom {
         return custom_task("ref", &task_ref.kind, &task_ref.api_version);
     }
     common::Reference {
@@ -92,7 +101,6 @@ fn task_reference(task_ref: &TaskRef, config: &Config) -> FieldErrors {
     .validate(config)
 }
 
-/// `given` are the params the pipeline task passes to it.
 fn embedded_task(
     embedded: &EmbeddedTask,
     given: &[Param],
@@ -153,6 +161,24 @@ fn on_error(task: &PipelineTask, config: &Config) -> FieldErrors {
         ));
     }
     errors
+}
+
+/// `$(tasks.<task>.inputs|outputs.<artifact>)` in the params.
+fn artifacts(task: &PipelineTask, config: &Config) -> FieldErrors {
+    if config.features.enable_artifacts || !task.params.iter().any(|param| holds_task_artifact(&param.value))
+    {
+        return FieldErrors::default();
+    }
+    FieldError::new(
+        "feature flag enable-artifacts should be set to true to use artifacts feature.",
+        &["params"],
+    )
+    .into()
+}
+
+fn holds_task_artifact(value: &ParamValue) -> bool {
+    let texts = references::texts(value).filter(|text| may_hold_variables(text));
+    texts.flat_map(variables::variables).any(|variable| is_task_artifact(&variable))
 }
 
 fn matrix(matrix: &Matrix, params: &[Param], config: &Config) -> FieldErrors {
@@ -227,7 +253,8 @@ mod tests {
     use super::*;
 
     fn check(task: Value, config: &Config) -> String {
-        validate(&serde_json::from_value(task).unwrap(), Around::Unknown, config).to_string()
+        let task: PipelineTask = serde_json::from_value(task).unwrap();
+        validate(&task, Around::Unknown, &task.params, config).to_string()
     }
 
     #[rstest]

@@ -18,6 +18,7 @@ enum Part {
     Params,
     Matrix,
     When,
+    Cel,
 }
 
 /// The matrixed tasks by their names, with [`results`].
@@ -31,8 +32,14 @@ struct Place<'a> {
     takes: Takes,
 }
 
+/// The params that a list of pipeline tasks may refer to; `None` where nobody can say.
+pub(super) struct Pools<'a> {
+    pub(super) tasks: Option<Pool<'a>>,
+    pub(super) finally: Option<Pool<'a>>,
+}
+
 /// Paths from the Pipeline's spec on.
-pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
+pub(super) fn validate(spec: &PipelineSpec, pools: &Pools<'_>) -> FieldErrors {
     let mut errors = FieldErrors::default();
     let names: BTreeSet<&str> = spec.tasks.iter().map(|task| task.name.as_str()).collect();
     let matrixed: Matrixed<'_> = spec
@@ -47,7 +54,7 @@ pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
         // the Task it is passed to.
         let last = index + 1 == spec.tasks.len();
         for place in places(task) {
-            own.also(everywhere(&place, pool, last));
+            own.also(everywhere(&place, pools.tasks.as_ref(), last));
             own.also(no_execution_status(&place));
             own.also(matrixed_in_aggregate(&place, &matrixed));
         }
@@ -58,7 +65,7 @@ pub(super) fn validate(spec: &PipelineSpec, pool: &Pool<'_>) -> FieldErrors {
         let mut own = FieldErrors::default();
         let last = index + 1 == spec.finally.len();
         for place in places(task) {
-            own.also(everywhere(&place, pool, last));
+            own.also(everywhere(&place, pools.finally.as_ref(), last));
             own.also(status_of_known_tasks(&place, &names));
             own.also(results_of_known_tasks(&place, &names, &finally));
         }
@@ -78,10 +85,15 @@ fn places(task: &PipelineTask) -> Vec<Place<'_>> {
         }
     }
     for (index, when) in task.when.iter().enumerate() {
-        let texts = [(when.input.as_str(), Takes::OneString), (when.cel.as_str(), Takes::OneString)];
-        let values = when.values.iter().map(|text| (text.as_str(), Takes::Elements));
-        for (text, takes) in texts.into_iter().chain(values).filter(|(text, _)| may_hold_variables(text)) {
-            places.push(Place { part: Part::When, path: format!("when[{index}]"), text, takes });
+        let texts = [
+            (Part::When, when.input.as_str(), Takes::OneString),
+            (Part::Cel, when.cel.as_str(), Takes::OneString),
+        ];
+        let values = when.values.iter().map(|text| (Part::When, text.as_str(), Takes::Elements));
+        for (part, text, takes) in texts.into_iter().chain(values) {
+            if may_hold_variables(text) {
+                places.push(Place { part, path: format!("when[{index}]"), text, takes });
+            }
         }
     }
     places
@@ -116,8 +128,12 @@ fn dotted(variable: &Variable<'_>) -> Option<Reference> {
     variable.path().filter(|reference| !reference.quoted)
 }
 
-fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldErrors {
-    let mut errors = params_in(place.text, &place.path, place.takes, pool);
+fn everywhere(place: &Place<'_>, pool: Option<&Pool<'_>>, with_contexts: bool) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    // Upstream does not look for params in CEL.
+    if let Some(pool) = pool.filter(|_| place.part != Part::Cel) {
+        errors.also(params_in(place.text, &place.path, place.takes, pool));
+    }
     let mut unknown_context = None;
     for variable in variables::variables(place.text) {
         let Some(reference) = dotted(&variable) else { continue };
@@ -144,7 +160,7 @@ fn everywhere(place: &Place<'_>, pool: &Pool<'_>, with_contexts: bool) -> FieldE
         }
     }
     // Once for a text, which the report quotes whole.
-    if with_contexts && place.part != Part::When {
+    if with_contexts && !matches!(place.part, Part::When | Part::Cel) {
         errors.also(unknown_context.into_iter().collect());
     }
     errors

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pipeline::Within;
 use super::{FieldError, FieldErrors, Validated, common, pipeline, update};
 use crate::config::Config;
 use crate::defaults::Defaulted;
@@ -72,7 +73,9 @@ fn spec(spec: &PipelineRunSpec, config: &Config) -> FieldErrors {
         if config.features.disable_inline_spec.iter().any(|kind| kind == "pipelinerun") {
             errors.push(FieldError::disallowed(&["pipelineSpec"]));
         }
-        errors.also(pipeline::pipeline_spec(pipeline_spec, Some(spec), config).via_field("pipelineSpec"));
+        errors.also(
+            pipeline::pipeline_spec(pipeline_spec, Within::Run(spec), config).via_field("pipelineSpec"),
+        );
     }
     if !(spec.status.is_empty() || STATUSES.contains(&spec.status.as_str())) {
         let [a, b, c, d] = STATUSES;

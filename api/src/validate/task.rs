@@ -32,7 +32,7 @@ pub(super) fn task_spec(spec: &TaskSpec, pool: &Pool<'_>, config: &Config) -> Fi
     errors.also(volumes(spec));
     errors.also(workspaces(spec));
     errors.also(workspace_usages(spec, config));
-    errors.also(params::declared(&spec.params, config));
+    errors.also(params::of_a_task(&spec.params, config));
     errors.also(params::task_results(&spec.results));
     let (mut names, results) = (BTreeSet::new(), usage::result_names(&spec.results));
     for (index, step) in spec.steps.iter().enumerate() {

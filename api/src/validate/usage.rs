@@ -86,6 +86,9 @@ fn keys(param: &ParamSpec) -> Option<BTreeSet<&str>> {
     if param.value_type() != ParamType::Object {
         return None;
     }
+    if param.properties.is_empty() {
+        return None;
+    }
     let mut keys: BTreeSet<&str> = param.properties.keys().map(String::as_str).collect();
     if let Some(ParamValue::Object(default)) = &param.default {
         keys.extend(default.keys().map(String::as_str));
@@ -115,38 +118,62 @@ pub(super) fn result_names(results: &[TaskResult]) -> BTreeSet<&str> {
 /// The variables of one step, with paths from the step on. `task_results` are the names of the Task's.
 pub(super) fn step_variables(step: &Step, pool: &Pool<'_>, task_results: &BTreeSet<&str>) -> FieldErrors {
     let mut errors = FieldErrors::default();
-    let fields = fields(step);
-    if fields.is_empty() {
-        return errors;
-    }
-    for (path, text, takes) in fields {
+    for (path, text, takes) in fields(step) {
         errors.also(params_in(text, &path, takes, pool));
         errors.also(contexts_in(text, &path));
     }
     let own = step_result_names(step);
     let results = Results { task: task_results, step: (!own.is_empty()).then_some(&own) };
     errors.also(results.unknown_in(&step.script, &pool.hints).into_iter().collect());
-    let misplaced: Vec<&str> = [
-        ("name", vec![&step.name]),
-        ("image", vec![&step.image]),
-        ("script", vec![&step.script]),
-        ("workingDir", vec![&step.working_dir]),
-        (
-            "volumeMounts",
-            step.volume_mounts.iter().flat_map(|mount| [&mount.name, &mount.mount_path]).collect(),
-        ),
-    ]
-    .into_iter()
-    .filter(|(_, texts)| texts.iter().any(|text| holds_step_result(text)))
-    .map(|(field, _)| field)
-    .collect();
-    if !misplaced.is_empty() {
-        errors.push(FieldError::new(
-            "stepResult substitutions are only allowed in env, command and args. Found usage in",
-            &misplaced,
-        ));
+    let settings = settings(step);
+    let script = [("script", step.script.as_str())];
+    for (what, allowed, fields) in [
+        ("stepResult", "env, command and args", settings.iter().chain(&script)),
+        ("stepArtifact", "env, command, args and script", settings.iter().chain(&[])),
+    ] {
+        let holds = |text| {
+            variables::variables(text).any(|variable| match what {
+                "stepResult" => is_step_result(&variable),
+                _ => is_step_artifact(&variable),
+            })
+        };
+        let misplaced: BTreeSet<&str> =
+            fields.filter(|(_, text)| holds(text)).map(|(field, _)| *field).collect();
+        if !misplaced.is_empty() {
+            let misplaced: Vec<&str> = misplaced.into_iter().collect();
+            let text = format!("{what} substitutions are only allowed in {allowed}. Found usage in");
+            errors.push(FieldError::new(text, &misplaced));
+        }
     }
     errors
+}
+
+/// The texts of a step that are read before any step runs, as far as they may hold variables.
+fn settings(step: &Step) -> Vec<(&'static str, &str)> {
+    let mut settings = vec![
+        ("name", step.name.as_str()),
+        ("image", &step.image),
+        ("imagePullPolicy", step.image_pull_policy.as_deref().unwrap_or_default()),
+        ("workingDir", &step.working_dir),
+    ];
+    for from in &step.env_from {
+        let config_map = from.config_map_ref.as_ref().map(|reference| reference.name.as_str());
+        let secret = from.secret_ref.as_ref().map(|reference| reference.name.as_str());
+        settings.push(("envFrom.prefix", from.prefix.as_deref().unwrap_or_default()));
+        settings.push(("envFrom.configMapRef", config_map.unwrap_or_default()));
+        settings.push(("envFrom.secretRef", secret.unwrap_or_default()));
+    }
+    for mount in &step.volume_mounts {
+        settings.push(("volumeMounts.name", &mount.name));
+        settings.push(("volumeMounts.mountPath", &mount.mount_path));
+        settings.push(("volumeMounts.subPath", mount.sub_path.as_deref().unwrap_or_default()));
+    }
+    for device in &step.volume_devices {
+        settings.push(("volumeDevices.name", &device.name));
+        settings.push(("volumeDevices.devicePath", &device.device_path));
+    }
+    settings.retain(|(_, text)| may_hold_variables(text));
+    settings
 }
 
 /// The variables of what a StepAction makes of a step, with paths from the step on. Upstream reads less of it than of a
@@ -398,36 +425,44 @@ pub(super) fn one_of(known: &[&str]) -> String {
 }
 
 /// `$(steps.<step>.results.<result>)`, which only the step itself can replace, when it starts.
-fn holds_step_result(text: &str) -> bool {
-    variables::variables(text).any(|variable| {
-        let reference = variable.path();
-        matches!(
-            reference.as_ref().map(Reference::names).as_deref(),
-            Some(["steps", _, "results", _] | ["steps", _, "results", _, _])
-        )
-    })
+fn is_step_result(variable: &Variable<'_>) -> bool {
+    let reference = variable.path();
+    matches!(
+        reference.as_ref().map(Reference::names).as_deref(),
+        Some(["steps", _, "results", _] | ["steps", _, "results", _, _])
+    )
 }
 
-/// A step uses artifacts: `$(artifacts.path)`, `$(step.artifacts.path)`, `$(steps.<step>.inputs|outputs…)`.
+/// `$(step.artifacts.path)`, `$(steps.<step>.inputs|outputs.<artifact>)`, which only the step itself can replace as well.
+fn is_step_artifact(variable: &Variable<'_>) -> bool {
+    let reference = variable.path();
+    matches!(
+        reference.as_ref().map(Reference::names).as_deref(),
+        Some(["step", "artifacts", "path"] | ["steps", _, "inputs" | "outputs", _])
+    )
+}
+
+/// `$(tasks.<task>.inputs|outputs.<artifact>)`.
+pub(super) fn is_task_artifact(variable: &Variable<'_>) -> bool {
+    let reference = variable.path();
+    let names = reference.as_ref().map(Reference::names);
+    matches!(names.as_deref(), Some(["tasks", _, "inputs" | "outputs", _]))
+}
+
+/// A step uses artifacts: its own, or the Task's.
 pub(super) fn uses_artifacts(step: &Step) -> bool {
     let texts = std::iter::once(&step.script)
         .chain(&step.command)
         .chain(&step.args)
         .chain(step.env.iter().filter_map(|env| env.value.as_ref()));
-    texts.filter(|text| may_hold_variables(text)).flat_map(|text| variables::variables(text)).any(
-        |variable| {
-            let reference = variable.path();
-            matches!(
-                reference.as_ref().map(Reference::names).as_deref(),
-                Some(
-                    ["artifacts", "path"]
-                        | ["step", "artifacts", "path"]
-                        | ["steps", _, "inputs" | "outputs"]
-                        | ["steps", _, "inputs" | "outputs", _]
-                )
-            )
-        },
-    )
+    let texts = texts.filter(|text| may_hold_variables(text));
+    texts.flat_map(|text| variables::variables(text)).any(|variable| {
+        let reference = variable.path();
+        let names = reference.as_ref().map(Reference::names);
+        is_step_artifact(&variable)
+            || is_task_artifact(&variable)
+            || matches!(names.as_deref(), Some(["artifacts", "path"]))
+    })
 }
 
 pub(super) fn non_existent(text: &str, path: &str) -> FieldError {

@@ -177,9 +177,3 @@ fn a_matrixed_task_is_consumed_as_a_whole() {
          type array in pipelineTask: spec.tasks[1].params[p].value"
     );
 }
-
-#[test]
-fn params_of_an_embedded_task_may_come_with_a_run_of_a_stored_pipeline() {
-    let spec = json!({"tasks": [{"name": "a", "taskSpec": {"steps": [{"image": "$(params.later)"}]}}]});
-    assert_eq!(check(spec), "");
-}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use k8s_openapi::api::core::v1::Pod;
 use ropewalk_api::names::step_container;
-use ropewalk_api::{ParamType, ParamValue, TaskResult, TaskRunResult, TaskSpec, variables};
+use ropewalk_api::{ParamType, ParamValue, TaskResult, TaskRunResult, TaskSpec, references};
 use ropewalk_entrypoint_protocol::termination::{ResultType, Termination};
 
 use super::{containers, validate};
@@ -99,8 +99,7 @@ fn read(pod: &Pod, spec: &TaskSpec) -> IndexMap<String, String> {
     }
     for declared in &spec.results {
         let Some(value) = declared.value.as_ref().and_then(ParamValue::as_str) else { continue };
-        let Some(reference) = variables::whole(value).and_then(|variable| variable.path()) else { continue };
-        let ["steps", step, "results", result] = reference.names()[..] else { continue };
+        let Some((step, result)) = references::step_result(value) else { continue };
         let container = step_container(step, 0);
         if let Some(text) = of_steps.get(&(container, result.to_owned())) {
             of_task.insert(declared.name.clone(), text.clone());

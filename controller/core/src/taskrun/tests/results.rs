@@ -105,7 +105,7 @@ fn the_last_step_wins_in_the_place_of_the_first_and_strangers_are_not_read() {
 metadata: {name: t}
 spec:
   taskSpec:
-    results: [{name: r}, {name: s}, {name: from-step, value: '$(steps.b.results.own)'}]
+    results: [{name: r}, {name: s}, {name: from-step, value: '$(steps.b.results.own)'}, {name: around, value: 'x $(steps.b.results.text) y'}]
     steps:
     - {name: a, image: i, script: x}
     - {name: b, image: i, script: x, results: [{name: own}, {name: text, type: string}]}
@@ -128,6 +128,7 @@ spec:
             {"name": "r", "type": "string", "value": "3"},
             {"name": "s", "type": "string", "value": "2"},
             {"name": "from-step", "type": "string", "value": "[\"x\"]"},
+            {"name": "around", "type": "string", "value": "[\"x\"]"},
         ]),
         "results are read even on failure"
     );
