@@ -83,7 +83,8 @@ fn read_defaults(reader: &mut Reader<'_>) -> Defaults {
     reader.set(
         "default-max-matrix-combinations-count",
         &mut defaults.max_matrix_combinations,
-        |text| text.parse().ok(),
+        // Less than none admits no matrix, as none does.
+        |text| Some(usize::try_from(text.parse::<i64>().ok()?).unwrap_or(0)),
         "a whole number",
     );
     reader.yaml("default-pod-template", &mut defaults.pod_template);
@@ -177,6 +178,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What has the right form, and is wrong all the same.
+    pub(super) fn refuse_value(&mut self, key: &'static str, expected: &str) {
+        if let Some(value) = self.value(key) {
+            self.refuse(key, value, expected.to_owned());
+        }
+    }
+
     fn refuse(&mut self, key: &'static str, value: &str, expected: String) {
         self.errors.push(ConfigError { map: self.map, key, value: value.to_owned(), expected });
     }
@@ -196,6 +204,13 @@ mod tests {
     fn nothing_given_is_the_default() {
         let empty = map(&[("default-service-account", ""), ("_example", "anything")]);
         assert_eq!(Config::from_config_maps(&empty, &map(&[]), &map(&[])), Ok(Config::default()));
+    }
+
+    #[test]
+    fn a_negative_count_of_combinations_is_none() {
+        let defaults = map(&[("default-max-matrix-combinations-count", "-1")]);
+        let config = Config::from_config_maps(&defaults, &map(&[]), &map(&[])).unwrap();
+        assert_eq!(config.defaults.max_matrix_combinations, 0);
     }
 
     #[test]
@@ -252,7 +267,7 @@ mod tests {
 
     #[rstest]
     #[case("default-timeout-minutes", "1h", "a whole number of minutes")]
-    #[case("default-max-matrix-combinations-count", "-1", "a whole number")]
+    #[case("default-max-matrix-combinations-count", "many", "a whole number")]
     fn wrong_defaults(#[case] key: &str, #[case] value: &str, #[case] expected: &str) {
         let error = Config::from_config_maps(&map(&[(key, value)]), &map(&[]), &map(&[])).unwrap_err();
         let text = format!(

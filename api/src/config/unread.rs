@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration,
 };
 use ropewalk_entrypoint_protocol::duration::GoDuration;
+use ropewalk_quantity::Quantity;
 use serde::Deserialize;
 
 use super::parse::Reader;
@@ -48,6 +49,17 @@ pub(super) fn check_defaults(reader: &mut Reader<'_>) {
     reader.yaml("default-affinity-assistant-pod-template", &mut None::<AffinityAssistantTemplate>);
     let mut resources = None::<BTreeMap<String, ResourceRequirements>>;
     reader.yaml("default-container-resource-requirements", &mut resources);
+    if !resources.iter().flat_map(BTreeMap::values).all(are_quantities) {
+        reader.refuse_value(
+            "default-container-resource-requirements",
+            "quantities such as \"500m\" or \"1Gi\"",
+        );
+    }
+}
+
+fn are_quantities(resources: &ResourceRequirements) -> bool {
+    let quantities = resources.limits.iter().chain(&resources.requests).flat_map(BTreeMap::values);
+    quantities.into_iter().all(|quantity| quantity.0.parse::<Quantity>().is_ok())
 }
 
 pub(super) fn check_features(reader: &mut Reader<'_>) {
@@ -134,6 +146,12 @@ mod tests {
     #[case("default-step-ref-concurrency-limit", "five", "a whole number")]
     #[case("default-affinity-assistant-pod-template", "nodeSelector: ssd", "YAML of the right form (")]
     #[case("default-container-resource-requirements", "default: [", "YAML of the right form (")]
+    #[case("default-container-resource-requirements", "default: {limits: {cpu: lots}}", "quantities such as")]
+    #[case(
+        "default-container-resource-requirements",
+        "default: {requests: {memory: 1 Gi}}",
+        "quantities such as"
+    )]
     #[case("enable-kubernetes-sidecar", "yes", "\"true\" or \"false\"")]
     #[case("enable-termination-message-compression", "yes", "\"true\" or \"false\"")]
     #[case("enable-wait-exponential-backoff", "yes", "\"true\" or \"false\"")]
