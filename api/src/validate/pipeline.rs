@@ -70,7 +70,7 @@ pub(super) fn pipeline_spec(spec: &PipelineSpec, within: Within<'_>, config: &Co
     if stored {
         errors.also(bound_workspaces(spec));
     }
-    let declared = |around| Pool::new(&spec.params, around);
+    let declared = |around| Pool::new(&spec.params, around).with_open_objects();
     let pools = match within {
         Within::Stored => {
             Pools { tasks: Some(declared(Around::Nothing)), finally: Some(declared(Around::Nothing)) }

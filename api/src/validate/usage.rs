@@ -46,6 +46,14 @@ impl<'a> Pool<'a> {
         Self { declared, given: BTreeSet::new(), around, hints: Hints::default() }
     }
 
+    /// An object of which no key is known may have any.
+    pub(super) fn with_open_objects(mut self) -> Self {
+        for declared in self.declared.values_mut() {
+            declared.keys = declared.keys.take().filter(|keys| !keys.is_empty());
+        }
+        self
+    }
+
     /// What is given beside what is declared: more names, and more keys of objects.
     pub(super) fn given(mut self, given: &'a [Param]) -> Self {
         for param in given {
@@ -84,9 +92,6 @@ impl<'a> Pool<'a> {
 
 fn keys(param: &ParamSpec) -> Option<BTreeSet<&str>> {
     if param.value_type() != ParamType::Object {
-        return None;
-    }
-    if param.properties.is_empty() {
         return None;
     }
     let mut keys: BTreeSet<&str> = param.properties.keys().map(String::as_str).collect();
